@@ -1,0 +1,230 @@
+"""
+Accepts from a listening socket of Twisted's, no more than there is room for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from iawlb.ratelimit import OncePerSecond
+
+ACCEPTS_PER_TURN = 64
+"""
+Connections accepted before the reactor gets its turn, so that those already
+relayed do not wait for a burst to end.
+"""
+
+PAUSE = 0.1
+"""
+How long nothing is accepted when the machine lacks a descriptor or memory for
+it, in seconds. The kernel's backlog holds the connections meanwhile.
+"""
+
+_LACKING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+_GONE = frozenset((errno.ECONNABORTED, errno.EPERM, errno.EPROTO))
+
+
+@implementer(IReadDescriptor)
+class Acceptor:
+    """
+    Does the accepting for a L{tcp.Port} (or its child for Unix sockets).
+
+    The port's own loop accepts a hundred and more at a time whatever we say
+    meanwhile, and when descriptors run out it accepts and closes what waits.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, reactor: Any, port: tcp.Port, name: str, room: Callable[[], int]
+    ) -> None:
+        """
+        @param name: The listener's name.
+        @param room: Says how many more connections may be accepted now.
+        """
+        self._reactor = reactor
+        self._port = port
+        self._room = room
+        self._reading = False
+        self._held: IDelayedCall | None = None
+        self._error = 0
+        self._lacking = OncePerSecond(
+            reactor,
+            lambda number: self.log.warn(
+                "{listener} cannot accept, this machine lacks something: {error}; "
+                "connections wait in the kernel's backlog ({number} times)",
+                listener=name,
+                error=errno.errorcode[self._error],
+                number=number,
+            ),
+        )
+        port.stopReading()
+
+    def fileno(self) -> int:
+        """
+        The listening socket's descriptor.
+        """
+        number: int = self._port.fileno()
+        return number
+
+    def logPrefix(self) -> str:
+        """
+        Name this in Twisted's own log lines.
+        """
+        return "iawlb"
+
+    def resume(self) -> None:
+        """
+        Accept, from the reactor's next turn on.
+        """
+        if not self._reading and self._held is None:
+            self._reading = True
+            self._reactor.addReader(self)
+
+    def pause(self) -> None:
+        """
+        Leave connections in the kernel's backlog.
+        """
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+        if self._reading:
+            self._reading = False
+            self._reactor.removeReader(self)
+
+    def doRead(self) -> None:
+        """
+        Accept some, as room allows.
+        """
+        self.accept(ACCEPTS_PER_TURN)
+
+    def accept(self, most: int) -> None:
+        """
+        Accept what waits in the backlog, as room allows.
+
+        @param most: No more than so many.
+        """
+        for _ in range(min(most, self._room())):
+            try:
+                accepted, peer = self._port.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue  # that client left already
+                if error.errno not in _LACKING:
+                    raise
+                self._hold(error.errno)
+                return
+            self._serve(accepted, peer)
+
+    def _serve(self, accepted: socket.socket, peer: Any) -> None:
+        """
+        Do what the port's own loop does with an accepted socket.
+        """
+        port = self._port
+        address: Any
+        if accepted.family == socket.AF_UNIX:
+            address = UNIXAddress(peer or None)
+        elif accepted.family == socket.AF_INET6:
+            if peer[3]:  # link-local: the interface is part of the address
+                peer = (f"{peer[0]}%{socket.if_indextoname(peer[3])}", *peer[1:])
+            address = IPv6Address("TCP", *peer)
+        else:
+            address = IPv4Address("TCP", *peer)
+        factory: Any = port.factory
+        protocol = factory.buildProtocol(address)
+        if protocol is None:
+            accepted.close()
+            return
+        port.sessionno += 1
+        transport = port.transport(
+            accepted, protocol, peer, port, port.sessionno, self._reactor
+        )
+        protocol.makeConnection(transport)
+
+    def _hold(self, error: int) -> None:
+        self._error = error
+        self._lacking.add()
+        if self._reading:
+            self.pause()
+            self._held = self._reactor.callLater(PAUSE, self._release)
+
+    def _release(self) -> None:
+        self._held = None
+        self.resume()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        The reactor found the listening socket broken, or stops.
+        """
+        self._reading = False
+
+    def stop(self) -> None:
+        """
+        Accept what the backlog holds, as those clients were told that they are
+        connected, and then no more.
+        """
+        if self._reading:
+            self.accept(self._room())
+        self.pause()
+        self._lacking.stop()
+
+    def refuse(self) -> None:
+        """
+        Refuse connections, and keep the address. What the backlog holds is
+        accepted first.
+
+        On Linux a listening socket that is shut down refuses, and stays bound.
+        """
+        self.accept(self._room())
+        self.pause()
+        self._port.socket.shutdown(socket.SHUT_RD)
+
+    def listenAgain(self) -> None:
+        """
+        Undo L{refuse}.
+        """
+        port = self._port
+        if port.addressFamily == socket.AF_UNIX:
+            self._renew()
+        else:
+            port.socket.listen(port.backlog)
+        self.resume()
+
+    def _renew(self) -> None:
+        """
+        Replace a Unix socket that was shut down, since it cannot listen again,
+        under the same path and at no moment without one.
+        """
+        port = self._port
+        path = port.socket.getsockname()
+        fresh = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        fresh.setblocking(False)
+        temporary = f"{path}.{os.getpid()}"
+        try:
+            fresh.bind(temporary)
+            os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
+            fresh.listen(port.backlog)
+            os.rename(temporary, path)
+        except OSError:
+            fresh.close()
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        port.socket.close()
+        port.socket = fresh
+        port.fileno = fresh.fileno  # type: ignore[method-assign]  # as Port does

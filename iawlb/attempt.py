@@ -1,0 +1,132 @@
+"""
+One connect to a destination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import (
+    IAddress,
+    IProtocol,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import ClientFactory
+from twisted.python.failure import Failure
+
+from iawlb.hangups import Hangups
+from iawlb.relay.side import Side
+from iawlb.settings import Settings
+
+
+class Attempt(ClientFactory[Side]):
+    """
+    A connect that is bounded in time and calls back once: with the connected
+    side, or with why there is none. It is connected once the TLS handshake, if
+    any, is done.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        settings: Settings,
+        hangups: Hangups,
+        onConnected: Callable[[Side], None],
+        onFailed: Callable[[Failure], None],
+    ) -> None:
+        self._settings = settings
+        self._hangups = hangups
+        self._onConnected = onConnected
+        self._onFailed = onFailed
+        self._sides: list[Side] = []
+        self._connecting: Deferred[IProtocol] | None = None
+        self._over = False
+        self._timer = clock.callLater(settings.connectTimeout, self._timedOut)
+
+    def start(self, endpoint: IStreamClientEndpoint) -> None:
+        """
+        Begin.
+        """
+        # An endpoint that raises has failed to connect.
+        connecting = maybeDeferred(endpoint.connect, self)
+        connecting.addErrback(self._failed)
+        if not self._over:
+            self._connecting = connecting
+
+    def cancel(self) -> None:
+        """
+        Give up, and call nobody.
+        """
+        self._over = True
+        if self._timer.active():
+            self._timer.cancel()
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        sides, self._sides = self._sides, []
+        for side in sides:
+            if side.transport is not None and not side.lost:
+                side.abort()
+
+    def buildProtocol(self, addr: IAddress | None) -> Side:
+        """
+        Make the destination's side; an endpoint that tries several addresses
+        may ask for more than one.
+        """
+        side = Side(self, self._hangups, self._settings.bufferSize)
+        self._sides.append(side)
+        return side
+
+    # What the sides tell.
+
+    def sideMade(self, side: Side) -> None:
+        """
+        Connected, but maybe without TLS as yet.
+        """
+
+    def sideReady(self, side: Side) -> None:
+        """
+        Connected. Called before the endpoint's own Deferred fires, so that the
+        first bytes of a destination that speaks first find the relay.
+        """
+        if self._over:
+            side.abort()
+            return
+        self._sides.remove(side)
+        # It is connected: only the other addresses' sides are given up, and not
+        # the Deferred, which is about to fire.
+        self._connecting = None
+        self.cancel()
+        self._onConnected(side)
+
+    def sideRead(self, side: Side, data: bytes) -> None:
+        """
+        Bytes that came in one read with the end of the handshake.
+        """
+        side.early.append(data)
+
+    def sideEnded(self, side: Side) -> None:
+        """
+        The side remembers it.
+        """
+
+    def sideLost(self, side: Side, reset: bool) -> None:
+        """
+        Lost during the TLS handshake.
+        """
+        self._failed(Failure(ConnectionLost("closed during the TLS handshake")))
+
+    def _timedOut(self) -> None:
+        seconds = f"{self._settings.connectTimeout:g}"
+        self._failed(Failure(ConnectTimeout(f"no connection within {seconds} s")))
+
+    def _failed(self, failure: Failure) -> None:
+        if not self._over:
+            self.cancel()
+            self._onFailed(failure)

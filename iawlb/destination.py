@@ -1,0 +1,147 @@
+"""
+Where sessions are forwarded: slots, counts and state. Rules only, no I/O.
+"""
+
+from __future__ import annotations
+
+from iawlb.settings import DestinationSettings, Settings
+
+HURRY = 0.2
+"""
+The longest wait between two probes, in seconds, while sessions wait and nothing
+is up.
+"""
+
+
+class Destination:
+    """
+    The state of one destination.
+
+    The connect window bounds how many sessions can pay for a destination that
+    has gone silent: it starts at one connect at a time and grows by one with
+    each success that used it whole (TCP's slow start, for connects).
+
+    @ivar name: Its name, unique in a balancer.
+    @ivar address: Its address as the user wrote it.
+    @ivar order: Its place among the others, in the order in which they were given.
+    @ivar slots: Sessions it may serve at a time; 0 is no limit.
+    @ivar weight: Its share, under policies that know shares.
+    @ivar active: Sessions that hold a slot now, connecting ones included.
+    @ivar connecting: Of these, those whose connect is under way.
+    @ivar down: Why it is down, or L{None} while it is up.
+    @ivar paused: Whether it was told not to pull.
+    @ivar draining: Whether it was removed and only finishes its sessions.
+    @ivar served: Sessions connected since it was added.
+    @ivar failures: Failed connects and probes since it was added.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        own: DestinationSettings,
+        settings: Settings,
+        order: int = 0,
+    ) -> None:
+        self.name = own.name
+        self.address = address
+        self.order = order
+        self.slots = own.slots
+        self.weight = own.weight
+        self.active = 0
+        self.connecting = 0
+        self.down: str | None = None
+        self.paused = False
+        self.draining = False
+        self.served = 0
+        self.failures = 0
+        self._settings = settings
+        self._window = 1
+        self._backoff = settings.backoff
+
+    def __repr__(self) -> str:
+        return f"<Destination {self.name} {self.state}, {self.active} active>"
+
+    @property
+    def state(self) -> str:
+        """
+        One word: C{draining}, C{paused}, C{down} or C{up}.
+        """
+        if self.draining:
+            return "draining"
+        if self.paused:
+            return "paused"
+        return "up" if self.down is None else "down"
+
+    @property
+    def available(self) -> bool:
+        """
+        Whether it takes sessions at all, now or when a slot is free.
+        """
+        return self.down is None and not self.paused and not self.draining
+
+    @property
+    def freeSlots(self) -> int | None:
+        """
+        Slots that are free, or L{None} for no limit.
+        """
+        return max(0, self.slots - self.active) if self.slots else None
+
+    def canPull(self) -> bool:
+        """
+        Say whether its worker may wait for a session.
+        """
+        return self.available and self.freeSlots != 0 and self.connecting < self._window
+
+    def take(self) -> None:
+        """
+        A session takes a slot and its connect begins.
+        """
+        self.active += 1
+        self.connecting += 1
+
+    def connectEnded(self) -> None:
+        """
+        A connect is over, well or not.
+        """
+        self.connecting -= 1
+
+    def connected(self) -> None:
+        """
+        A connect succeeded (before L{connectEnded} is told of it).
+        """
+        self.served += 1
+        if self.connecting >= self._window:
+            self._window += 1
+
+    def give(self) -> None:
+        """
+        A slot is free again.
+        """
+        self.active -= 1
+
+    def failed(self, why: str) -> None:
+        """
+        A connect or a probe failed: it is down.
+        """
+        self.failures += 1
+        self.down = why
+        self._window = 1
+
+    def recovered(self) -> None:
+        """
+        A probe succeeded: it is up.
+        """
+        self.down = None
+        self._backoff = self._settings.backoff
+
+    def nextProbe(self, jitter: float) -> float:
+        """
+        Say how long to wait for the next probe; the wait after it is longer.
+
+        @param jitter: A random number from 0 to 1.
+        @return: Seconds: half to the whole of the backoff, so that several
+            balancers do not probe in step.
+        """
+        wait = self._backoff * (0.5 + jitter / 2)
+        self._backoff = min(self._backoff * 2, self._settings.backoffMax)
+        return wait

@@ -1,0 +1,78 @@
+"""
+The events of sessions, destinations and listeners, and who is told of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted.logger import Logger
+
+from iawlb.destination import Destination
+from iawlb.interfaces import IObserver
+from iawlb.session import Session
+
+SESSION_ACCEPTED = "accepted"
+SESSION_QUEUED = "queued"
+SESSION_PULLED = "pulled"
+SESSION_CONNECTED = "connected"
+SESSION_PUT_BACK = "put back"
+SESSION_ENDED = "ended"
+
+DESTINATION_ADDED = "added"
+DESTINATION_DOWN = "down"
+DESTINATION_UP = "up"
+DESTINATION_PAUSED = "paused"
+DESTINATION_RESUMED = "resumed"
+DESTINATION_DRAINING = "draining"
+DESTINATION_REMOVED = "removed"
+
+LISTENER_LISTENING = "listening"
+LISTENER_REFUSING = "refusing"
+LISTENER_CLOSED = "closed"
+
+
+class Events:
+    """
+    Tells each observer, and survives what they raise.
+    """
+
+    log = Logger()
+
+    def __init__(self, observers: Iterable[IObserver] = ()) -> None:
+        self.observers = list(observers)
+
+    def session(self, session: Session, event: str) -> None:
+        """
+        Tell of a session's step.
+        """
+        for observer in self.observers:
+            try:
+                observer.sessionChanged(session, event)
+            except Exception:
+                self._raised(observer, event)
+
+    def destination(self, destination: Destination, event: str) -> None:
+        """
+        Tell of a destination's change.
+        """
+        for observer in self.observers:
+            try:
+                observer.destinationChanged(destination, event)
+            except Exception:
+                self._raised(observer, event)
+
+    def listener(self, name: str, address: str, event: str) -> None:
+        """
+        Tell of a listener's change.
+        """
+        for observer in self.observers:
+            try:
+                observer.listenerChanged(name, address, event)
+            except Exception:
+                self._raised(observer, event)
+
+    def _raised(self, observer: IObserver, event: str) -> None:
+        self.log.failure(
+            "observer {observer!r} raised on {event!r}", observer=observer, event=event
+        )

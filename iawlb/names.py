@@ -1,0 +1,270 @@
+"""
+Destinations given by name: looked up ahead of the connections that need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import DNSLookupError
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHostResolution,
+    IProtocol,
+    IProtocolFactory,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+FRESH = 30.0
+"""
+How old an answer may be before the name is looked up again, in seconds. That
+happens beside the connection that noticed, which still uses the old answer.
+"""
+
+MOST_ADDRESSES = 16
+"""
+Addresses kept of one name.
+"""
+
+HEAD_START = 0.25
+"""
+How long an address has, in seconds, before the next is tried beside it
+(RFC 8305, connection attempt delay).
+"""
+
+_Addresses = tuple[IPv4Address | IPv6Address, ...]
+
+
+@implementer(IResolutionReceiver)
+class _Answer:
+    """
+    Collects the addresses of a name.
+    """
+
+    def __init__(self, done: Deferred[_Addresses]) -> None:
+        self._done = done
+        self._found: list[IPv4Address | IPv6Address] = []
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        """
+        Nothing to do.
+        """
+
+    def addressResolved(self, address: IAddress) -> None:
+        """
+        Keep what can be connected to.
+        """
+        if isinstance(address, IPv4Address | IPv6Address):
+            self._found.append(address)
+
+    def resolutionComplete(self) -> None:
+        """
+        Give what there is.
+        """
+        self._done.callback(tuple(dict.fromkeys(self._found))[:MOST_ADDRESSES])
+
+
+@implementer(IStreamClientEndpoint)
+class NameEndpoint:
+    """
+    Connects to a name and port, over IPv6 and IPv4.
+
+    Twisted's C{tcp:} client endpoint asks for IPv4 only, in a thread, for each
+    connection. Here an answer is kept: the address that worked last is tried
+    first, and the others after it.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        host: str,
+        port: int,
+        timeout: float,
+        bindAddress: tuple[str, int] | None,
+    ) -> None:
+        """
+        @param timeout: Longest connect to one address, in seconds.
+        @param bindAddress: The local address to connect from, if any.
+        """
+        self.host = host
+        self.port = port
+        self._reactor = reactor
+        self._timeout = timeout
+        self._bindAddress = bindAddress
+        self._addresses: _Addresses = ()
+        self._asked = 0.0
+        self._asking: list[Deferred[_Addresses]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<NameEndpoint {self.host}:{self.port}>"
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        Connect to whichever address answers first.
+
+        @return: As L{IStreamClientEndpoint.connect}; fails with
+            L{DNSLookupError} when the name has no address, else with what the
+            last address failed of.
+        """
+        if not self._addresses:
+            looking = self.lookUp()
+            return looking.addCallback(self._connectAny, protocolFactory)
+        if self._reactor.seconds() - self._asked > FRESH and self._asking is None:
+            # A failure keeps the old answer; connects will show what it is worth.
+            self.lookUp().addErrback(lambda failure: failure.trap(DNSLookupError))
+        return self._connectAny(self._addresses, protocolFactory)
+
+    def lookUp(self) -> Deferred[_Addresses]:
+        """
+        Look the name up, once for all that ask meanwhile.
+
+        @return: Its addresses, those of the last answer first among them; fails
+            with L{DNSLookupError} if there is none.
+        """
+        asker: Deferred[_Addresses] = Deferred()
+        if self._asking is not None:
+            self._asking.append(asker)
+            return asker
+        self._asking = [asker]
+        self._asked = self._reactor.seconds()
+        answer: Deferred[_Addresses] = Deferred()
+        answer.addCallback(self._answered)
+        self._reactor.nameResolver.resolveHostName(
+            _Answer(answer), self.host, self.port
+        )
+        return asker
+
+    def _answered(self, found: _Addresses) -> None:
+        askers, self._asking = self._asking or [], None
+        if found:
+            last = self._addresses[:1]
+            # What worked last stays first, if it is still an answer.
+            self._addresses = tuple(sorted(found, key=lambda each: each not in last))
+        for asker in askers:
+            if asker.called:
+                continue  # cancelled
+            if found:
+                asker.callback(self._addresses)
+            else:
+                asker.errback(
+                    Failure(DNSLookupError(f"no address found for {self.host}"))
+                )
+
+    def _connectAny(
+        self, addresses: _Addresses, factory: IProtocolFactory
+    ) -> Deferred[IProtocol]:
+        if len(addresses) == 1:
+            return self._connectOne(addresses[0], factory)
+        return _FirstOf(self, addresses, factory).result
+
+    def _connectOne(
+        self, address: IPv4Address | IPv6Address, factory: IProtocolFactory
+    ) -> Deferred[IProtocol]:
+        kind = (
+            TCP6ClientEndpoint
+            if isinstance(address, IPv6Address)
+            else TCP4ClientEndpoint
+        )
+        endpoint = kind(
+            self._reactor, address.host, self.port, self._timeout, self._bindAddress
+        )
+        connecting: Deferred[IProtocol] = endpoint.connect(factory)
+        return connecting
+
+    def worked(self, address: IPv4Address | IPv6Address) -> None:
+        """
+        Try this address first from now on.
+        """
+        self._addresses = (
+            address,
+            *(each for each in self._addresses if each != address),
+        )
+
+
+class _FirstOf:
+    """
+    Connects to several addresses, each with a head start over the next or until
+    it fails, and keeps the first that answers.
+    """
+
+    def __init__(
+        self,
+        endpoint: NameEndpoint,
+        addresses: Sequence[IPv4Address | IPv6Address],
+        factory: IProtocolFactory,
+    ) -> None:
+        self._endpoint = endpoint
+        self._left = list(addresses)
+        self._factory = factory
+        self._pending: list[Deferred[IProtocol]] = []
+        self._timer: IDelayedCall | None = None
+        self._over = False
+        self.result: Deferred[IProtocol] = Deferred(lambda _: self._finish())
+        self._next()
+
+    def _next(self) -> None:
+        """
+        Begin with the next address.
+        """
+        address = self._left.pop(0)
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if self._left:
+            self._timer = self._endpoint._reactor.callLater(HEAD_START, self._next)
+        connecting = self._endpoint._connectOne(address, self._factory)
+        self._pending.append(connecting)
+        connecting.addCallbacks(
+            self._connected,
+            self._failed,
+            callbackArgs=(address, connecting),
+            errbackArgs=(connecting,),
+        )
+
+    def _connected(
+        self,
+        protocol: IProtocol,
+        address: IPv4Address | IPv6Address,
+        connecting: Deferred[IProtocol],
+    ) -> None:
+        self._pending.remove(connecting)
+        self._finish()
+        self._endpoint.worked(address)
+        self.result.callback(protocol)
+
+    def _failed(self, failure: Failure, connecting: Deferred[IProtocol]) -> None:
+        if self._over:
+            return
+        self._pending.remove(connecting)
+        if self._left:
+            self._next()
+        elif not self._pending:
+            self._finish()
+            self.result.errback(failure)
+
+    def _finish(self) -> None:
+        self._over = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        pending, self._pending = self._pending, []
+        for each in pending:
+            each.cancel()
+
+
+def lookedUp(endpoint: IStreamClientEndpoint) -> Deferred[None]:
+    """
+    Look an endpoint's name up, if it has one.
+
+    @return: Fails with L{DNSLookupError} when it has no address.
+    """
+    if not isinstance(endpoint, NameEndpoint):
+        return succeed(None)
+    return endpoint.lookUp().addCallback(lambda addresses: None)

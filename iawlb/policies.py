@@ -1,0 +1,112 @@
+"""
+Which of the waiting destinations gets the next session.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from zope.interface import implementer
+
+from iawlb.destination import Destination
+from iawlb.interfaces import IPolicy
+from iawlb.session import Session
+
+
+class _AnyMayServe:
+    """
+    No session is bound to a destination.
+    """
+
+    binds = False
+
+    def bind(
+        self, session: Session, available: Sequence[Destination]
+    ) -> Destination | None:
+        """
+        Bind to none.
+        """
+        return None
+
+
+@implementer(IPolicy)
+class Least(_AnyMayServe):
+    """
+    The smallest (active + 1) / weight, and among equals the longest waiting.
+
+    With one slot each this is Join-Idle-Queue; without a limit it is weighted
+    least connections, in the form of IPVS's C{sed}.
+    """
+
+    def choose(self, waiting: Sequence[Destination]) -> Destination:
+        """
+        Pick the least loaded.
+        """
+        # min() keeps the first of equals, and the longest waiting is first.
+        return min(waiting, key=lambda each: (each.active + 1) / each.weight)
+
+
+@implementer(IPolicy)
+class Fifo(_AnyMayServe):
+    """
+    The longest waiting.
+    """
+
+    def choose(self, waiting: Sequence[Destination]) -> Destination:
+        """
+        Pick the first.
+        """
+        return waiting[0]
+
+
+@implementer(IPolicy)
+class First(_AnyMayServe):
+    """
+    The first in the order given, so that the last ones stay idle.
+    """
+
+    def choose(self, waiting: Sequence[Destination]) -> Destination:
+        """
+        Pick by order.
+        """
+        return min(waiting, key=lambda each: each.order)
+
+
+@implementer(IPolicy)
+class Source(Fifo):
+    """
+    The same destination for the same client address.
+
+    Weighted rendezvous hashing: each destination draws a number from the
+    client's address and its own name, and the highest wins. Balancers that know
+    the same names agree without talking, and a destination that goes takes only
+    its own clients along.
+    """
+
+    binds = True
+
+    def bind(
+        self, session: Session, available: Sequence[Destination]
+    ) -> Destination | None:
+        """
+        Bind to the destination that draws the highest number.
+        """
+        client = session.clientHost.encode("utf-8", "surrogateescape")
+
+        def score(each: Destination) -> float:
+            drawn = blake2b(client + b"\0" + each.name.encode(), digest_size=8)
+            # Strictly between 0 and 1, so that the logarithm exists.
+            share = (int.from_bytes(drawn.digest()) + 0.5) / 2.0**64
+            return -each.weight / math.log(share) if share < 1.0 else math.inf
+
+        return max(available, key=score, default=None)
+
+
+POLICIES: dict[str, type[Least | Fifo | First | Source]] = {
+    "least": Least,
+    "fifo": Fifo,
+    "first": First,
+    "source": Source,
+}

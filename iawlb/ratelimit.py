@@ -1,0 +1,53 @@
+"""
+One log line a second for what may happen a thousand times a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class OncePerSecond:
+    """
+    Writes the first of a kind at once, and those of each second after it as one
+    line with their number. None goes uncounted.
+    """
+
+    def __init__(self, clock: IReactorTime, write: Callable[[int], None]) -> None:
+        """
+        @param write: Writes a line about so many.
+        """
+        self._clock = clock
+        self._write = write
+        self._more = 0
+        self._timer: IDelayedCall | None = None
+
+    def add(self) -> None:
+        """
+        One more has happened.
+        """
+        if self._timer is None:
+            self._write(1)
+            self._timer = self._clock.callLater(1.0, self._second)
+        else:
+            self._more += 1
+
+    def _second(self) -> None:
+        self._timer = None
+        more, self._more = self._more, 0
+        if more:
+            self._write(more)
+            self._timer = self._clock.callLater(1.0, self._second)
+
+    def stop(self) -> None:
+        """
+        Write what is left, and keep no timer.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._second()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,3 @@
+"""
+The two connections of a session and the bytes between them.
+"""

@@ -1,0 +1,279 @@
+"""
+One of the two connections of a session, whatever its transport.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from typing import Protocol as Typed
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    INegotiated,
+    IPullProducer,
+    IPushProducer,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from iawlb.hangups import Hangups
+
+
+class SideOwner(Typed):
+    """
+    Who is told what happens to a side: the frontend or a connect at first, then
+    the relay.
+    """
+
+    def sideMade(self, side: Side) -> None:
+        """
+        It is connected.
+        """
+
+    def sideReady(self, side: Side) -> None:
+        """
+        It is connected, and its TLS handshake, if any, is done.
+        """
+
+    def sideRead(self, side: Side, data: bytes) -> None:
+        """
+        Bytes came.
+        """
+
+    def sideEnded(self, side: Side) -> None:
+        """
+        Its peer will send no more, and may still read.
+        """
+
+    def sideLost(self, side: Side, reset: bool) -> None:
+        """
+        It is closed.
+
+        @param reset: It was cut off, rather than closed in order.
+        """
+
+
+@implementer(IPullProducer)
+class _ResetWhenWritten:
+    """
+    Resets a transport once all it holds was written.
+    """
+
+    def __init__(self, transport: Connection) -> None:
+        self._transport: Connection | None = transport
+        self._asked = False
+
+    def resumeProducing(self) -> None:
+        """
+        Called at once when registered, and again when all was written.
+        """
+        transport = self._transport
+        if transport is None:
+            return
+        if self._asked:
+            self.stopProducing()
+            transport.abortConnection()
+        else:
+            self._asked = True
+            # Asks for a turn even if nothing is left to write.
+            transport.startWriting()
+
+    def stopProducing(self) -> None:
+        """
+        The transport is gone, or soon is.
+        """
+        self._transport = None
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
+class Side(Protocol):
+    """
+    The protocol of one connection. It is a producer too: that of the other side,
+    whose transport pauses it when it has enough to write.
+
+    @ivar owner: Who is told of what happens.
+    @ivar early: Bytes that came before there was a relay. A paused transport
+        brings none, but a TLS record read along with the handshake may, and a
+        program may hand over what it has read; so this is at most one read.
+    @ivar ready: Whether it is connected, and its TLS handshake, if any, done.
+    @ivar secure: Whether its transport is TLS.
+    @ivar ended: Whether its peer will send no more.
+    @ivar lost: Whether it is closed.
+    """
+
+    transport: Any
+
+    def __init__(self, owner: SideOwner, hangups: Hangups, bufferSize: int) -> None:
+        self.owner = owner
+        self.early: list[bytes] = []
+        self.ready = False
+        self.ended = False
+        self.lost = False
+        self._hangups = hangups
+        self._bufferSize = bufferSize
+        self.secure = False
+
+    def logPrefix(self) -> str:
+        """
+        Name this in Twisted's own log lines.
+        """
+        return "iawlb"
+
+    def connectionMade(self) -> None:
+        """
+        Begin the TLS handshake, or be ready.
+        """
+        transport = self.transport
+        # TLS wraps a transport and passes on what it does not know itself, so
+        # ask for the interface that only TLS has.
+        self.secure = INegotiated.providedBy(transport)
+        noDelay = getattr(transport, "setTcpNoDelay", None)
+        if noDelay is not None:
+            noDelay(True)
+        if isinstance(transport, Connection):
+            # What is read at a time, and what may wait to be written.
+            transport.bufferSize = self._bufferSize
+        self.owner.sideMade(self)
+        if not self.secure:
+            self._becomeReady()
+
+    def handshakeCompleted(self) -> None:
+        """
+        The TLS handshake is done.
+        """
+        self._becomeReady()
+
+    def _becomeReady(self) -> None:
+        self.ready = True
+        self.pauseProducing()
+        self.owner.sideReady(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Bytes came.
+        """
+        self.owner.sideRead(self, data)
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer will send no more.
+        """
+        self.ended = True
+        self._watch()
+        self.owner.sideEnded(self)
+
+    def writeConnectionLost(self) -> None:
+        """
+        Our half is closed, as we asked.
+        """
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        The connection is closed.
+        """
+        self.lost = True
+        self._hangups.forget(self)
+        self.owner.sideLost(self, reason.check(ConnectionDone) is None)
+
+    def hungUp(self) -> None:
+        """
+        It was reset while it was not read.
+        """
+        self.abort()
+
+    # What the other side's transport asks of us as its producer.
+
+    def pauseProducing(self) -> None:
+        """
+        Stop reading.
+        """
+        self.transport.pauseProducing()
+        self._watch()
+
+    def resumeProducing(self) -> None:
+        """
+        Read on.
+        """
+        # A transport that was read to its end would report the end again.
+        if not self.ended and not self.lost:
+            self._hangups.forget(self)
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """
+        The other transport is gone; the relay decides what follows.
+        """
+
+    def _watch(self) -> None:
+        """
+        Have resets noticed while nothing is read.
+        """
+        if not self.lost:
+            self._hangups.watch(self)
+
+    # What the relay asks.
+
+    def feedFrom(self, producer: Side) -> None:
+        """
+        Let this side's transport pause the other when it has enough to write.
+        """
+        self.transport.registerProducer(producer, True)
+
+    def write(self, data: bytes) -> None:
+        """
+        Send bytes.
+        """
+        self.transport.write(data)
+
+    def endWriting(self) -> None:
+        """
+        Send what is to be written, then the end. TLS has no half-close in
+        Twisted: there it closes the session, and still reads until the peer
+        answers the close.
+        """
+        # A paused producer would hold back the end (Twisted 26.10).
+        self.transport.unregisterProducer()
+        if self.secure or not hasattr(self.transport, "loseWriteConnection"):
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
+
+    def close(self) -> None:
+        """
+        Send what is to be written, then close.
+        """
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """
+        Close at once, with a reset.
+        """
+        self.transport.unregisterProducer()
+        self.transport.abortConnection()
+
+    def resetWhenWritten(self) -> None:
+        """
+        Send what is to be written, then reset: bytes that came before a reset
+        are delivered before it.
+        """
+        transport = self.transport
+        transport.unregisterProducer()
+        if isinstance(transport, Connection):
+            transport.registerProducer(_ResetWhenWritten(transport), False)
+        else:
+            transport.abortConnection()
+
+    def progress(self) -> tuple[int, int]:
+        """
+        Say how far writing has come: differs from the last one when bytes were
+        written since.
+        """
+        transport = self.transport
+        return getattr(transport, "offset", 0), len(
+            getattr(transport, "dataBuffer", b"")
+        )

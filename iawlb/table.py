@@ -1,0 +1,85 @@
+"""
+All the sessions that live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from iawlb.events import SESSION_ACCEPTED, SESSION_ENDED, Events
+from iawlb.relay.side import Side
+from iawlb.session import Holder, Outcome, Session
+
+
+class SessionTable:
+    """
+    Begins and ends sessions, and tells of both.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, events: Events, onEnd: Callable[[], None]
+    ) -> None:
+        """
+        @param onEnd: Called after each session's end.
+        """
+        self._clock = clock
+        self._events = events
+        self._onEnd = onEnd
+        self._live: set[Session] = set()
+        self._whenEmpty: list[Deferred[None]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[Session]:
+        """
+        Iterate over the sessions that live now; they may end meanwhile.
+        """
+        return iter(list(self._live))
+
+    def begin(
+        self, client: str, clientHost: str, listener: str, side: Side, holder: Holder
+    ) -> Session:
+        """
+        Begin the session of a client that was just accepted.
+        """
+        self._count += 1
+        session = Session(
+            self._count,
+            client,
+            clientHost,
+            listener,
+            self._clock.seconds(),
+            side,
+            holder,
+        )
+        self._live.add(session)
+        self._events.session(session, SESSION_ACCEPTED)
+        return session
+
+    def end(self, session: Session, outcome: Outcome) -> None:
+        """
+        End a session whose connections are closed.
+        """
+        self._live.remove(session)
+        session.finish(outcome, self._clock.seconds())
+        self._events.session(session, SESSION_ENDED)
+        self._onEnd()
+        if not self._live:
+            waiting, self._whenEmpty = self._whenEmpty, []
+            for each in waiting:
+                each.callback(None)
+
+    def whenEmpty(self) -> Deferred[None]:
+        """
+        Wait until no session lives.
+        """
+        if not self._live:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._whenEmpty.append(waiting)
+        return waiting

@@ -1,0 +1,270 @@
+"""
+The command line: C{twistd iawlb ...}.
+"""
+
+from __future__ import annotations
+
+import getopt
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from importlib.metadata import version
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+from twisted.python import usage
+
+from iawlb.demo import Demo
+from iawlb.interfaces import CannotListen, InvalidSetting
+from iawlb.limits import raiseFileLimit
+from iawlb.service import LoadBalancer
+from iawlb.settings import Settings, count, optionName
+
+_DESCRIPTION = """\
+Connections wait in one queue; each destination's worker takes the next one when
+it has a free slot, connects, and relays bytes until both sides are done.
+
+  twistd -n iawlb 8080 9001 9002
+  twistd -n iawlb --listen tcp:8080 --dest tcp:localhost:9001 \\
+      --dest 'unix:/run/app.sock name=app slots=4'
+  twistd -n iawlb 8080 --demo 3
+
+An ADDRESS is a port, host:port, [v6]:port, /path of a Unix socket, or any
+endpoint string of Twisted's with its options. Settings follow it: name=, and
+for a destination also slots= and weight=.
+"""
+
+_OWN_OPTIONS = (
+    ("listen=ADDRESS", "where to accept connections; may be given several times"),
+    ("dest=ADDRESS", "where to forward them; may be given several times"),
+    ("demo=N", "add N destinations that answer HTTP with their own name"),
+    ("check", "check everything, open nothing; exit status 0 or 1"),
+    ("version", "print the version"),
+    ("help", "print this"),
+)
+
+_WIDTH = 79
+_COLUMN = 26
+
+
+def _entry(option: str, text: str) -> str:
+    """
+    Write one option of the help.
+    """
+    lines = textwrap.wrap(text, _WIDTH - _COLUMN, break_on_hyphens=False)
+    head = f"  --{option}"
+    if len(head) >= _COLUMN:
+        return head + "".join(f"\n{' ' * _COLUMN}{line}" for line in lines)
+    return head.ljust(_COLUMN) + f"\n{' ' * _COLUMN}".join(lines)
+
+
+class Options(usage.Options):
+    """
+    What can be said on the command line.
+
+    @ivar balancer: The balancer that was described, once parsed.
+    """
+
+    synopsis = "[options] [PORT [[HOST:]PORT]...]"
+    optFlags = (("check", None, ""),)
+    optParameters = (
+        ("demo", None, None, ""),
+        *((optionName(each), None, None, "") for each in fields(Settings)),
+    )
+
+    def __init__(self, reactor: Any = None) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self.balancer: LoadBalancer
+        self.demo = 0
+        self["listen"] = []
+        self["dest"] = []
+        self._positional: tuple[str, ...] = ()
+
+    def getUsage(self, width: int | None = None) -> str:
+        """
+        Write the help: 80 columns, grouped, each option with its default.
+        """
+        parts = ["", _DESCRIPTION]
+        parts.extend(_entry(*each) for each in _OWN_OPTIONS)
+        group = ""
+        for each in fields(Settings):
+            if each.metadata["group"] != group:
+                group = each.metadata["group"]
+                parts.append(f"\n{group}:")
+            text = f"{each.metadata['text']} (default {each.metadata['shown']})"
+            parts.append(_entry(f"{optionName(each)}={each.metadata['unit']}", text))
+        return "\n".join(parts) + "\n"
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Parse; options may stand before and behind addresses.
+
+        @raise SystemExit: Something is wrong; one line on standard error says
+            what, and the status is 1. (Twisted would print the whole help.)
+        """
+        given = list(sys.argv[1:] if options is None else options)
+        try:
+            # usage.Options stops at the first address.
+            found, addresses = getopt.gnu_getopt(given, self.shortOpt, self.longOpt)
+            takesValue = {each.rstrip("=") for each in self.longOpt if each[-1] == "="}
+            first = [
+                f"{option}={value}"
+                if option.removeprefix("--") in takesValue
+                else option
+                for option, value in found
+            ]
+            super().parseOptions([*first, "--", *addresses])
+        except (usage.UsageError, getopt.error, InvalidSetting) as error:
+            raise SystemExit(f"iawlb: {error}") from None
+
+    def opt_listen(self, address: str) -> None:
+        """
+        Where to accept connections.
+        """
+        self["listen"].append(address)
+
+    def opt_dest(self, address: str) -> None:
+        """
+        Where to forward them.
+        """
+        self["dest"].append(address)
+
+    def opt_version(self) -> None:
+        """
+        Print the version.
+        """
+        print(f"iawlb {version('iawlb')}")
+        raise SystemExit(0)
+
+    def parseArgs(self, *addresses: str) -> None:
+        """
+        Take the form C{PORT [[HOST:]PORT]...}: the first is where to accept.
+        """
+        self._positional = addresses
+
+    def postOptions(self) -> None:
+        """
+        Build the balancer, which checks everything and opens nothing.
+        """
+        reactor = self._reactor
+        if reactor is None:
+            # Only here: twistd has read its own --reactor by now.
+            from twisted.internet import reactor
+        raiseFileLimit()
+        settings = {
+            each.name: _read(
+                optionName(each), each.metadata["read"], self[optionName(each)]
+            )
+            for each in fields(Settings)
+            if self[optionName(each)] is not None
+        }
+        if self["demo"] is not None:
+            self.demo = _read("demo", count(1, 100), self["demo"])
+        listeners = [("--listen", each) for each in self["listen"]]
+        destinations = [("--dest", each) for each in self["dest"]]
+        if self._positional and listeners:
+            raise usage.UsageError(
+                f"{self._positional[0]!r} without an option is where to listen, and so "
+                "is --listen: give one of them"
+            )
+        listeners += [("PORT", each) for each in self._positional[:1]]
+        destinations += [("destination", each) for each in self._positional[1:]]
+        if not listeners:
+            raise usage.UsageError(
+                "nowhere to listen: give --listen tcp:8080, or a PORT"
+            )
+        if not destinations and not self.demo:
+            raise usage.UsageError(
+                "no destination: give --dest tcp:localhost:9001, or --demo 3 to try"
+            )
+        self.balancer = LoadBalancer(reactor, **settings)
+        for option, address in listeners:
+            _read(option, self.balancer.listen, address)
+        for option, address in destinations:
+            _read(option, self.balancer.add, address)
+        if self["check"]:
+            print("iawlb: all is right")
+            raise SystemExit(0)
+
+
+def _read(option: str, read: Callable[[Any], Any], value: Any) -> Any:
+    """
+    Read an option's value.
+
+    @raise InvalidSetting: It is wrong; the message names the option.
+    """
+    try:
+        return read(value)
+    except InvalidSetting as error:
+        dashes = "" if option.startswith("-") or not option.islower() else "--"
+        raise InvalidSetting(f"{dashes}{option}: {error}") from None
+
+
+class Process(MultiService):
+    """
+    The balancer as a process of its own: what would be an exception in another
+    program is one line and exit status 1 here, and signals are ours.
+    """
+
+    log = Logger()
+
+    def __init__(self, options: Options, reactor: Any) -> None:
+        super().__init__()
+        self._options = options
+        self._reactor = reactor
+        self._balancer = options.balancer
+        served: IService = options.balancer
+        if options.demo:
+            served = Demo(reactor, options.balancer, options.demo)
+        served.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        """
+        Bind and listen.
+
+        @raise SystemExit: An address cannot be listened on.
+        """
+        try:
+            super().privilegedStartService()
+        except CannotListen as error:
+            # In the log too, since a daemon has no standard error.
+            self.log.critical("{why}", why=str(error))
+            self._removePID()
+            raise SystemExit(f"iawlb: {error}") from None
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Drain; a second signal cuts the drain short.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._again)
+        return ensureDeferred(super().stopService())
+
+    def _again(self, *_: object) -> None:
+        self._reactor.callFromThread(self._balancer.cutDrain)
+
+    def _removePID(self) -> None:
+        """
+        Remove twistd's file with our process number, which it leaves behind when
+        the start fails.
+        """
+        parent = self._options.parent
+        if parent is not None and parent["pidfile"]:
+            with suppress(OSError):
+                os.unlink(parent["pidfile"])
+
+
+def makeService(options: Options) -> IService:
+    """
+    Make the service that twistd runs.
+    """
+    from twisted.internet import reactor
+
+    return Process(options, reactor)

@@ -1,0 +1,472 @@
+"""
+A destination's worker: it waits for a free slot, pulls the next session,
+connects, relays, and gives the slot back.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from random import random
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from iawlb.attempt import Attempt
+from iawlb.destination import HURRY, Destination
+from iawlb.events import (
+    DESTINATION_DOWN,
+    DESTINATION_UP,
+    SESSION_CONNECTED,
+    SESSION_PULLED,
+    SESSION_PUT_BACK,
+    Events,
+)
+from iawlb.hangups import Hangups, wasReset
+from iawlb.queue import ConnectionQueue
+from iawlb.ratelimit import OncePerSecond
+from iawlb.relay.portable import PortableRelay
+from iawlb.relay.side import Side
+from iawlb.session import Outcome, Session
+from iawlb.settings import Settings
+from iawlb.table import SessionTable
+
+LOCAL_ERRORS = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
+)
+"""
+What a connect can fail of that is this machine's want, not the destination's.
+"""
+
+LOCAL_PAUSE = 0.1
+"""
+How long a worker does not pull after such an error, in seconds.
+"""
+
+
+def localError(failure: Failure) -> int | None:
+    """
+    Say which want of this machine a connect failed of, if one.
+    """
+    value = failure.value
+    # Twisted's ConnectError has osError, an OSError has errno.
+    number = getattr(value, "osError", None) or getattr(value, "errno", None)
+    return number if number in LOCAL_ERRORS else None
+
+
+class Worker:
+    """
+    Pulls sessions for one destination while it may, and probes it while it is
+    down.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        destination: Destination,
+        endpoint: IStreamClientEndpoint,
+        queue: ConnectionQueue,
+        table: SessionTable,
+        events: Events,
+        hangups: Hangups,
+        settings: Settings,
+        *,
+        onChange: Callable[[], None],
+        onPull: Callable[[], None],
+        inHurry: Callable[[], bool],
+    ) -> None:
+        """
+        @param onChange: Called when the destination goes down or comes up.
+        @param onPull: Called when a session has left the queue.
+        @param inHurry: Says whether sessions wait and nothing is up.
+        """
+        self.destination = destination
+        self.queue = queue
+        self.table = table
+        self.events = events
+        self.clock = clock
+        self.endpoint = endpoint
+        self.hangups = hangups
+        self.settings = settings
+        self._onChange = onChange
+        self._onPull = onPull
+        self._inHurry = inHurry
+        self._stopping = False
+        self._held = False
+        self._wake: Deferred[None] | None = None
+        self._pulling: Deferred[Session] | None = None
+        self._running: Deferred[None] = succeed(None)
+        self._timers: set[IDelayedCall] = set()
+        self._probing: IDelayedCall | Attempt | None = None
+        # Oldest first.
+        self._connecting: dict[Serving, None] = {}
+        self._whenIdle: list[Deferred[None]] = []
+        self._localErrors = OncePerSecond(clock, self._logLocalErrors)
+        self._lastLocalError = 0
+
+    def start(self) -> None:
+        """
+        Begin to pull.
+        """
+        self._running = ensureDeferred(self._run())
+
+    def stop(self) -> Deferred[None]:
+        """
+        Pull and probe no more. Sessions that are served go on.
+
+        @return: Fires when the loop has ended.
+        """
+        self._stopping = True
+        if self._probing is not None:
+            self._probing.cancel()
+            self._probing = None
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._localErrors.stop()
+        self.check()
+        return self._running
+
+    async def _run(self) -> None:
+        """
+        Connections wait, workers pull.
+        """
+        while not self._stopping:
+            if not self._mayPull():
+                self._wake = Deferred()
+                await self._wake
+                continue
+            self._pulling = self.queue.get(self.destination)
+            try:
+                session = await self._pulling
+            except CancelledError:
+                continue  # it may not pull any more; or it stops
+            finally:
+                self._pulling = None
+            self._serve(session)
+
+    def _mayPull(self) -> bool:
+        return not self._stopping and not self._held and self.destination.canPull()
+
+    def check(self) -> None:
+        """
+        Begin to wait for a session, or cease to, as the destination's state now
+        says.
+        """
+        if self._mayPull() or self._stopping:
+            wake, self._wake = self._wake, None
+            if wake is not None:
+                wake.callback(None)
+        if not self._mayPull() and self._pulling is not None:
+            self._pulling.cancel()
+        if self.destination.active == 0:
+            waiting, self._whenIdle = self._whenIdle, []
+            for each in waiting:
+                each.callback(None)
+
+    def whenIdle(self) -> Deferred[None]:
+        """
+        Wait until the destination serves no session.
+        """
+        waiting: Deferred[None] = Deferred()
+        self._whenIdle.append(waiting)
+        self.check()
+        return waiting
+
+    # A session is served.
+
+    def _serve(self, session: Session) -> None:
+        self._onPull()
+        if wasReset(session.side):
+            # It left, and the reactor does not tell of those that are not read.
+            session.holder.dismiss(Outcome.CLIENT_LEFT_QUEUE)
+            return
+        self.destination.take()
+        serving = Serving(self, session)
+        self._connecting[serving] = None
+        serving.start()
+
+    def connected(self, serving: Serving) -> None:
+        """
+        A connect succeeded.
+        """
+        self.destination.connected()
+        self._connectEnded(serving)
+        self.check()
+
+    def given(self, serving: Serving) -> None:
+        """
+        A slot is no longer used; it rests, if it is to, and then is free.
+        """
+        if self.settings.rest and not self._stopping:
+            self._later(self.settings.rest, self._give)
+        else:
+            self._give()
+
+    def dropped(self, serving: Serving) -> None:
+        """
+        A connect was given up, since its client left.
+        """
+        self._connectEnded(serving)
+        self._give()
+
+    def failed(self, serving: Serving, failure: Failure) -> None:
+        """
+        A connect failed: put the session back, and do not pull until a probe
+        succeeds.
+        """
+        self._connectEnded(serving)
+        self.destination.give()
+        local = localError(failure)
+        if local is not None:
+            self._holdOff(local)
+        elif self.destination.down is None:
+            self._goDown(failure)
+        # After the destination is known to be down, so that this is not the one
+        # that gets the session.
+        self._putBack(serving)
+        self.check()
+
+    def _connectEnded(self, serving: Serving) -> None:
+        self.destination.connectEnded()
+        del self._connecting[serving]
+
+    def _putBack(self, serving: Serving) -> None:
+        session = serving.release()
+        self.events.session(session, SESSION_PUT_BACK)
+        self.queue.putBack(session)
+
+    def _give(self) -> None:
+        self.destination.give()
+        self.check()
+
+    def _holdOff(self, error: int) -> None:
+        """
+        Pull no more for a moment, for want of something on this machine.
+        """
+        self._lastLocalError = error
+        self._localErrors.add()
+        if not self._held and not self._stopping:
+            self._held = True
+            self._later(LOCAL_PAUSE, self._letGo)
+
+    def _letGo(self) -> None:
+        self._held = False
+        self.check()
+
+    def _logLocalErrors(self, number: int) -> None:
+        self.log.warn(
+            "could not connect to {destination}, this machine lacks something: "
+            "{error}; the connection waits and is tried again ({number} times)",
+            destination=self.destination.name,
+            error=errno.errorcode[self._lastLocalError],
+            number=number,
+        )
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
+        """
+        Call later, unless stopped before.
+        """
+
+        def fire() -> None:
+            self._timers.discard(timer)
+            call()
+
+        timer = self.clock.callLater(seconds, fire)
+        self._timers.add(timer)
+        return timer
+
+    # The destination is down.
+
+    def _goDown(self, failure: Failure) -> None:
+        self.destination.failed(failure.getErrorMessage())
+        self.events.destination(self.destination, DESTINATION_DOWN)
+        self.check()
+        self._onChange()
+        self._scheduleProbe()
+        # The others that connect to it would only wait as long in vain. The
+        # youngest first, as each goes to the head of the queue.
+        for other in reversed(list(self._connecting)):
+            other.cancelConnect()
+            self._connectEnded(other)
+            self.destination.give()
+            self._putBack(other)
+
+    def _scheduleProbe(self) -> None:
+        if self._stopping or self.destination.draining:
+            self._probing = None
+            return
+        wait = self.destination.nextProbe(random())
+        if self._inHurry():
+            wait = min(wait, HURRY)
+        self._probing = self.clock.callLater(wait, self._probe)
+
+    def hurry(self) -> None:
+        """
+        Sessions wait and nothing is up: do not wait long for the next probe.
+        """
+        timer = self._probing
+        if timer is None or isinstance(timer, Attempt):
+            return
+        if timer.getTime() - self.clock.seconds() > HURRY:
+            timer.reset(HURRY)
+
+    def _probe(self) -> None:
+        attempt = Attempt(
+            self.clock, self.settings, self.hangups, self._probed, self._probeFailed
+        )
+        self._probing = attempt
+        attempt.start(self.endpoint)
+
+    def _probed(self, side: Side) -> None:
+        side.close()
+        self._probing = None
+        self.destination.recovered()
+        self.events.destination(self.destination, DESTINATION_UP)
+        self._onChange()
+        self.check()
+
+    def _probeFailed(self, failure: Failure) -> None:
+        if localError(failure) is None:
+            self.destination.failed(failure.getErrorMessage())
+        self._scheduleProbe()
+
+    def nameFailed(self, failure: Failure) -> None:
+        """
+        The destination's name does not resolve: it is down from the start.
+        """
+        if self.destination.down is None and not self._stopping:
+            self._goDown(failure)
+
+
+class Serving:
+    """
+    One session that a worker serves: connecting at first, then relayed.
+    """
+
+    log = Logger()
+
+    def __init__(self, worker: Worker, session: Session) -> None:
+        self._worker = worker
+        self._session = session
+        self._client = session.side
+        self._before = (session.holder, session.side.owner)
+        self._attempt: Attempt | None = None
+        self._relay: PortableRelay | None = None
+        self._outcome = Outcome.CLIENT_LEFT_CONNECT
+
+    def start(self) -> None:
+        """
+        Connect.
+        """
+        worker, session = self._worker, self._session
+        session.holder = self
+        self._client.owner = self
+        session.tries += 1
+        session.pulled = worker.clock.seconds()
+        session.destination = worker.destination.name
+        worker.events.session(session, SESSION_PULLED)
+        self._attempt = Attempt(
+            worker.clock,
+            worker.settings,
+            worker.hangups,
+            self._connected,
+            self._connectFailed,
+        )
+        self._attempt.start(worker.endpoint)
+
+    def cancelConnect(self) -> None:
+        """
+        Give the connect up.
+        """
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.cancel()
+
+    def release(self) -> Session:
+        """
+        Return the session to who held it before.
+        """
+        self._session.holder, self._client.owner = self._before
+        return self._session
+
+    def dismiss(self, outcome: Outcome) -> None:
+        """
+        End the session.
+        """
+        if self._relay is not None:
+            self._relay.abort(outcome)
+        else:
+            self._outcome = outcome
+            self.cancelConnect()
+            self._client.abort()
+
+    def _connected(self, destination: Side) -> None:
+        worker, session = self._worker, self._session
+        self._attempt = None
+        self._relay = PortableRelay(
+            self._client, destination, self._released, self._ended
+        )
+        session.relay = self._relay
+        session.connected = worker.clock.seconds()
+        worker.connected(self)
+        worker.events.session(session, SESSION_CONNECTED)
+        try:
+            self._relay.start()
+        except Exception:
+            # A transport of somebody else's may refuse to be relayed.
+            self.log.failure(
+                "relaying a session to {destination} failed",
+                destination=worker.destination.name,
+            )
+            self._relay.abort(Outcome.FAILED)
+
+    def _connectFailed(self, failure: Failure) -> None:
+        self._attempt = None
+        self._worker.failed(self, failure)
+
+    def _released(self) -> None:
+        self._worker.given(self)
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._relay = None
+        self._worker.table.end(self._session, outcome)
+
+    # What the client's side tells while we connect.
+
+    def sideMade(self, side: Side) -> None:
+        """
+        Only before a worker pulls.
+        """
+
+    def sideReady(self, side: Side) -> None:
+        """
+        Only before a worker pulls.
+        """
+
+    def sideRead(self, side: Side, data: bytes) -> None:
+        """
+        Bytes that TLS had read already.
+        """
+        side.early.append(data)
+
+    def sideEnded(self, side: Side) -> None:
+        """
+        The side remembers it.
+        """
+
+    def sideLost(self, side: Side, reset: bool) -> None:
+        """
+        The client left during the connect.
+        """
+        self.cancelConnect()
+        self._worker.dropped(self)
+        self._worker.table.end(self._session, self._outcome)
