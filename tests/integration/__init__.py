@@ -1,0 +1,3 @@
+"""
+Real servers and clients through twistd iawlb, compared with going direct.
+"""
