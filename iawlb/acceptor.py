@@ -44,6 +44,8 @@ class Acceptor:
 
     The port's own loop accepts a hundred and more at a time whatever we say
     meanwhile, and when descriptors run out it accepts and closes what waits.
+
+    @ivar refusing: Whether connections are refused.
     """
 
     log = Logger()
@@ -58,6 +60,7 @@ class Acceptor:
         self._reactor = reactor
         self._port = port
         self._room = room
+        self.refusing = False
         self._reading = False
         self._held: IDelayedCall | None = None
         self._error = 0
@@ -71,6 +74,8 @@ class Acceptor:
                 number=number,
             ),
         )
+        # A renewed Unix socket does not know by which path it is reached.
+        self._path = port.socket.getsockname()
         port.stopReading()
 
     def fileno(self) -> int:
@@ -107,9 +112,12 @@ class Acceptor:
 
     def doRead(self) -> None:
         """
-        Accept some, as room allows.
+        Accept some, as room allows; when there is none left, no more until
+        L{resume}.
         """
         self.accept(ACCEPTS_PER_TURN)
+        if self._room() <= 0:
+            self.pause()
 
     def accept(self, most: int) -> None:
         """
@@ -129,7 +137,12 @@ class Acceptor:
                     raise
                 self._hold(error.errno)
                 return
-            self._serve(accepted, peer)
+            try:
+                self._serve(accepted, peer)
+            except Exception:
+                # A factory that an endpoint put around ours may raise.
+                self.log.failure("serving an accepted connection failed")
+                accepted.close()
 
     def _serve(self, accepted: socket.socket, peer: Any) -> None:
         """
@@ -192,18 +205,32 @@ class Acceptor:
         """
         self.accept(self._room())
         self.pause()
-        self._port.socket.shutdown(socket.SHUT_RD)
+        listening = self._port.socket
+        # Else another process could bind the address, as nobody listens on it.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        listening.shutdown(socket.SHUT_RD)
+        self.refusing = True
 
     def listenAgain(self) -> None:
         """
-        Undo L{refuse}.
+        Undo L{refuse}; L{resume} then accepts.
+
+        @raise OSError: It cannot be done now.
         """
         port = self._port
         if port.addressFamily == socket.AF_UNIX:
             self._renew()
         else:
-            port.socket.listen(port.backlog)
-        self.resume()
+            # Else the connections that live would keep it from listening.
+            port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            port.socket.listen(self._backlog())
+        self.refusing = False
+
+    def _backlog(self) -> int:
+        """
+        What the kernel may hold; a port that was handed to us does not say.
+        """
+        return self._port.backlog or socket.SOMAXCONN
 
     def _renew(self) -> None:
         """
@@ -211,14 +238,14 @@ class Acceptor:
         under the same path and at no moment without one.
         """
         port = self._port
-        path = port.socket.getsockname()
+        path = self._path
         fresh = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         fresh.setblocking(False)
         temporary = f"{path}.{os.getpid()}"
         try:
             fresh.bind(temporary)
             os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
-            fresh.listen(port.backlog)
+            fresh.listen(self._backlog())
             os.rename(temporary, path)
         except OSError:
             fresh.close()

@@ -8,6 +8,7 @@ C{[::1]:9001} and C{/run/app.sock} are the short forms.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -67,8 +68,8 @@ class _Words:
             quoted: str = quoteStringArgument(value)
             return quoted.replace("=", "\\=")
 
-        named = [f"{key}={quote(value)}" for key, value in self.named.items()]
-        return ":".join([self.kind, *map(quote, self.args), *named])
+        named = [f"{quote(key)}={quote(value)}" for key, value in self.named.items()]
+        return ":".join([*map(quote, (self.kind, *self.args)), *named])
 
     def get(self, name: str, place: int) -> str | None:
         """
@@ -91,9 +92,11 @@ def parseListen(reactor: Any, text: str, backlog: int) -> Listen:
     path = None
     if words.kind in ("tcp", "tcp6", "ssl"):
         _port(text, words.get("port", 0))
-    if words.kind in ("tcp", "unix") and words.get("backlog", 2) is None:
-        words.named["backlog"] = str(backlog)
-    elif words.kind == "tcp6" and words.get("backlog", 1) is None:
+    elif words.kind == "tls":
+        _port(text, words.get("port", 1) or "443")
+        _certificates(text, words.get("path", 0))
+    place = _BACKLOG_PLACES.get(words.kind)
+    if place is not None and words.get("backlog", place) is None:
         words.named["backlog"] = str(backlog)
     if words.kind == "unix":
         given = words.get("address", 0)
@@ -119,32 +122,35 @@ def parseDestination(
     @raise InvalidSetting: It cannot be connected to; the message says why.
     """
     words = _destinationWords(text)
-    if words.kind == "tcp":
-        host = words.get("host", 0)
-        port = words.get("port", 0 if "host" in words.named else 1)
+    host, port = "", 0
+    if words.kind in ("tcp", "tls", "ssl"):
+        host = words.get("host", 0) or ""
         if not host:
             raise InvalidSetting(f"{text!r} has no host, such as tcp:localhost:9001")
+        port = _port(text, words.get("port", 0 if "host" in words.named else 1))
         _host(text, host)
-        number = _port(text, port)
-        _parsed(clientFromString, reactor, text, words)
-        return words.joined(), _tcp(reactor, host, number, words, timeout)
-    if words.kind in ("tls", "ssl"):
-        _port(text, words.get("port", 1))
     if words.kind == "unix" and not words.get("path", 0):
         raise InvalidSetting(f"{text!r} has no path, such as unix:/run/app.sock")
-    return words.joined(), _parsed(clientFromString, reactor, text, words)
+    endpoint = _parsed(clientFromString, reactor, text, words)
+    if words.kind == "tcp":
+        endpoint = _tcp(reactor, text, host, port, words, timeout)
+    return words.joined(), endpoint
 
 
 def _tcp(
-    reactor: Any, host: str, port: int, words: _Words, timeout: float
+    reactor: Any, text: str, host: str, port: int, words: _Words, timeout: float
 ) -> IStreamClientEndpoint:
     """
     Make the endpoint of a TCP destination: a literal address needs no resolver,
     a name is looked up ahead.
     """
     local = words.named.get("bindAddress")
+    if local is not None and not (isIPAddress(local) or isIPv6Address(local)):
+        raise InvalidSetting(f"{text!r}: bindAddress {local!r} is not an IP address")
     bind = None if local is None else (local, 0)
     longest = min(timeout, float(words.named.get("timeout", timeout)))
+    if longest <= 0:
+        raise InvalidSetting(f"{text!r}: the timeout must be more than 0")
     if isIPv6Address(host):
         return TCP6ClientEndpoint(reactor, host, port, longest, bind)
     if isIPAddress(host):
@@ -208,11 +214,11 @@ def _short(text: str) -> tuple[str, str | None] | None:
     if not colon:
         if not re.fullmatch(r"[+-]?\d+", port, re.ASCII):
             raise InvalidSetting(f"{text!r} is no address: write {_FORMS}")
-    elif host in _KINDS:
+    elif host.lower() in _KINDS:
         return None
-    elif host and host != "*":
-        _host(text, host)
     _port(text, port)
+    if host and host != "*":
+        _host(text, host)
     return host, port
 
 
@@ -220,6 +226,28 @@ _KINDS = frozenset(("tcp", "tcp6", "unix", "ssl", "tls", "systemd", "stdio", "ha
 """
 Kinds of endpoint that could be taken for a host, as in C{tcp:8080}.
 """
+
+
+_BACKLOG_PLACES = {"tcp": 2, "tcp6": 1, "unix": 2, "ssl": 5, "tls": 2}
+"""
+Where the backlog of each kind of server endpoint stands if it has no name.
+"""
+
+
+def _certificates(text: str, folder: str | None) -> None:
+    """
+    Check the folder of a C{tls:} listener; Twisted reads it at the first
+    handshake only.
+
+    @raise InvalidSetting: There are no certificates in it.
+    """
+    try:
+        names = os.listdir(folder or "")
+    except OSError as error:
+        why = f"cannot read {folder!r}: {error.strerror}"
+        raise InvalidSetting(f"{text!r}: {why}") from None
+    if not any(name.endswith(".pem") for name in names):
+        raise InvalidSetting(f"{text!r}: there is no .pem file in {folder!r}")
 
 
 def _host(text: str, host: str) -> None:
@@ -233,7 +261,13 @@ def _host(text: str, host: str) -> None:
     numbers = re.fullmatch(r"[\d.]+", host) is not None
     if numbers and not isIPAddress(host):
         raise InvalidSetting(f"{text!r}: {host!r} is not an IPv4 address")
-    if not re.fullmatch(r"[\w.-]{1,253}", host):
+    try:
+        # As the resolver will, in a thread that nobody would hear of it from.
+        host.encode("idna")
+        named = re.fullmatch(r"[\w.-]{1,253}", host) is not None
+    except UnicodeError:
+        named = False
+    if not named:
         raise InvalidSetting(f"{text!r}: {host!r} is not the name or address of a host")
 
 
@@ -275,7 +309,8 @@ def _split(text: str) -> _Words:
     named = {part[0]: part[1] for part in parts if len(part) == 2}
     if not args or len(parts[0]) == 2:
         raise InvalidSetting(f"{text!r} is no address: write {_FORMS}")
-    return _Words(args[0], tuple(args[1:]), named)
+    # Twisted takes a kind in any case.
+    return _Words(args[0].lower(), tuple(args[1:]), named)
 
 
 def _parsed(parse: Any, reactor: Any, text: str, words: _Words) -> Any:
@@ -289,24 +324,24 @@ def _parsed(parse: Any, reactor: Any, text: str, words: _Words) -> Any:
     try:
         return parse(reactor, words.joined())
     except Exception as error:
-        raise InvalidSetting(f"{text!r}: {_reason(error, words)}") from error
+        raise InvalidSetting(f"{text!r}: {_reason(error)}") from error
 
 
-def _reason(error: Exception, words: _Words) -> str:
+def _reason(error: Exception) -> str:
     """
     Say in a few words why an endpoint string could not be parsed.
     """
     said = str(error) or type(error).__name__
     if "Unknown endpoint type" in said:
-        return f"there is no endpoint of type {words.kind!r}; write {_FORMS}"
+        return f"{said}; write {_FORMS}"
     if isinstance(error, NameError | ImportError):
         return f"TLS needs the extra: pip install 'iawlb[tls]' ({said})"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.filename is not None:
         return f"cannot read {error.filename!r}: {error.strerror}"
     if isinstance(error, TypeError):
         return f"an argument is missing or unknown ({said})"
-    if isinstance(error, KeyError):
-        return f"there is no {said}"
+    if isinstance(error, LookupError):
+        return f"not found ({said})"
     # OpenSSL's errors are lists of tuples.
     if said.startswith("["):
         return f"not a usable certificate or key ({said})"

@@ -33,6 +33,8 @@ class _Name(Resource):
         """
         request.setHeader(b"content-type", b"text/plain; charset=utf-8")
         request.setHeader(b"connection", b"close")
+        # Twisted would wait for the client to close.
+        request.channel.persistent = False
         return f"{self._name}\n".encode()
 
 
@@ -47,6 +49,13 @@ class _QuietSite(Site):
         """
         Write nothing.
         """
+
+
+def demoNames(number: int) -> list[str]:
+    """
+    List the names of so many demo destinations.
+    """
+    return [f"demo-{each}" for each in range(1, number + 1)]
 
 
 def tryOut(address: str) -> str:
@@ -87,8 +96,7 @@ class Demo(Service):
         Start the destinations, then the balancer.
         """
         super().startService()
-        for number in range(1, self._number + 1):
-            name = f"demo-{number}"
+        for name in demoNames(self._number):
             port = self._reactor.listenTCP(
                 0, _QuietSite(_Name(name)), interface="127.0.0.1"
             )

@@ -33,7 +33,8 @@ class EventLog:
         """
         if event != SESSION_ENDED or session.outcome is None or session.ended is None:
             return
-        waited = (session.pulled or session.ended) - session.accepted
+        pulled = session.ended if session.pulled is None else session.pulled
+        waited = pulled - session.accepted
         connect = (
             0.0
             if session.connected is None or session.pulled is None
@@ -42,7 +43,7 @@ class EventLog:
         self.log.info(
             "{client} to {destination}: {text} ({code}), waited {waited:.3f} s, "
             "connect {connect:.3f} s, total {total:.3f} s, {bytesIn} bytes in, "
-            "{bytesOut} out, {tries} tries, {listener}",
+            "{bytesOut} out, tries {tries}, {listener}",
             client=session.client,
             destination=session.destination or "nobody",
             text=session.outcome.text,

@@ -26,8 +26,6 @@ class Admission:
     How many may come in, and in what steps they reach the queue.
     """
 
-    log = Logger()
-
     def __init__(
         self,
         clock: IReactorTime,
@@ -97,12 +95,7 @@ class Admission:
         batch, self._batch = self._batch, {}
         for session in batch:
             self._events.session(session, SESSION_QUEUED)
-            try:
-                self._queue.put(session)
-            except Exception:
-                # A policy of somebody else's may raise.
-                self.log.failure("putting a session into the queue failed")
-                session.holder.dismiss(Outcome.FAILED)
+            self._queue.put(session)
         self._onQueued()
 
     def leave(self, session: Session) -> None:

@@ -1,23 +1,27 @@
 """
-Who was reset while nobody read from them.
+What only the kernel knows of connections: who was reset while nobody read from
+them, and what is not sent yet.
 """
 
 from __future__ import annotations
 
 import select
+import sys
+import termios
+from fcntl import ioctl
 from typing import Protocol as Typed
 
 
 class Watched(Typed):
     """
-    A connection that is not being read.
+    A connection that is not being read, or is to be reset.
     """
 
     transport: object
 
     def hungUp(self) -> None:
         """
-        It was reset.
+        It was reset; or it is to be, now that all is sent.
         """
 
 
@@ -35,6 +39,7 @@ class Hangups:
         self._poll = select.poll()
         self._watched: dict[int, Watched] = {}
         self._numbers: dict[Watched, int] = {}
+        self._sending: set[Watched] = set()
 
     def __len__(self) -> int:
         return len(self._watched)
@@ -43,8 +48,7 @@ class Hangups:
         """
         Watch a connection, if it has a file descriptor.
         """
-        fileno = getattr(connection.transport, "fileno", None)
-        number = -1 if fileno is None else fileno()
+        number = _number(connection)
         if number >= 0 and connection not in self._numbers:
             self._watched[number] = connection
             self._numbers[connection] = number
@@ -54,21 +58,53 @@ class Hangups:
         """
         Watch a connection no more.
         """
+        self._sending.discard(connection)
         number = self._numbers.pop(connection, None)
         if number is not None:
             del self._watched[number]
             self._poll.unregister(number)
 
+    def resetWhenSent(self, connection: Watched) -> None:
+        """
+        Call C{hungUp} when the other end has got all that was sent, now or by
+        one of the next checks.
+        """
+        if _unsent(connection):
+            self._sending.add(connection)
+        else:
+            connection.hungUp()
+
     def check(self) -> None:
         """
-        Tell those that were reset since the last time.
+        Tell those that were reset since the last time, and those that have sent
+        all.
         """
+        for connection in list(self._sending):
+            if not _unsent(connection):
+                self.forget(connection)
+                connection.hungUp()
         for number, event in self._poll.poll(0):
             # Telling one may close another.
             connection = self._watched.get(number)
             if connection is not None and event & select.POLLERR:
                 self.forget(connection)
                 connection.hungUp()
+
+
+def _number(connection: Watched) -> int:
+    """
+    Look up the file descriptor of a connection; -1 if it has none.
+    """
+    fileno = getattr(connection.transport, "fileno", None)
+    return -1 if fileno is None else int(fileno())
+
+
+def _unsent(connection: Watched) -> int:
+    """
+    Ask the kernel how many bytes the other end has not got yet.
+    """
+    answer = ioctl(_number(connection), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def wasReset(connection: Watched) -> bool:

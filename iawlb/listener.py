@@ -11,9 +11,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet import tcp
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -21,6 +25,11 @@ from iawlb.acceptor import Acceptor
 from iawlb.events import LISTENER_CLOSED, LISTENER_LISTENING, LISTENER_REFUSING, Events
 from iawlb.frontend import Frontend, describe
 from iawlb.interfaces import CannotListen
+
+RETRY = 1.0
+"""
+How long until it is tried again to listen, where that failed, in seconds.
+"""
 
 
 def clearStale(path: str) -> None:
@@ -82,7 +91,9 @@ class Listener:
         self._opening: Deferred[IListeningPort] | None = None
         self._port: IListeningPort | None = None
         self._acceptor: Acceptor | None = None
+        # What was asked for, also while it is closed.
         self._refusing = False
+        self._retry: IDelayedCall | None = None
 
     def open(self) -> Deferred[None]:
         """
@@ -101,6 +112,8 @@ class Listener:
         return opening.addCallbacks(self._opened, self._cannot)
 
     def _cannot(self, failure: Failure) -> None:
+        if self._opening is None and failure.check(CancelledError):
+            return  # closed before it was open
         self._opening = None
         error = failure.value
         if isinstance(error, CannotListenError):
@@ -116,45 +129,77 @@ class Listener:
         if isinstance(port, tcp.Port):
             self._acceptor = Acceptor(self._reactor, port, self.name, self._room)
         self._events.listener(self.name, self.address, LISTENER_LISTENING)
+        self._follow()
         self.check()
 
     def check(self) -> None:
         """
         Accept, or cease to, as there is room now.
         """
-        if self._refusing or self._acceptor is None:
+        acceptor = self._acceptor
+        if acceptor is None or acceptor.refusing:
             return
         if self._room() > 0:
-            self._acceptor.resume()
+            acceptor.resume()
         else:
-            self._acceptor.pause()
+            acceptor.pause()
 
     def refuse(self) -> None:
         """
         Refuse connections, but keep the address.
         """
-        if not self._refusing and self._acceptor is not None:
-            self._refusing = True
-            self._acceptor.refuse()
-            self._events.listener(self.name, self.address, LISTENER_REFUSING)
+        self._refusing = True
+        self._follow()
 
     def listenAgain(self) -> None:
         """
         Undo L{refuse}.
         """
-        if self._refusing and self._acceptor is not None:
-            self._refusing = False
-            self._acceptor.listenAgain()
-            self._events.listener(self.name, self.address, LISTENER_LISTENING)
-            self.check()
+        self._refusing = False
+        self._follow()
+
+    def _follow(self) -> None:
+        """
+        Refuse or listen, as was asked for.
+        """
+        self._cancelRetry()
+        acceptor = self._acceptor
+        if acceptor is None or acceptor.refusing == self._refusing:
+            return
+        if self._refusing:
+            acceptor.refuse()
+            self._events.listener(self.name, self.address, LISTENER_REFUSING)
+            return
+        try:
+            acceptor.listenAgain()
+        except OSError as error:
+            self.log.error(
+                "cannot listen on {address} again: {why}; trying every second",
+                address=self.address,
+                why=error.strerror,
+            )
+            self._retry = self._reactor.callLater(RETRY, self._retried)
+            return
+        self._events.listener(self.name, self.address, LISTENER_LISTENING)
+        self.check()
+
+    def _retried(self) -> None:
+        self._retry = None
+        self._follow()
+
+    def _cancelRetry(self) -> None:
+        retry, self._retry = self._retry, None
+        if retry is not None:
+            retry.cancel()
 
     def close(self) -> Deferred[None]:
         """
         Listen no more. What the kernel has accepted already is let in first.
         """
-        if self._opening is not None:
-            self._opening.addErrback(lambda failure: failure.trap(CannotListen))
-            self._opening.cancel()
+        self._cancelRetry()
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            opening.cancel()
         port, self._port = self._port, None
         if port is None:
             return succeed(None)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, takewhile
 
 from twisted.internet.defer import (
     Deferred,
@@ -14,6 +15,7 @@ from twisted.internet.defer import (
     QueueUnderflow,
     succeed,
 )
+from twisted.logger import Logger
 
 from iawlb.destination import Destination
 from iawlb.interfaces import IPolicy
@@ -36,6 +38,8 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     @ivar size: Sessions that may wait before L{put} raises, or L{None}.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -91,7 +95,17 @@ class ConnectionQueue(DeferredQueue[Session]):
             return
         if self.size is not None and len(self._where) >= self.size:
             raise QueueOverflow()
-        self._lineOf(obj)[obj] = None
+        line = self._lineOf(obj)
+        line[obj] = None
+        # Who was long in its TLS handshake goes before those accepted since: the
+        # lines are in the order of accept.
+        younger = list(
+            takewhile(
+                lambda each: each.number > obj.number, islice(reversed(line), 1, None)
+            )
+        )
+        for each in reversed(younger):
+            line.move_to_end(each)
 
     def putBack(self, session: Session) -> None:
         """
@@ -174,9 +188,34 @@ class ConnectionQueue(DeferredQueue[Session]):
         return line
 
     def _bind(self, session: Session) -> Destination | None:
+        """
+        Ask the policy for the only destination of a session.
+
+        A policy may be the user's own; what it raises is logged, and the session
+        is one that any may serve.
+        """
         if not self._policy.binds:
             return None
-        return self._policy.bind(session, self._available())
+        available = self._available()
+        try:
+            bound = self._policy.bind(session, available)
+        except Exception:
+            self.log.failure("policy {policy!r} cannot bind", policy=self._policy)
+            return None
+        return bound if bound in available else None
+
+    def _choose(self) -> Destination:
+        """
+        Ask the policy which waiting destination is next; if it fails, it is the
+        one that has waited longest.
+        """
+        waiting = list(self._getters)
+        try:
+            chosen = self._policy.choose(waiting)
+        except Exception:
+            self.log.failure("policy {policy!r} cannot choose", policy=self._policy)
+            return waiting[0]
+        return chosen if chosen in self._getters else waiting[0]
 
     def _lineFor(self, destination: Destination) -> _Line | None:
         """
@@ -200,7 +239,7 @@ class ConnectionQueue(DeferredQueue[Session]):
             return False
         destination = self._bind(session)
         if destination is None:
-            destination = self._policy.choose(list(self._getters))
+            destination = self._choose()
         getter = self._getters.pop(destination, None)
         if getter is None:
             return False

@@ -40,12 +40,12 @@ def duration(value: object) -> float:
         if match is not None:
             seconds = float(match[1]) * _UNITS[match[2] or "s"]
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = value
     if not 0 <= seconds <= LONGEST:
         raise InvalidSetting(
             f"{value!r} is not a duration: write 500ms, 30s, 5m or 1h, at most 168h"
         )
-    return seconds
+    return float(seconds)
 
 
 def positiveDuration(value: object) -> float:
@@ -388,17 +388,17 @@ def splitSettings(text: str) -> tuple[str, dict[str, str]]:
     @return: The address, and the settings as they were written.
     @raise InvalidSetting: A setting is given twice.
     """
-    words = text.split()
     given: dict[str, str] = {}
-    while len(words) > 1 and re.match(r"[A-Za-z]\w*=", words[-1]):
-        key, _, value = words.pop().partition("=")
+    # Only the settings are cut off, from the end: a path may hold spaces.
+    address = text.strip()
+    while len(words := address.rsplit(maxsplit=1)) == 2 and re.match(
+        r"[A-Za-z]\w*=", words[1]
+    ):
+        address = words[0]
+        key, _, value = words[1].partition("=")
         if key in given:
             raise InvalidSetting(f"{key} is given twice")
         given[key] = value
-    # Only the settings are cut off: a path may hold spaces.
-    address = text.strip()
-    for key in given:
-        address = address[: address.rindex(f"{key}=")].rstrip()
     return address, given
 
 

@@ -25,6 +25,11 @@ ten times in the shortest time-out that is set, so no session outlives its
 time-out by more than a tenth of it or C{FINEST}.
 """
 
+_CLOSED = object()
+"""
+How far a session has come whose time was over at the last sweep.
+"""
+
 
 class Sweeper:
     """
@@ -110,6 +115,10 @@ class Sweeper:
         """
         progress = relay.progress()
         before = self._seen.get(session)
+        if before is not None and before[0] is _CLOSED:
+            # It has not closed in order since the last sweep, so it is cut off.
+            relay.abort(Outcome.IDLE_TIMEOUT)
+            return before
         if before is None or before[0] != progress:
             return progress, now
         quiet = now - before[1]
@@ -121,9 +130,8 @@ class Sweeper:
         if relay.asked and answer and (not limit or answer < limit):
             limit, outcome = answer, Outcome.ANSWER_TIMEOUT
         if limit and quiet >= limit:
-            # What does not close in order by the next sweep is cut off.
             if relay.outcome is None:
                 relay.close(outcome)
-            else:
-                relay.abort(outcome)
+                return _CLOSED, now
+            relay.abort(outcome)
         return before

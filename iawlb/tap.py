@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python import usage
 
-from iawlb.demo import Demo
-from iawlb.interfaces import CannotListen, InvalidSetting
+from iawlb.demo import Demo, demoNames
+from iawlb.interfaces import IawlbError, InvalidSetting
 from iawlb.limits import raiseFileLimit
 from iawlb.service import LoadBalancer
 from iawlb.settings import Settings, count, optionName
@@ -49,6 +49,8 @@ _OWN_OPTIONS = (
     ("help", "print this"),
 )
 
+_OPTION_NAMES = {each.name: optionName(each) for each in fields(Settings)}
+
 _WIDTH = 79
 _COLUMN = 26
 
@@ -75,7 +77,7 @@ class Options(usage.Options):
     optFlags = (("check", None, ""),)
     optParameters = (
         ("demo", None, None, ""),
-        *((optionName(each), None, None, "") for each in fields(Settings)),
+        *((option, None, None, "") for option in _OPTION_NAMES.values()),
     )
 
     def __init__(self, reactor: Any = None) -> None:
@@ -122,7 +124,9 @@ class Options(usage.Options):
             ]
             super().parseOptions([*first, "--", *addresses])
         except (usage.UsageError, getopt.error, InvalidSetting) as error:
-            raise SystemExit(f"iawlb: {error}") from None
+            # An unknown option is echoed as it is, line breaks and all.
+            line = " ".join(str(error).splitlines())
+            raise SystemExit(f"iawlb: {line}") from None
 
     def opt_listen(self, address: str) -> None:
         """
@@ -159,14 +163,12 @@ class Options(usage.Options):
             from twisted.internet import reactor
         raiseFileLimit()
         settings = {
-            each.name: _read(
-                optionName(each), each.metadata["read"], self[optionName(each)]
-            )
-            for each in fields(Settings)
-            if self[optionName(each)] is not None
+            name: self[option]
+            for name, option in _OPTION_NAMES.items()
+            if self[option] is not None
         }
         if self["demo"] is not None:
-            self.demo = _read("demo", count(1, 100), self["demo"])
+            self.demo = _read("--demo", count(1, 100), self["demo"])
         listeners = [("--listen", each) for each in self["listen"]]
         destinations = [("--dest", each) for each in self["dest"]]
         if self._positional and listeners:
@@ -184,11 +186,21 @@ class Options(usage.Options):
             raise usage.UsageError(
                 "no destination: give --dest tcp:localhost:9001, or --demo 3 to try"
             )
-        self.balancer = LoadBalancer(reactor, **settings)
+        try:
+            self.balancer = LoadBalancer(reactor, **settings)
+        except InvalidSetting as error:
+            # It begins with the name in Python, connectTimeout.
+            name, _, why = str(error).partition(": ")
+            raise InvalidSetting(f"--{_OPTION_NAMES[name]}: {why}") from None
         for option, address in listeners:
             _read(option, self.balancer.listen, address)
         for option, address in destinations:
             _read(option, self.balancer.add, address)
+        taken = {each.name for each in self.balancer.destinations}
+        for name in taken.intersection(demoNames(self.demo)):
+            raise usage.UsageError(
+                f"--demo: there is a destination {name!r} already; give it another name"
+            )
         if self["check"]:
             print("iawlb: all is right")
             raise SystemExit(0)
@@ -203,8 +215,7 @@ def _read(option: str, read: Callable[[Any], Any], value: Any) -> Any:
     try:
         return read(value)
     except InvalidSetting as error:
-        dashes = "" if option.startswith("-") or not option.islower() else "--"
-        raise InvalidSetting(f"{dashes}{option}: {error}") from None
+        raise InvalidSetting(f"{option}: {error}") from None
 
 
 class Process(MultiService):
@@ -233,11 +244,19 @@ class Process(MultiService):
         """
         try:
             super().privilegedStartService()
-        except CannotListen as error:
-            # In the log too, since a daemon has no standard error.
-            self.log.critical("{why}", why=str(error))
-            self._removePID()
-            raise SystemExit(f"iawlb: {error}") from None
+        except IawlbError as error:
+            self._cannotStart(error)
+
+    def startService(self) -> None:
+        """
+        Serve. C{twist} comes here without L{privilegedStartService}.
+
+        @raise SystemExit: As there.
+        """
+        try:
+            super().startService()
+        except IawlbError as error:
+            self._cannotStart(error)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -250,15 +269,29 @@ class Process(MultiService):
     def _again(self, *_: object) -> None:
         self._reactor.callFromThread(self._balancer.cutDrain)
 
-    def _removePID(self) -> None:
+    def _cannotStart(self, error: IawlbError) -> NoReturn:
         """
-        Remove twistd's file with our process number, which it leaves behind when
-        the start fails.
+        End the process, and do what twistd would do for an exception: tell the
+        launcher of a daemon, which waits to hear, and remove the file with our
+        process number.
         """
-        parent = self._options.parent
-        if parent is not None and parent["pidfile"]:
+        launcher: dict[str, Any] = self._options.parent or {}
+        # In the log too, since a daemon has no standard error; with twistd,
+        # sys.stderr is the log by now.
+        self.log.error("{why}", why=str(error))
+        print(f"iawlb: {error}", file=sys.__stderr__)
+        # Listeners that were opened close, and remove their sockets, in the next
+        # turn of the reactor.
+        self._reactor.iterate()
+        pipe = launcher.get("statusPipe")
+        if pipe is not None:
+            # It reads 100 bytes.
+            os.write(pipe, f"1 {error}".encode()[:100])
+            os.close(pipe)
+        if launcher.get("pidfile"):
             with suppress(OSError):
-                os.unlink(parent["pidfile"])
+                os.unlink(launcher["pidfile"])
+        raise SystemExit(1)
 
 
 def makeService(options: Options) -> IService:

@@ -87,8 +87,8 @@ class PortableRelay:
             self.bytesIn,
             self.bytesOut,
             self.halfClosed,
-            self._client.progress(),
-            self._destination.progress(),
+            self._client.unwritten(),
+            self._destination.unwritten(),
         )
 
     def close(self, outcome: Outcome) -> None:

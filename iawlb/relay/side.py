@@ -4,6 +4,7 @@ One of the two connections of a session, whatever its transport.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from typing import Protocol as Typed
 
@@ -58,13 +59,14 @@ class SideOwner(Typed):
 
 
 @implementer(IPullProducer)
-class _ResetWhenWritten:
+class _WhenWritten:
     """
-    Resets a transport once all it holds was written.
+    Calls once a transport has given all it holds to the kernel.
     """
 
-    def __init__(self, transport: Connection) -> None:
+    def __init__(self, transport: Connection, call: Callable[[], None]) -> None:
         self._transport: Connection | None = transport
+        self._call = call
         self._asked = False
 
     def resumeProducing(self) -> None:
@@ -76,7 +78,7 @@ class _ResetWhenWritten:
             return
         if self._asked:
             self.stopProducing()
-            transport.abortConnection()
+            self._call()
         else:
             self._asked = True
             # Asks for a turn even if nothing is left to write.
@@ -84,7 +86,7 @@ class _ResetWhenWritten:
 
     def stopProducing(self) -> None:
         """
-        The transport is gone, or soon is.
+        The transport is gone, or all was written.
         """
         self._transport = None
 
@@ -113,9 +115,11 @@ class Side(Protocol):
         self.ready = False
         self.ended = False
         self.lost = False
+        self.secure = False
         self._hangups = hangups
         self._bufferSize = bufferSize
-        self.secure = False
+        self._endSent = False
+        self._closing = False
 
     def logPrefix(self) -> str:
         """
@@ -137,6 +141,10 @@ class Side(Protocol):
         if isinstance(transport, Connection):
             # What is read at a time, and what may wait to be written.
             transport.bufferSize = self._bufferSize
+            # The wrapper that endpoints put between forgets our half-closes
+            # (Twisted 26.10: the last of our interfaces replaces the others).
+            if getattr(transport.protocol, "_wrappedProtocol", None) is self:
+                transport.protocol = self
         self.owner.sideMade(self)
         if not self.secure:
             self._becomeReady()
@@ -177,11 +185,19 @@ class Side(Protocol):
         """
         self.lost = True
         self._hangups.forget(self)
-        self.owner.sideLost(self, reason.check(ConnectionDone) is None)
+        inOrder = reason.check(ConnectionDone) is not None
+        if self._closing and not self.unwritten():
+            # Of a Unix socket that its peer has closed, Twisted reports an error
+            # when we close it too.
+            inOrder = True
+        owner = self.owner
+        # No cycle is left for the garbage collector.
+        del self.owner
+        owner.sideLost(self, not inOrder)
 
     def hungUp(self) -> None:
         """
-        It was reset while it was not read.
+        It was reset while it was not read, or is to be now that all is sent.
         """
         self.abort()
 
@@ -235,6 +251,9 @@ class Side(Protocol):
         Twisted: there it closes the session, and still reads until the peer
         answers the close.
         """
+        if self._endSent:
+            return
+        self._endSent = True
         # A paused producer would hold back the end (Twisted 26.10).
         self.transport.unregisterProducer()
         if self.secure or not hasattr(self.transport, "loseWriteConnection"):
@@ -246,6 +265,7 @@ class Side(Protocol):
         """
         Send what is to be written, then close.
         """
+        self._closing = True
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -263,17 +283,29 @@ class Side(Protocol):
         """
         transport = self.transport
         transport.unregisterProducer()
-        if isinstance(transport, Connection):
-            transport.registerProducer(_ResetWhenWritten(transport), False)
-        else:
+        below = transport.transport if self.secure else transport
+        if not isinstance(below, Connection):
             transport.abortConnection()
+            return
+        written = _WhenWritten(below, self._written)
+        if self.secure:
+            # TLS passes on in the next turn what was written in this one.
+            below.reactor.callLater(0, below.registerProducer, written, False)
+        else:
+            below.registerProducer(written, False)
 
-    def progress(self) -> tuple[int, int]:
+    def _written(self) -> None:
+        # A reset drops what the kernel still holds.
+        self._hangups.resetWhenSent(self)
+
+    def unwritten(self) -> int:
         """
-        Say how far writing has come: differs from the last one when bytes were
-        written since.
+        Count the bytes that its transport has not given to the kernel.
         """
         transport = self.transport
-        return getattr(transport, "offset", 0), len(
-            getattr(transport, "dataBuffer", b"")
+        waiting: int = (
+            len(getattr(transport, "dataBuffer", b""))
+            - getattr(transport, "offset", 0)
+            + getattr(transport, "_tempDataLen", 0)
         )
+        return waiting

@@ -1,0 +1,220 @@
+"""
+Tests for the state of a destination.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb.destination import Destination
+from iawlb.settings import DestinationSettings, Settings
+from tests.doubles import destination
+
+
+def connect(one: Destination, times: int = 1) -> None:
+    """
+    So many connects begin together and succeed.
+    """
+    for _ in range(times):
+        one.take()
+    for _ in range(times):
+        one.connected()
+        one.connectEnded()
+
+
+class StateTests(SynchronousTestCase):
+    """
+    Whether it takes sessions.
+    """
+
+    def test_words(self) -> None:
+        """
+        The state is one word, the one that matters most; only a destination that
+        is up takes sessions.
+        """
+        one = destination("web-1")
+        seen = [(one.state, one.available)]
+        one.failed("refused")
+        seen.append((one.state, one.available))
+        one.paused = True
+        seen.append((one.state, one.available))
+        one.draining = True
+        seen.append((one.state, one.available))
+        self.assertEqual(
+            seen,
+            [("up", True), ("down", False), ("paused", False), ("draining", False)],
+        )
+
+    def test_pausedWhileDown(self) -> None:
+        """
+        A destination that was paused and is resumed while it is down stays down.
+        """
+        one = destination()
+        one.paused = True
+        one.failed("refused")
+        one.paused = False
+        self.assertEqual(one.state, "down")
+        one.recovered()
+        self.assertEqual(one.state, "up")
+
+    def test_repr(self) -> None:
+        """
+        In a log or a debugger one sees which it is and how it is.
+        """
+        one = destination("web-1")
+        one.take()
+        self.assertEqual(repr(one), "<Destination web-1 up, 1 active>")
+
+    def test_counts(self) -> None:
+        """
+        Connects that succeeded and tries that failed are counted, and why it is
+        down is kept while it is.
+        """
+        one = destination()
+        connect(one)
+        one.failed("refused")
+        one.failed("timed out")
+        self.assertEqual((one.served, one.failures, one.down), (1, 2, "timed out"))
+        one.recovered()
+        self.assertIsNone(one.down)
+        self.assertEqual(one.failures, 2)
+
+
+class SlotTests(SynchronousTestCase):
+    """
+    How many sessions it takes.
+    """
+
+    def test_noMoreThanSlots(self) -> None:
+        """
+        No more sessions are served at a time than there are slots; a slot that is
+        given back can be taken again.
+        """
+        one = destination(slots=2)
+        connect(one)
+        connect(one)
+        self.assertEqual((one.freeSlots, one.canPull()), (0, False))
+        one.give()
+        self.assertEqual((one.freeSlots, one.canPull()), (1, True))
+
+    def test_noLimit(self) -> None:
+        """
+        Without slots there is no limit.
+        """
+        one = destination()
+        for _ in range(1000):
+            self.assertTrue(one.canPull())
+            connect(one)
+        self.assertIsNone(one.freeSlots)
+
+    def test_fewerSlotsThanServed(self) -> None:
+        """
+        When the slots become fewer than the sessions there are, none is free, and
+        none is ever owed.
+        """
+        one = destination(slots=3)
+        connect(one, 3)
+        one.slots = 1
+        self.assertEqual(one.freeSlots, 0)
+        one.give()
+        one.give()
+        self.assertFalse(one.canPull())
+        one.give()
+        self.assertTrue(one.canPull())
+
+    def test_unavailable(self) -> None:
+        """
+        A destination that is down does not pull, whatever its slots.
+        """
+        one = destination(slots=5)
+        one.failed("refused")
+        self.assertFalse(one.canPull())
+
+
+class WindowTests(SynchronousTestCase):
+    """
+    How many connects are under way at a time.
+    """
+
+    def window(self, one: Destination) -> int:
+        """
+        Begin as many connects as may be, and say how many.
+        """
+        number = 0
+        while one.canPull():
+            one.take()
+            number += 1
+        return number
+
+    def test_startsWithOne(self) -> None:
+        """
+        A destination that nobody knows yet gets one client, so that only one has
+        to wait if it is silent.
+        """
+        self.assertEqual(self.window(destination()), 1)
+
+    def test_growsWithSuccess(self) -> None:
+        """
+        Connects that succeed together let more go together.
+        """
+        one = destination()
+        for expected in (1, 2, 3, 4, 5, 6):
+            number = self.window(one)
+            self.assertEqual(number, expected)
+            for _ in range(number):
+                one.connected()
+                one.connectEnded()
+
+    def test_growsOnlyWhenUsed(self) -> None:
+        """
+        Connects one after the other prove nothing about many at a time.
+        """
+        one = destination()
+        for _ in range(50):
+            connect(one)
+        self.assertEqual(self.window(one), 2)
+
+    def test_startsAgainAfterFailure(self) -> None:
+        """
+        After a failure it is one at a time again.
+        """
+        one = destination()
+        for number in range(1, 6):
+            connect(one, number)
+        one.failed("refused")
+        one.recovered()
+        self.assertEqual(self.window(one), 1)
+
+
+class ProbeTests(SynchronousTestCase):
+    """
+    How long to wait for the next probe.
+    """
+
+    def test_doublesToTheMost(self) -> None:
+        """
+        The wait doubles with each failed probe until it is the longest, and is
+        short again after the destination was up.
+        """
+        one = destination()
+        waits = [one.nextProbe(1.0) for _ in range(8)]
+        self.assertEqual(waits, [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0])
+        one.recovered()
+        self.assertEqual(one.nextProbe(1.0), 0.1)
+
+    @settings(deadline=None, derandomize=True, database=None)
+    @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+    def test_jitter(self, jitters: list[float]) -> None:
+        """
+        Each wait is from half to the whole of what it would be, so that several
+        balancers do not probe together; none is zero.
+        """
+        own = Settings(backoff=0.5, backoffMax=3)
+        one = Destination("a:1", DestinationSettings(name="a"), own)
+        whole = 0.5
+        for jitter in jitters:
+            wait = one.nextProbe(jitter)
+            self.assertTrue(whole / 2 <= wait <= whole)
+            whole = min(whole * 2, 3)

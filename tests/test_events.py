@@ -1,0 +1,226 @@
+"""
+Tests for who is told of events, and for the log lines made of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb import events
+from iawlb.eventlog import EventLog
+from iawlb.events import Events
+from iawlb.session import Outcome, Session
+from tests.doubles import destination, session
+
+
+class Recording:
+    """
+    An observer that keeps what it is told, and may raise then.
+    """
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.error = error
+
+    def _keep(self, *told: object) -> None:
+        self.told.append(told)
+        if self.error is not None:
+            raise self.error
+
+    sessionChanged = destinationChanged = listenerChanged = _keep
+
+
+class EventsTests(SynchronousTestCase):
+    """
+    Who is told.
+    """
+
+    def tell(self, *observers: Any) -> list[tuple[Any, ...]]:
+        """
+        Tell observers of one event of each kind.
+
+        @return: What each has to be told.
+        """
+        one, where = session(1), destination("a")
+        telling = Events(observers)
+        telling.session(one, events.SESSION_PULLED)
+        telling.destination(where, events.DESTINATION_UP)
+        telling.listener("web", "tcp:80", events.LISTENER_CLOSED)
+        return [(one, "pulled"), (where, "up"), ("web", "tcp:80", "closed")]
+
+    def test_allAreTold(self) -> None:
+        """
+        Each observer is told of every step, in order.
+        """
+        observers = [Recording(), Recording()]
+        expected = self.tell(*observers)
+        self.assertEqual([each.told for each in observers], [expected, expected])
+        self.assertEqual(len(self.tell()), 3)
+
+    def test_oneRaises(self) -> None:
+        """
+        An observer that raises keeps neither the others nor the balancer from
+        their work; what it raised is in the log, with the event.
+        """
+        bad, good = Recording(ZeroDivisionError("bad")), Recording()
+        with capturedLogs() as captured:
+            expected = self.tell(bad, good)
+        self.assertEqual((bad.told, good.told), (expected, expected))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
+        lines = [formatEvent(each) or "" for each in captured]
+        self.assertEqual(len(lines), 3)
+        for line, word in zip(lines, ("pulled", "up", "closed"), strict=True):
+            self.assertIn("Recording", line)
+            self.assertIn(f"raised on '{word}'", line)
+
+    def test_words(self) -> None:
+        """
+        No two events of a kind share a word.
+        """
+        for kind in ("SESSION_", "DESTINATION_", "LISTENER_"):
+            words = [getattr(events, each) for each in dir(events) if kind in each]
+            self.assertTrue(words)
+            self.assertEqual(len(set(words)), len(words))
+
+
+class EventLogTests(SynchronousTestCase):
+    """
+    The lines for people.
+    """
+
+    def lines(self, kind: str, *told: object) -> list[LogEvent]:
+        """
+        Tell the log of an event, and give back what it writes.
+        """
+        with capturedLogs() as captured:
+            getattr(EventLog(), kind)(*told)
+        return list(captured)
+
+    def line(self, kind: str, *told: object) -> str:
+        """
+        The one line it writes.
+        """
+        (event,) = self.lines(kind, *told)
+        return formatEvent(event)
+
+    def ended(self, outcome: Outcome, **known: Any) -> Session:
+        """
+        Make a session that came at 10 s and ended at 14.5 s.
+        """
+        one = session(1, accepted=10.0)
+        for key, value in known.items():
+            setattr(one, key, value)
+        one.finish(outcome, 14.5)
+        return one
+
+    def test_servedSession(self) -> None:
+        """
+        The line of a session that was served says who, to where, how it ended,
+        how long each part took, how much was passed and in how many tries.
+        """
+        relay = Recording()
+        relay.bytesIn, relay.bytesOut = 120, 4096  # type: ignore[attr-defined]
+        one = self.ended(
+            Outcome.DONE,
+            pulled=10.25,
+            connected=10.5,
+            tries=2,
+            destination="web-1",
+            relay=relay,
+        )
+        self.assertEqual(
+            self.line("sessionChanged", one, events.SESSION_ENDED),
+            "192.0.2.1:1 to web-1: closed by both sides (--), waited 0.250 s, connect "
+            "0.250 s, total 4.500 s, 120 bytes in, 4096 out, tries 2, test",
+        )
+
+    def test_unservedSession(self) -> None:
+        """
+        The line of a session that nobody served says that it waited all the time.
+        """
+        self.assertEqual(
+            self.line(
+                "sessionChanged",
+                self.ended(Outcome.QUEUE_TIMEOUT),
+                events.SESSION_ENDED,
+            ),
+            "192.0.2.1:1 to nobody: waited too long in the queue (sQ), waited 4.500 s, "
+            "connect 0.000 s, total 4.500 s, 0 bytes in, 0 out, tries 0, test",
+        )
+
+    def test_leftDuringConnect(self) -> None:
+        """
+        A client that left during the connect was not connected.
+        """
+        one = self.ended(Outcome.CLIENT_LEFT_CONNECT, pulled=11.0, tries=1)
+        self.assertIn(
+            "waited 1.000 s, connect 0.000 s, total 4.500 s",
+            self.line("sessionChanged", one, events.SESSION_ENDED),
+        )
+
+    def test_pulledAtZero(self) -> None:
+        """
+        The start of time is a time like any other.
+        """
+        one = session(1, accepted=0.0)
+        one.pulled = one.connected = 0.0
+        one.finish(Outcome.DONE, 3.0)
+        self.assertIn(
+            "waited 0.000 s, connect 0.000 s, total 3.000 s",
+            self.line("sessionChanged", one, events.SESSION_ENDED),
+        )
+
+    def test_oneLineASession(self) -> None:
+        """
+        No other step of a session is a line.
+        """
+        one = session(1)
+        for event in ("ACCEPTED", "QUEUED", "PULLED", "CONNECTED", "PUT_BACK", "ENDED"):
+            word = getattr(events, f"SESSION_{event}")
+            self.assertEqual(self.lines("sessionChanged", one, word), [])
+
+    def test_fields(self) -> None:
+        """
+        A program can read the parts of the line without parting it.
+        """
+        (event,) = self.lines(
+            "sessionChanged", self.ended(Outcome.KILLED), events.SESSION_ENDED
+        )
+        self.assertEqual(event["log_level"], LogLevel.info)
+        self.assertEqual((event["code"], event["total"]), ("KD", 4.5))
+
+    def test_destinationDown(self) -> None:
+        """
+        A destination that is down is a warning that says why.
+        """
+        where = destination("web-1")
+        where.failed("Connection refused {why}")
+        (event,) = self.lines("destinationChanged", where, events.DESTINATION_DOWN)
+        self.assertEqual(event["log_level"], LogLevel.warn)
+        self.assertEqual(
+            formatEvent(event), "destination web-1 is down: Connection refused {why}"
+        )
+
+    def test_destinationChanged(self) -> None:
+        """
+        Any other change of a destination is a line with its address.
+        """
+        self.assertEqual(
+            self.line("destinationChanged", destination("a"), events.DESTINATION_UP),
+            "destination a is up (tcp:a:1)",
+        )
+
+    def test_listenerChanged(self) -> None:
+        """
+        Each change of a listener is a line that says where, and why it refuses.
+        """
+        for event, line in {
+            events.LISTENER_LISTENING: "listening on tcp:80 (web)",
+            events.LISTENER_REFUSING: "refusing connections on tcp:80 (web): no "
+            "destination is up",
+            events.LISTENER_CLOSED: "closed tcp:80 (web)",
+        }.items():
+            self.assertEqual(self.line("listenerChanged", "web", "tcp:80", event), line)

@@ -1,0 +1,251 @@
+"""
+Tests for the choice of the destination.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb import policies
+from iawlb.destination import Destination
+from iawlb.policies import POLICIES, Fifo, First, Least, Source
+from tests.doubles import destination, session
+
+CLIENTS = [f"198.51.{high}.{low}" for high in range(20) for low in range(100)]
+
+repeatable = settings(deadline=None, derandomize=True, database=None)
+
+
+def loaded(name: str, active: int, weight: int = 1, order: int = 0) -> Destination:
+    """
+    Make a destination that serves so many.
+    """
+    made = destination(name, order, weight=weight)
+    made.active = active
+    return made
+
+
+class ChoiceTests(SynchronousTestCase):
+    """
+    The policies that choose among those that wait.
+    """
+
+    def test_names(self) -> None:
+        """
+        The four policies are known by their names.
+        """
+        self.assertEqual(
+            POLICIES,
+            {"least": Least, "fifo": Fifo, "first": First, "source": Source},
+        )
+
+    def test_leastLoaded(self) -> None:
+        """
+        The destination with the fewest connections is chosen.
+        """
+        busy, idle = loaded("a", 3), loaded("b", 1)
+        self.assertIs(Least().choose([busy, idle]), idle)
+
+    def test_leastKnowsWeights(self) -> None:
+        """
+        Of two that serve the same number, the one of more weight is chosen; and a
+        heavy one gets more even while both are idle.
+        """
+        light, heavy = loaded("a", 2), loaded("b", 2, weight=2)
+        self.assertIs(Least().choose([light, heavy]), heavy)
+        light, heavy = loaded("a", 0), loaded("b", 0, weight=2)
+        self.assertIs(Least().choose([light, heavy]), heavy)
+
+    def test_leastTies(self) -> None:
+        """
+        Among equals the one that waits longest is chosen, so with one slot each
+        they take turns.
+        """
+        a, b, c = (loaded(name, 0) for name in "abc")
+        self.assertIs(Least().choose([b, c, a]), b)
+
+    @repeatable
+    @given(
+        st.lists(st.tuples(st.integers(0, 50), st.integers(1, 9)), min_size=1),
+    )
+    def test_leastOfAny(self, loads: list[tuple[int, int]]) -> None:
+        """
+        Whoever waits, none that is less loaded is passed over, and no equal that
+        waits longer.
+        """
+        waiting = [loaded(str(n), *load) for n, load in enumerate(loads)]
+        chosen = Least().choose(waiting)
+        place = waiting.index(chosen)
+        for index, each in enumerate(waiting):
+            mine = (chosen.active + 1) * each.weight
+            other = (each.active + 1) * chosen.weight
+            self.assertTrue(mine < other or (mine == other and place <= index))
+
+    def test_leastSharesByWeight(self) -> None:
+        """
+        Connections that stay are shared by weight.
+        """
+        waiting = [loaded(str(weight), 0, weight) for weight in (1, 2, 5)]
+        for _ in range(800):
+            Least().choose(waiting).active += 1
+        self.assertEqual([each.active for each in waiting], [100, 200, 500])
+
+    def test_fifo(self) -> None:
+        """
+        The one that waits longest is chosen, whatever its load.
+        """
+        busy, idle = loaded("a", 9), loaded("b", 0)
+        self.assertIs(Fifo().choose([busy, idle]), busy)
+
+    def test_first(self) -> None:
+        """
+        The first in the order given is chosen, so the last ones stay idle.
+        """
+        first, last = loaded("a", 9, order=0), loaded("b", 0, order=1)
+        self.assertIs(First().choose([last, first]), first)
+
+    def test_anyMayServe(self) -> None:
+        """
+        Only C{source} binds a client to a destination.
+        """
+        for name, kind in POLICIES.items():
+            policy = kind()
+            bound = policy.bind(session(1), [loaded("a", 0)])
+            self.assertEqual(policy.binds, name == "source")
+            self.assertEqual(bound is not None, policy.binds)
+
+
+class SourceTests(SynchronousTestCase):
+    """
+    The same client to the same destination.
+    """
+
+    def placed(self, available: Sequence[Destination]) -> dict[str, str]:
+        """
+        Say which destination each client is bound to.
+        """
+        placed = {}
+        for number, host in enumerate(CLIENTS):
+            bound = Source().bind(session(number, host), available)
+            assert bound is not None
+            placed[host] = bound.name
+        return placed
+
+    def test_sameForEachConnection(self) -> None:
+        """
+        All connections of a client go to one destination, whichever port they
+        come from and whatever is going on.
+        """
+        waiting = [loaded("a", 0), loaded("b", 0), loaded("c", 0)]
+        before = self.placed(waiting)
+        for each in waiting:
+            each.active = 100
+        self.assertEqual(self.placed(waiting), before)
+
+    def test_balancersAgree(self) -> None:
+        """
+        Two balancers that know the same names agree, in whatever order, by
+        whatever address and in whatever state they know them.
+        """
+        one = [destination(name, order) for order, name in enumerate("abcd")]
+        other = [destination(name, order, slots=7) for order, name in enumerate("dbca")]
+        for each in other:
+            each.address = "elsewhere"
+        self.assertEqual(self.placed(one), self.placed(other))
+
+    def test_agreesAcrossVersions(self) -> None:
+        """
+        Balancers of different versions agree too: where a client goes is fixed
+        for good.
+        """
+        available = [
+            destination(name, weight=w)
+            for name, w in zip("abc", (1, 2, 3), strict=True)
+        ]
+        hosts = ("192.0.2.1", "192.0.2.2", "2001:db8::1", "unix", "ü")
+        found = [Source().bind(session(1, host), available) for host in hosts]
+        self.assertEqual([each and each.name for each in found], list("cbbcc"))
+
+    @repeatable
+    @given(st.lists(st.integers(1, 9), min_size=2, max_size=6), st.data())
+    def test_leavingMovesOnlyItsOwn(self, weights: list[int], data: Any) -> None:
+        """
+        A destination that leaves moves its own clients and no others; when it
+        comes back, all is as before.
+        """
+        available = [destination(str(n), weight=w) for n, w in enumerate(weights)]
+        leaving = data.draw(st.sampled_from(available))
+        staying = [each for each in available if each is not leaving]
+        for number, host in enumerate(CLIENTS[:50]):
+            client = session(number, host)
+            before = Source().bind(client, available)
+            after = Source().bind(client, staying)
+            self.assertIn(after, staying)
+            if before is not leaving:
+                self.assertIs(before, after)
+            self.assertIs(Source().bind(client, available), before)
+
+    def test_sharesByWeight(self) -> None:
+        """
+        Clients are shared about by weight.
+        """
+        weights = {"a": 1, "b": 2, "c": 5}
+        placed = self.placed([destination(n, weight=w) for n, w in weights.items()])
+        counts = Counter(placed.values())
+        for name, weight in weights.items():
+            fair = len(CLIENTS) * weight / 8
+            self.assertTrue(0.85 * fair < counts[name] < 1.15 * fair, counts)
+
+    def test_leaversAreSpread(self) -> None:
+        """
+        The clients of a destination that left are spread over all the others.
+        """
+        available = [destination(name) for name in "abcd"]
+        before, after = self.placed(available), self.placed(available[1:])
+        moved = Counter(after[host] for host in CLIENTS if before[host] == "a")
+        fair = sum(moved.values()) / 3
+        self.assertEqual(set(moved), set("bcd"))
+        self.assertTrue(all(0.75 * fair < n < 1.25 * fair for n in moved.values()))
+
+    def test_nothingAvailable(self) -> None:
+        """
+        While no destination is up a client is bound to none; once one is, the
+        longest waiting may take it.
+        """
+        self.assertIsNone(Source().bind(session(1), []))
+        a, b = destination("a"), destination("b")
+        self.assertIs(Source().choose([b, a]), b)
+
+    def test_anyAddress(self) -> None:
+        """
+        A client address of any text can be placed, also a socket's path that is
+        not UTF-8.
+        """
+        available = [destination("a"), destination("b")]
+        for host in ("", "/run/\udcff", "\0", "fe80::1%eth0"):
+            self.assertIn(Source().bind(session(1, host), available), available)
+
+    def test_extremeDraws(self) -> None:
+        """
+        The highest and the lowest number that can be drawn are in order too.
+        """
+        draws = {b"high": b"\xff" * 8, b"low": b"\0" * 8, b"mid": b"\x7f" * 8}
+
+        class Drawn:
+            def __init__(self, data: bytes, digest_size: int) -> None:
+                self.drawn = draws[data.partition(b"\0")[2]]
+
+            def digest(self) -> bytes:
+                return self.drawn
+
+        self.patch(policies, "blake2b", Drawn)
+        low, mid, high = (destination(name) for name in ("low", "mid", "high"))
+        self.assertIs(Source().bind(session(1), [low, mid, high]), high)
+        self.assertIs(Source().bind(session(1), [low, mid]), mid)
+        self.assertIs(Source().bind(session(1), [low]), low)

@@ -1,0 +1,754 @@
+"""
+Tests for the queue in which sessions wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredQueue,
+    QueueOverflow,
+    QueueUnderflow,
+)
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb.destination import Destination
+from iawlb.interfaces import IPolicy
+from iawlb.policies import Fifo, First, Least, Source
+from iawlb.queue import ConnectionQueue
+from iawlb.session import Session
+from tests.doubles import destination, session
+
+
+class Bound(Fifo):
+    """
+    A policy that binds each session to the destination that its client's address
+    names, if that is available.
+    """
+
+    binds = True
+
+    def bind(
+        self, session: Session, available: Sequence[Destination]
+    ) -> Destination | None:
+        """
+        Bind by name.
+        """
+        return {each.name: each for each in available}.get(session.clientHost)
+
+
+def queueOf(
+    policy: IPolicy, *destinations: Destination, size: int | None = None
+) -> ConnectionQueue:
+    """
+    Make a queue for destinations.
+    """
+    return ConnectionQueue(
+        policy, lambda: [each for each in destinations if each.available], size
+    )
+
+
+class ContractTests(SynchronousTestCase):
+    """
+    What a user of Twisted's own queue may rely on.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a queue of two at most, and a destination.
+        """
+        self.a, self.b = destination("a"), destination("b", 1)
+        self.queue = queueOf(Least(), self.a, self.b, size=2)
+        self.sessions = [session(number) for number in range(1, 6)]
+
+    def test_isDeferredQueue(self) -> None:
+        """
+        It can stand where Twisted's queue can.
+        """
+        self.assertIsInstance(self.queue, DeferredQueue)
+        self.assertEqual(self.queue.size, 2)
+
+    def test_firstInFirstOut(self) -> None:
+        """
+        Who came first is served first.
+        """
+        for each in self.sessions[:2]:
+            self.queue.put(each)
+        got = [self.successResultOf(self.queue.get(self.a)) for _ in range(2)]
+        self.assertEqual(got, self.sessions[:2])
+
+    def test_getBeforePut(self) -> None:
+        """
+        A worker that waits gets the next session at once, and it does not count
+        as waiting.
+        """
+        getting = self.queue.get(self.a)
+        self.assertNoResult(getting)
+        self.queue.put(self.sessions[0])
+        self.assertIs(self.successResultOf(getting), self.sessions[0])
+        self.assertEqual(len(self.queue), 0)
+
+    def test_overflow(self) -> None:
+        """
+        A full queue says so, keeps those that wait, and takes more once one has
+        gone.
+        """
+        first, second, third, *_ = self.sessions
+        self.queue.put(first)
+        self.queue.put(second)
+        self.assertRaises(QueueOverflow, self.queue.put, third)
+        self.assertEqual(list(self.queue), [first, second])
+        self.assertNotIn(third, self.queue)
+        self.queue.discard(first)
+        self.queue.put(third)
+        self.assertEqual(list(self.queue), [second, third])
+
+    def test_handedOverBeyondSize(self) -> None:
+        """
+        A queue that may hold nothing still hands over to who waits.
+        """
+        queue = queueOf(Least(), self.a, size=0)
+        self.assertRaises(QueueOverflow, queue.put, self.sessions[0])
+        getting = queue.get(self.a)
+        queue.put(self.sessions[0])
+        self.assertIs(self.successResultOf(getting), self.sessions[0])
+
+    def test_putBackBeyondSize(self) -> None:
+        """
+        A session whose connect failed is never turned away, even if others have
+        filled the queue meanwhile.
+        """
+        first, second, third, *_ = self.sessions
+        self.queue.put(first)
+        self.successResultOf(self.queue.get(self.a))
+        self.queue.put(second)
+        self.queue.put(third)
+        self.queue.putBack(first)
+        self.assertEqual(list(self.queue), [first, second, third])
+
+    def test_underflow(self) -> None:
+        """
+        A worker that waits already cannot wait twice, and nobody can wait without
+        saying for which destination.
+        """
+        self.queue.get(self.a)
+        self.assertRaises(QueueUnderflow, self.queue.get, self.a)
+        self.assertRaises(QueueUnderflow, self.queue.get)
+        self.queue.get(self.b)
+
+    def test_cancel(self) -> None:
+        """
+        A worker that gives up its wait takes no session along, and may wait again.
+        """
+        getting = self.queue.get(self.a)
+        getting.cancel()
+        self.failureResultOf(getting, CancelledError)
+        self.queue.put(self.sessions[0])
+        self.assertEqual(list(self.queue), self.sessions[:1])
+        again = self.queue.get(self.a)
+        self.assertIs(self.successResultOf(again), self.sessions[0])
+
+    def test_cancelAfterResult(self) -> None:
+        """
+        Giving up a wait that is over changes nothing, also while the same worker
+        waits for the next session.
+        """
+        getting = self.queue.get(self.a)
+        self.queue.put(self.sessions[0])
+        following = self.queue.get(self.a)
+        getting.cancel()
+        self.assertIs(self.successResultOf(getting), self.sessions[0])
+        self.queue.put(self.sessions[1])
+        self.assertIs(self.successResultOf(following), self.sessions[1])
+
+    def test_discard(self) -> None:
+        """
+        A client that leaves is never served; leaving twice does no harm.
+        """
+        first, second, *_ = self.sessions
+        self.queue.put(first)
+        self.queue.put(second)
+        self.assertTrue(self.queue.discard(first))
+        self.assertFalse(self.queue.discard(first))
+        self.assertIs(self.successResultOf(self.queue.get(self.a)), second)
+
+
+class OrderTests(SynchronousTestCase):
+    """
+    Who is served before whom.
+    """
+
+    def test_putBackKeepsPlace(self) -> None:
+        """
+        Sessions whose connects failed are served before those that never left the
+        queue, and among each other in the order in which they were accepted,
+        whatever the order of their failures.
+        """
+        a = destination("a")
+        sessions = [session(number) for number in range(1, 7)]
+        queue = queueOf(Least(), a)
+        for each in sessions:
+            queue.put(each)
+        pulled = [self.successResultOf(queue.get(a)) for _ in range(4)]
+        for index in (2, 0, 3, 1):
+            queue.putBack(pulled[index])
+        got = [self.successResultOf(queue.get(a)) for _ in range(6)]
+        self.assertEqual(got, sessions)
+
+    def test_putBackToWaiting(self) -> None:
+        """
+        A session whose connect failed goes to another worker that waits at once.
+        """
+        a, b = destination("a"), destination("b", 1)
+        queue = queueOf(Least(), a, b)
+        queue.put(session(1))
+        failing = self.successResultOf(queue.get(a))
+        getting = queue.get(b)
+        queue.putBack(failing)
+        self.assertIs(self.successResultOf(getting), failing)
+
+    def test_boundDoesNotBlock(self) -> None:
+        """
+        A client bound to a full destination waits for it, while those behind it
+        are served.
+        """
+        a, b = destination("a"), destination("b", 1)
+        queue = queueOf(Bound(), a, b)
+        forA, forB = session(1, "a"), session(2, "b")
+        queue.put(forA)
+        queue.put(forB)
+        self.assertIs(self.successResultOf(queue.get(b)), forB)
+        waiting = queue.get(b)
+        self.assertNoResult(waiting)
+        self.assertIs(self.successResultOf(queue.get(a)), forA)
+
+    def test_boundAndUnboundInOrder(self) -> None:
+        """
+        A destination takes those bound to it and those that anyone may serve in
+        the order in which they came.
+        """
+        a = destination("a")
+        queue = queueOf(Bound(), a)
+        sessions = [session(n, "a" if n % 3 else "any") for n in range(1, 8)]
+        for each in sessions:
+            queue.put(each)
+        got = [self.successResultOf(queue.get(a)) for _ in sessions]
+        self.assertEqual(got, sessions)
+
+    def test_boundToNobodyThatWaits(self) -> None:
+        """
+        A session is not given to a worker that waits but may not serve it.
+        """
+        a, b = destination("a"), destination("b", 1)
+        queue = queueOf(Bound(), a, b)
+        getting = queue.get(a)
+        queue.put(session(1, "b"))
+        self.assertNoResult(getting)
+        self.assertEqual(len(queue), 1)
+
+    def test_rebind(self) -> None:
+        """
+        When a destination goes, its waiting clients move to another at once; when
+        it comes back, so do they; none loses its place.
+        """
+        a, b = destination("a"), destination("b", 1)
+        queue = queueOf(Source(), a, b)
+        sessions = [session(n, f"192.0.2.{n}") for n in range(1, 21)]
+        for each in sessions:
+            queue.put(each)
+        a.paused = True
+        queue.rebind()
+        moved = [self.successResultOf(queue.get(b)) for _ in sessions]
+        self.assertEqual(moved, sessions)
+        for each in reversed(moved):
+            queue.putBack(each)
+        getting = queue.get(a)
+        self.assertNoResult(getting)
+        a.paused = False
+        queue.rebind()
+        given = self.successResultOf(getting)
+        self.assertIs(Source().bind(given, [a, b]), a)
+        self.assertEqual(list(queue), [each for each in sessions if each is not given])
+
+    def test_rebindWithoutBinding(self) -> None:
+        """
+        Where any destination may serve any client, a destination that goes moves
+        nobody.
+        """
+        a = destination("a")
+        queue = queueOf(First(), a)
+        queue.put(session(1))
+        queue.put(session(2))
+        a.paused = True
+        queue.rebind()
+        self.assertEqual([each.number for each in queue], [1, 2])
+
+    def test_pullsAgainFromWithin(self) -> None:
+        """
+        A worker may ask for the next session from within the call that gives it
+        one: all are served, each once, in order.
+        """
+        a = destination("a")
+        queue = queueOf(Bound(), a)
+        served: list[int] = []
+
+        def pull(got: Session | None = None) -> None:
+            if got is not None:
+                served.append(got.number)
+            queue.get(a).addCallback(pull)
+
+        for number in range(1, 6):
+            queue.put(session(number, "a"))
+        pull()
+        for number in range(6, 10):
+            queue.put(session(number, "any"))
+        self.assertEqual(served, list(range(1, 10)))
+
+    def test_acceptedBefore(self) -> None:
+        """
+        Those that wait for too long are found in whichever line they stand, and
+        no others.
+        """
+        a, b = destination("a"), destination("b", 1)
+        queue = queueOf(Bound(), a, b)
+        for number, host in enumerate(("a", "any", "b", "a", "any", "b"), 1):
+            queue.put(session(number, host, accepted=number))
+
+        def old(moment: float) -> list[int]:
+            return sorted(each.number for each in queue.acceptedBefore(moment))
+
+        self.assertEqual(old(1.0), [])
+        self.assertEqual(old(3.5), [1, 2, 3])
+        self.assertEqual(old(99.0), [1, 2, 3, 4, 5, 6])
+
+    def test_lateArrivalWaitsNoLonger(self) -> None:
+        """
+        A client whose TLS handshake took its time enters the queue behind clients
+        that were accepted after it. Its queue timeout still counts from its own
+        accept.
+        """
+        queue = queueOf(Least())
+        late = session(1, accepted=1.0)
+        queue.put(session(2, accepted=9.0))
+        queue.put(late)
+        self.assertEqual(list(queue.acceptedBefore(5.0)), [late])
+
+
+class FaultyPolicyTests(SynchronousTestCase):
+    """
+    With a policy of a user's own that has faults.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make two destinations, and a policy that does as the test says.
+        """
+        self.a, self.b = destination("a"), destination("b", 1)
+        self.policy = Bound()
+        self.queue = queueOf(self.policy, self.a, self.b)
+
+    def fault(self, *told: object) -> Destination:
+        """
+        A fault.
+        """
+        raise ZeroDivisionError("a fault in a user's policy")
+
+    def numbers(self, who: Destination) -> list[int]:
+        """
+        Pull all that wait.
+        """
+        pulled = []
+        while len(self.queue):
+            pulled.append(self.successResultOf(self.queue.get(who)).number)
+        return pulled
+
+    def test_bindRaises(self) -> None:
+        """
+        A policy that raises when clients are to be bound loses none of them: any
+        destination may serve them, and what it raised is in the log.
+        """
+        for number in range(1, 4):
+            self.queue.put(session(number, "a"))
+        self.patch(self.policy, "bind", self.fault)
+        self.queue.rebind()
+        self.queue.put(session(4, "a"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 4)
+        self.assertEqual(self.numbers(self.b), [1, 2, 3, 4])
+
+    def test_bindsToUnavailable(self) -> None:
+        """
+        A policy that binds a client to a destination that is not there is not
+        followed: the client does not wait for ever.
+        """
+        self.patch(self.policy, "bind", lambda *told: destination("other"))
+        self.queue.put(session(1))
+        self.assertEqual(self.numbers(self.b), [1])
+
+    def test_chooseRaises(self) -> None:
+        """
+        When a policy cannot choose, the longest waiting is served, and what it
+        raised is in the log.
+        """
+        getting = [self.queue.get(self.b), self.queue.get(self.a)]
+        self.patch(self.policy, "choose", self.fault)
+        self.queue.put(session(1))
+        self.assertEqual(self.successResultOf(getting[0]).number, 1)
+        self.assertNoResult(getting[1])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_choosesWhoDoesNotWait(self) -> None:
+        """
+        A policy that chooses a destination whose worker does not wait is not
+        followed: the client goes to one that does.
+        """
+        getting = self.queue.get(self.b)
+        self.patch(self.policy, "choose", lambda waiting: self.a)
+        self.queue.put(session(1))
+        self.assertEqual(self.successResultOf(getting).number, 1)
+
+
+class MachineBase(RuleBasedStateMachine):
+    """
+    Any order of steps leaves the queue as a plain list, searched from its start,
+    would be.
+
+    The model's list holds those that wait by age, and who may serve one is asked
+    anew each time it is looked at.
+    """
+
+    policy: IPolicy
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.destinations = [
+            destination("a"),
+            destination("b", 1, weight=3),
+            destination("c", 2, slots=1),
+        ]
+        self.size = 8
+        self.queue = queueOf(self.policy, *self.destinations, size=self.size)
+        self.count = 0
+        self.deferreds: dict[Destination, Deferred[Session]] = {}
+        # What happened, and what had to.
+        self.given: list[tuple[Session, Destination]] = []
+        self.expected: list[tuple[Session, Destination]] = []
+        # The model.
+        self.waiting: list[Session] = []
+        self.getters: list[Destination] = []
+        self.served: dict[Session, Destination] = {}
+
+    def available(self) -> list[Destination]:
+        """
+        List the destinations that can be bound to.
+        """
+        return [each for each in self.destinations if each.available]
+
+    def may(self, each: Session, who: Destination) -> bool:
+        """
+        Say whether a destination may serve a session.
+        """
+        return self.policy.bind(each, self.available()) in (None, who)
+
+    def modelGives(self, each: Session, who: Destination) -> None:
+        """
+        The model gives a session to a destination.
+        """
+        self.expected.append((each, who))
+        self.served[each] = who
+
+    def modelOffers(self, each: Session) -> bool:
+        """
+        The model offers a session to those that wait.
+        """
+        able = [who for who in self.getters if self.may(each, who)]
+        if not able:
+            return False
+        chosen = self.chooses(able)
+        self.getters.remove(chosen)
+        self.modelGives(each, chosen)
+        return True
+
+    def chooses(self, able: list[Destination]) -> Destination:
+        """
+        The policy's choice, in the words of its promise.
+        """
+        raise NotImplementedError
+
+    def noted(self, got: Session, who: Destination) -> None:
+        """
+        The queue gave a session to a destination.
+        """
+        self.given.append((got, who))
+        who.take()
+        who.connectEnded()
+        del self.deferreds[who]
+
+    @rule(host=st.integers(1, 6))
+    def put(self, host: int) -> None:
+        """
+        A client comes.
+        """
+        self.count += 1
+        each = session(self.count, f"192.0.2.{host}", accepted=self.count)
+        full = False
+        if not self.modelOffers(each):
+            full = len(self.waiting) >= self.size
+            if not full:
+                self.waiting.append(each)
+        try:
+            self.queue.put(each)
+        except QueueOverflow:
+            assert full
+        else:
+            assert not full
+
+    @precondition(lambda self: self.served)
+    @rule(data=st.data(), back=st.booleans())
+    def finish(self, data: st.DataObject, back: bool) -> None:
+        """
+        A session ends, or its connect fails and it is put back.
+        """
+        each = data.draw(st.sampled_from(list(self.served)))
+        self.served.pop(each).give()
+        if back:
+            if not self.modelOffers(each):
+                self.waiting.append(each)
+                self.waiting.sort(key=lambda one: one.number)
+            self.queue.putBack(each)
+
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        """
+        A client leaves, who waits or does not.
+        """
+        known = [*self.waiting, *self.served, session(0)]
+        each = data.draw(st.sampled_from(known))
+        there = each in self.waiting
+        assert self.queue.discard(each) is there
+        if there:
+            self.waiting.remove(each)
+
+    @rule(index=st.integers(0, 2))
+    def get(self, index: int) -> None:
+        """
+        A worker asks, if it may.
+        """
+        who = self.destinations[index]
+        if who in self.getters:
+            try:
+                self.queue.get(who)
+            except QueueUnderflow:
+                return
+            raise AssertionError("waits twice")
+        if not who.canPull():
+            return
+        for each in self.waiting:
+            if self.may(each, who):
+                self.waiting.remove(each)
+                self.modelGives(each, who)
+                break
+        else:
+            self.getters.append(who)
+        getting = self.queue.get(who)
+        self.deferreds[who] = getting
+        getting.addCallbacks(
+            self.noted, lambda why: why.trap(CancelledError) and None, (who,)
+        )
+
+    def giveUp(self, who: Destination) -> None:
+        """
+        A worker that waits gives up.
+        """
+        self.getters.remove(who)
+        self.deferreds.pop(who).cancel()
+
+    @precondition(lambda self: self.getters)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        """
+        Some worker gives up.
+        """
+        self.giveUp(data.draw(st.sampled_from(self.getters)))
+
+    @rule(index=st.integers(0, 2), how=st.sampled_from(["paused", "down"]))
+    def change(self, index: int, how: str) -> None:
+        """
+        A destination becomes available, or no longer is; then its worker gives up
+        and the queue is told.
+        """
+        who = self.destinations[index]
+        if how == "paused":
+            who.paused = not who.paused
+        elif who.down is None:
+            who.failed("refused")
+        else:
+            who.recovered()
+        if who in self.getters and not who.available:
+            self.giveUp(who)
+        self.waiting = [each for each in self.waiting if not self.modelOffers(each)]
+        self.queue.rebind()
+
+    @invariant()
+    def sameAsModel(self) -> None:
+        """
+        The same sessions wait, in the same order; the same destinations got the
+        same sessions in the same order; nobody is lost or there twice.
+        """
+        assert list(self.queue) == self.waiting
+        assert len(self.queue) == len(self.waiting)
+        assert all(each in self.queue for each in self.waiting)
+        assert not any(each in self.queue for each in self.served)
+        assert self.given == self.expected
+        assert set(self.deferreds) == set(self.getters)
+        if self.waiting:
+            moment = self.waiting[len(self.waiting) // 2].accepted
+            old = {each for each in self.waiting if each.accepted < moment}
+            found = self.queue.acceptedBefore(moment)
+            assert set(found) == old and len(found) == len(old)
+
+
+class LeastMachine(MachineBase):
+    """
+    With the least loaded.
+    """
+
+    policy = Least()
+
+    def chooses(self, able: list[Destination]) -> Destination:
+        """
+        The smallest load, and of equals who waits longest.
+        """
+        loads = [(each.active + 1) / each.weight for each in able]
+        return able[loads.index(min(loads))]
+
+
+class FirstMachine(MachineBase):
+    """
+    With the first in the order given.
+    """
+
+    policy = First()
+
+    def chooses(self, able: list[Destination]) -> Destination:
+        """
+        The first in the order given.
+        """
+        return next(each for each in self.destinations if each in able)
+
+
+class SourceMachine(MachineBase):
+    """
+    With each client bound to a destination.
+    """
+
+    policy = Source()
+
+    def chooses(self, able: list[Destination]) -> Destination:
+        """
+        The only one that may, or who waits longest while nobody can be bound to.
+        """
+        return able[0]
+
+
+class InterleavingTests(SynchronousTestCase):
+    """
+    Any order of steps.
+    """
+
+    def check(self, machine: type[MachineBase]) -> None:
+        """
+        Try many orders, the same at each run.
+        """
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=60,
+                stateful_step_count=40,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+
+    def test_least(self) -> None:
+        """
+        Whatever clients, workers and destinations do, no client is lost, served
+        twice or out of turn, and each goes to the least loaded that waits.
+        """
+        self.check(LeastMachine)
+
+    def test_first(self) -> None:
+        """
+        The same, and each goes to the first that waits.
+        """
+        self.check(FirstMachine)
+
+    def test_source(self) -> None:
+        """
+        The same, and each goes to the destination it is bound to.
+        """
+        self.check(SourceMachine)
+
+
+class ManyTests(SynchronousTestCase):
+    """
+    As many as a crowd. With storage that has to be searched or moved at each step
+    these would take minutes.
+    """
+
+    number = 100_000
+
+    def setUp(self) -> None:
+        """
+        Let many wait.
+        """
+        self.a = destination("a")
+        self.queue = queueOf(Bound(), self.a)
+        self.sessions = [session(n, "a", n) for n in range(1, self.number + 1)]
+        for each in self.sessions:
+            self.queue.put(each)
+
+    def pulled(self) -> list[Session]:
+        """
+        Pull all that wait.
+        """
+        got: list[Session] = []
+        while len(self.queue):
+            self.queue.get(self.a).addCallback(got.append)
+        return got
+
+    def test_leaveFromTheMiddle(self) -> None:
+        """
+        A crowd can come, leave from the middle and be served, in order.
+        """
+        middle = self.number // 4
+        for each in self.sessions[middle:-middle]:
+            self.assertTrue(self.queue.discard(each))
+        self.assertEqual(
+            self.pulled(), self.sessions[:middle] + self.sessions[-middle:]
+        )
+
+    def test_failWhileManyWait(self) -> None:
+        """
+        A destination that fails each time, and a look for those that wait too
+        long after each, cost no more while a crowd waits.
+        """
+        for _ in range(self.number):
+            first = self.successResultOf(self.queue.get(self.a))
+            self.assertIs(first, self.sessions[0])
+            self.queue.putBack(first)
+            self.assertEqual(self.queue.acceptedBefore(1.0), [])
+        self.assertEqual(len(self.queue), self.number)

@@ -1,0 +1,206 @@
+"""
+Tests for the shape of the code: what imports what, and who provides what.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import Interface, implementedBy
+from zope.interface.verify import verifyClass, verifyObject
+
+import iawlb
+from iawlb.eventlog import EventLog
+from iawlb.hangups import Hangups
+from iawlb.interfaces import IObserver, IPolicy, IRelay
+from iawlb.policies import POLICIES
+from iawlb.relay.portable import PortableRelay
+from iawlb.relay.side import Side
+
+PACKAGE = Path(iawlb.__file__).parent
+TOP = Path(__file__).parent.parent
+
+ROOMS = [
+    # Rules: no I/O.
+    "interfaces",
+    "settings",
+    "session",
+    "destination",
+    "policies",
+    "queue",
+    "events",
+    "eventlog",
+    "ratelimit",
+    "limits",
+    # The way of a session.
+    "hangups",
+    "relay",
+    "relay.side",
+    "relay.portable",
+    "table",
+    "attempt",
+    "worker",
+    "acceptor",
+    "frontend",
+    "listener",
+    "sweeper",
+    # What a user meets.
+    "names",
+    "address",
+    "service",
+    "demo",
+    "tap",
+]
+"""
+All modules; each imports only those above it.
+"""
+
+
+def moduleNames() -> list[str]:
+    """
+    List the modules of the package, without the package's own name.
+    """
+    names = []
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        names.append(".".join(part for part in parts if part != "__init__"))
+    return sorted(filter(None, names))
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """
+    Name all that is imported when code runs, in functions too, and not what only
+    type checkers see.
+    """
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return
+    if isinstance(node, ast.Import):
+        yield from (each.name for each in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        # A name that is imported may be a module.
+        yield from (f"{node.module}.{each.name}" for each in node.names)
+    for child in ast.iter_child_nodes(node):
+        yield from imports(child)
+
+
+def importedRooms(path: Path) -> set[str]:
+    """
+    Name the modules of ours that a file imports.
+    """
+    found = set()
+    for name in imports(ast.parse(path.read_text())):
+        package, _, inner = name.partition(".")
+        if package == "iawlb":
+            # The longest that is a module; the rest is a name in it.
+            while inner not in ROOMS and inner:
+                inner = inner.rpartition(".")[0]
+            found.add(inner)
+    return found
+
+
+class RoomTests(SynchronousTestCase):
+    """
+    The order of the modules.
+    """
+
+    def test_allAreListed(self) -> None:
+        """
+        Each module has its place in the order.
+        """
+        self.assertEqual(moduleNames(), sorted(ROOMS))
+
+    def test_importOnlyThoseAbove(self) -> None:
+        """
+        Who reads the modules in order never meets one that was not met before.
+        """
+        for place, name in enumerate(ROOMS):
+            path = PACKAGE.joinpath(*name.split("."))
+            path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            below = importedRooms(path) - set(ROOMS[:place])
+            self.assertEqual(below, set(), f"{name} imports what stands below it")
+
+    def test_rulesKnowNoReactor(self) -> None:
+        """
+        The rules open no connection: they import nothing of Twisted that could.
+        """
+        allowed = ("twisted.internet.defer.", "twisted.internet.interfaces.")
+        for name in ROOMS[: ROOMS.index("hangups")]:
+            for each in imports(ast.parse((PACKAGE / f"{name}.py").read_text())):
+                if each.startswith("twisted.") and "twisted.logger" not in each:
+                    self.assertTrue(each.startswith(allowed), f"{name}: {each}")
+
+    def test_pluginImportsNothingOfOurs(self) -> None:
+        """
+        C{twistd --help} runs none of our code.
+        """
+        path = TOP / "twisted" / "plugins" / "iawlb_plugin.py"
+        self.assertEqual(importedRooms(path), set())
+
+    def test_twistedIsNotHidden(self) -> None:
+        """
+        The folder of the plugin neither hides Twisted from those who run Python
+        here, nor the plugin from C{twistd}.
+        """
+        for folder in ("twisted", "twisted/plugins"):
+            self.assertFalse((TOP / folder / "__init__.py").exists(), folder)
+
+    def test_reactorIsNotImported(self) -> None:
+        """
+        Importing any part of iawlb installs no reactor, so that C{--reactor} and
+        programs that embed it can still choose one.
+        """
+        modules = ", ".join(f"iawlb.{name}" for name in ROOMS)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"import sys, {modules}\n"
+                "sys.exit('twisted.internet.reactor' in sys.modules)",
+            ],
+            timeout=60,
+            check=False,
+            capture_output=True,
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+
+class InterfaceTests(SynchronousTestCase):
+    """
+    Those that say they provide something of ours do.
+    """
+
+    def provides(self, interface: type[Interface], provider: Any) -> None:
+        """
+        Both the object and its class keep the promise.
+        """
+        verifyObject(interface, provider)
+        verifyClass(interface, type(provider))
+        self.assertIn(interface, implementedBy(type(provider)))
+
+    def test_policies(self) -> None:
+        """
+        Each policy is one.
+        """
+        for kind in POLICIES.values():
+            self.provides(IPolicy, kind())
+
+    def test_eventLog(self) -> None:
+        """
+        The event log is an observer.
+        """
+        self.provides(IObserver, EventLog())
+
+    def test_portableRelay(self) -> None:
+        """
+        The portable relay is a relay.
+        """
+        owner: Any = None
+        client, server = (Side(owner, Hangups(), 1024) for _ in range(2))
+        relay = PortableRelay(client, server, lambda: None, lambda outcome: None)
+        self.provides(IRelay, relay)
