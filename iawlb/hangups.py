@@ -79,10 +79,10 @@ class Hangups:
         Tell those that were reset since the last time, and those that have sent
         all.
         """
-        for connection in list(self._sending):
-            if not _unsent(connection):
-                self.forget(connection)
-                connection.hungUp()
+        for sending in list(self._sending):
+            if not _unsent(sending):
+                self.forget(sending)
+                sending.hungUp()
         for number, event in self._poll.poll(0):
             # Telling one may close another.
             connection = self._watched.get(number)

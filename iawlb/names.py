@@ -112,7 +112,7 @@ class NameEndpoint:
 
         @return: As L{IStreamClientEndpoint.connect}; fails with
             L{DNSLookupError} when the name has no address, else with what the
-            last address failed of.
+            first address that failed, failed of.
         """
         if not self._addresses:
             looking = self.lookUp()
@@ -144,13 +144,16 @@ class NameEndpoint:
 
     def _answered(self, found: _Addresses) -> None:
         askers, self._asking = self._asking or [], None
+        if self.host.lower() == "localhost":
+            # Both, though a hosts file may name one of them only (RFC 6761, 6.3).
+            four = IPv4Address("TCP", "127.0.0.1", self.port)
+            six = IPv6Address("TCP", "::1", self.port)
+            found = tuple(dict.fromkeys((*found, four, six)))
         if found:
             last = self._addresses[:1]
             # What worked last stays first, if it is still an answer.
             self._addresses = tuple(sorted(found, key=lambda each: each not in last))
-        for asker in askers:
-            if asker.called:
-                continue  # cancelled
+        for asker in askers:  # a Deferred that was cancelled takes no notice
             if found:
                 asker.callback(self._addresses)
             else:
@@ -207,6 +210,7 @@ class _FirstOf:
         self._pending: list[Deferred[IProtocol]] = []
         self._timer: IDelayedCall | None = None
         self._over = False
+        self._first: Failure | None = None
         self.result: Deferred[IProtocol] = Deferred(lambda _: self._finish())
         self._next()
 
@@ -244,11 +248,15 @@ class _FirstOf:
         if self._over:
             return
         self._pending.remove(connecting)
+        # Of the address that was preferred, as what the last one fails of may
+        # only be that this machine has no IPv6.
+        self._first = self._first or failure
         if self._left:
             self._next()
         elif not self._pending:
             self._finish()
-            self.result.errback(failure)
+            first, self._first = self._first, None
+            self.result.errback(first)
 
     def _finish(self) -> None:
         self._over = True

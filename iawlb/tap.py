@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -231,6 +232,8 @@ class Process(MultiService):
         self._options = options
         self._reactor = reactor
         self._balancer = options.balancer
+        self._told = False
+        self._hurry = False
         served: IService = options.balancer
         if options.demo:
             served = Demo(reactor, options.balancer, options.demo)
@@ -257,17 +260,37 @@ class Process(MultiService):
             super().startService()
         except IawlbError as error:
             self._cannotStart(error)
+        self._reactor.callWhenRunning(self._hearSignals)
 
     def stopService(self) -> Deferred[None]:
         """
         Drain; a second signal cuts the drain short.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._again)
-        return ensureDeferred(super().stopService())
+        self._told = True
+        stopping = ensureDeferred(super().stopService())
+        if self._hurry:
+            self._balancer.cutDrain()
+        return stopping
 
-    def _again(self, *_: object) -> None:
-        self._reactor.callFromThread(self._balancer.cutDrain)
+    def _hearSignals(self) -> None:
+        """
+        Twisted's own handlers must not see a second signal, also not one that
+        comes before the reactor has acted on the first: they would raise.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            first = signal.getsignal(number)
+            signal.signal(number, partial(self._signalled, first))
+
+    def _signalled(self, first: Any, number: int, frame: Any) -> None:
+        if self._told:
+            self._reactor.callFromThread(self._cut)
+        else:
+            self._told = True
+            first(number, frame)
+
+    def _cut(self) -> None:
+        self._hurry = True
+        self._balancer.cutDrain()
 
     def _cannotStart(self, error: IawlbError) -> NoReturn:
         """

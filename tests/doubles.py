@@ -16,11 +16,18 @@ from twisted.internet.interfaces import (
     ITransport,
 )
 from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from iawlb.destination import Destination
-from iawlb.session import Session
+from iawlb.events import SESSION_ENDED, SESSION_PULLED
+from iawlb.interfaces import IObserver
+from iawlb.service import LoadBalancer
+from iawlb.session import Outcome, Session
 from iawlb.settings import DestinationSettings, Settings
 
 
@@ -194,3 +201,87 @@ def session(number: int, host: str = "192.0.2.1", accepted: float = 0.0) -> Sess
     """
     side: Any = None
     return Session(number, f"{host}:1", host, "test", accepted, side, _Holder())
+
+
+def logged(case: SynchronousTestCase) -> EventLoggingObserver:
+    """
+    Collect the events that are logged during a test in memory.
+    """
+    events = EventLoggingObserver()
+    globalLogPublisher.addObserver(events)
+    case.addCleanup(globalLogPublisher.removeObserver, events)
+    return events
+
+
+@implementer(IObserver)
+class Recorder:
+    """
+    An observer that remembers.
+
+    @ivar pulls: The session's number and the destination's name of each pull.
+    @ivar outcomes: How each session ended, by its number.
+    @ivar destinations: The name and event of each change of a destination.
+    @ivar listeners: The name and event of each change of a listener.
+    """
+
+    def __init__(self) -> None:
+        self.pulls: list[tuple[int, str | None]] = []
+        self.outcomes: dict[int, Outcome | None] = {}
+        self.destinations: list[tuple[str, str]] = []
+        self.listeners: list[tuple[str, str]] = []
+
+    def sessionChanged(self, session: Session, event: str) -> None:
+        if event == SESSION_PULLED:
+            self.pulls.append((session.number, session.destination))
+        elif event == SESSION_ENDED:
+            self.outcomes[session.number] = session.outcome
+
+    def destinationChanged(self, destination: Destination, event: str) -> None:
+        self.destinations.append((destination.name, event))
+
+    def listenerChanged(self, name: str, address: str, event: str) -> None:
+        self.listeners.append((name, event))
+
+
+class Rig:
+    """
+    A balancer in memory, with destinations C{a}, C{b} and so on.
+    """
+
+    def __init__(self, number: int = 1, **settings: Any) -> None:
+        """
+        @param number: How many destinations.
+        @param settings: Those of the balancer.
+        """
+        self.clock = Clock()
+        self.recorder = Recorder()
+        self.balancer = LoadBalancer(self.clock, observers=[self.recorder], **settings)
+        self.backends = [Backend() for _ in range(number)]
+        for name, backend in zip("abcdef", self.backends, strict=False):
+            self.balancer.add(backend, name=name)
+        self.balancer.startService()
+
+    def client(self, host: str = "192.0.2.1") -> Wire:
+        """
+        A client connects.
+        """
+        return accept(self.balancer.factory, host)
+
+    def clients(self, number: int) -> list[Wire]:
+        """
+        So many clients connect, one after the other.
+        """
+        return [self.client() for _ in range(number)]
+
+    def advance(self, seconds: float) -> None:
+        """
+        Let time pass, in small steps.
+        """
+        for _ in range(round(seconds * 100)):
+            self.clock.advance(0.01)
+
+    def states(self) -> list[str]:
+        """
+        The states of the destinations, in order.
+        """
+        return [each.state for each in self.balancer.destinations]

@@ -290,7 +290,8 @@ class Side(Protocol):
         written = _WhenWritten(below, self._written)
         if self.secure:
             # TLS passes on in the next turn what was written in this one.
-            below.reactor.callLater(0, below.registerProducer, written, False)
+            clock: Any = below.reactor
+            clock.callLater(0, below.registerProducer, written, False)
         else:
             below.registerProducer(written, False)
 

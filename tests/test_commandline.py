@@ -1,0 +1,304 @@
+"""
+The installed command, as processes.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.net import freePort
+
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+LIMIT = 30.0
+"""
+Longest wait for a process, in seconds.
+"""
+
+
+@dataclass
+class Ended:
+    """
+    What a process left.
+
+    @ivar files: The names of the files in its folder.
+    """
+
+    status: int
+    output: str
+    errors: str
+    files: list[str]
+
+
+def run(folder: Path, *command: str) -> Ended:
+    """
+    Run one of the installed commands in a folder of its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [SCRIPTS / command[0], *command[1:]],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    files = sorted(each.name for each in folder.iterdir())
+    return Ended(done.returncode, done.stdout, done.stderr, files)
+
+
+def wait(true: Callable[[], object]) -> None:
+    """
+    Wait until something is true; fail when it takes too long.
+    """
+    end = time.monotonic() + LIMIT
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def answer(port: int) -> str | None:
+    """
+    Ask a demo destination for its name.
+
+    @return: L{None} while nobody listens.
+    """
+    asking = HTTPConnection("127.0.0.1", port, timeout=LIMIT)
+    try:
+        asking.request("GET", "/")
+    except ConnectionRefusedError:
+        return None
+    else:
+        return asking.getresponse().read().decode()
+    finally:
+        asking.close()
+
+
+BAD = (
+    # What is behind "twistd -n iawlb", and what the line on standard error names.
+    ("", "nowhere to listen"),
+    ("--dest 9001", "nowhere to listen", "--listen"),
+    ("8080", "no destination", "--dest"),
+    ("8080 9001 --listen 8081", "'8080'", "--listen"),
+    ("0 9001", "PORT", "'0'"),
+    ("65536 9001", "PORT", "'65536'"),
+    ("abc 9001", "PORT", "'abc'"),
+    ("8080 ''", "destination", "''"),
+    ("8080 -1", "-1"),
+    ("--listen '' --dest 9001", "--listen", "''"),
+    ("--listen tcp:0 --dest 9001", "--listen", "'0'"),
+    ("--listen tcp:8080:backlog=x --dest 9001", "--listen", "'x'"),
+    ("--listen nothing:a:b --dest 9001", "--listen", "'nothing'"),
+    ("--listen '8080 slots=2' --dest 9001", "--listen", "'slots'"),
+    ("--listen ssl:8443:privateKey=no.pem --dest 9001", "--listen", "no.pem"),
+    ("--listen tls:{file}:8443 --dest 9001", "--listen", "{file}"),
+    ("8080 --dest tcp:localhost:99999", "--dest", "'99999'"),
+    ("8080 --dest tcp:9001", "--dest", "'tcp:9001'", "port"),
+    ("8080 --dest nothing:a:b", "--dest", "'nothing'"),
+    ("8080 --dest a..b:80", "--dest", "'a..b'"),
+    ("8080 --dest '9001 slots=x'", "--dest", "slots", "'x'"),
+    ("8080 --dest '9001 weight=0'", "--dest", "weight", "'0'"),
+    ("8080 --dest '9001 wait=1'", "--dest", "'wait'"),
+    ("8080 --dest '9001 name=a name=b'", "--dest", "name"),
+    ("8080 --dest '9001 name=a' --dest '9002 name=a'", "--dest", "'a'"),
+    ("8080 9001 --nothing", "--nothing"),
+    ("8080 9001 --slots", "--slots"),
+    ("8080 9001 --slots=-1", "--slots", "'-1'"),
+    ("8080 9001 --idle-timeout 5x", "--idle-timeout", "'5x'"),
+    ("8080 9001 --buffer-size 1", "--buffer-size", "'1'"),
+    ("8080 9001 --policy best", "--policy", "'best'"),
+    ("8080 9001 --when-down stop", "--when-down", "'stop'"),
+    ("8080 9001 --max-connections 10000000", "--max-connections", "10000000"),
+    ("8080 --demo 0", "--demo", "'0'"),
+    ("8080 --demo 1 --dest '9001 name=demo-1'", "--demo", "'demo-1'"),
+    # These are seen when it listens.
+    ("127.0.0.1:{taken} 9001", "127.0.0.1:{taken}", "in use"),
+    ("192.0.2.1:8080 9001", "192.0.2.1:8080"),
+    ("{file} 9001", "{file}", "not a socket"),
+    ("{busy} 9001", "{busy}", "in use"),
+    ("/nowhere/a.sock 9001", "/nowhere/a.sock", "No such file"),
+    ("--listen unix:a --listen 127.0.0.1:{taken} --dest 9001", "{taken}"),
+)
+
+
+@dataclass
+class Places:
+    """
+    Addresses that cannot be listened on.
+
+    @ivar taken: A port that somebody listens on.
+    @ivar busy: The path of a Unix socket that somebody listens on.
+    @ivar file: The path of a file.
+    """
+
+    taken: int
+    busy: str
+    file: str
+
+    def into(self, text: str) -> str:
+        """
+        Write them into a text.
+        """
+        return text.format(taken=self.taken, busy=self.busy, file=self.file)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+    """
+    Take some addresses.
+    """
+    folder = tmp_path_factory.mktemp("places")
+    file = folder / "file"
+    file.touch()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as port,
+        socket.socket(socket.AF_UNIX) as unix,
+    ):
+        unix.bind(str(folder / "busy"))
+        unix.listen()
+        yield Places(port.getsockname()[1], str(folder / "busy"), str(file))
+
+
+@pytest.fixture(scope="module")
+def failed(
+    places: Places, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Ended]:
+    """
+    Run all bad command lines, a few at a time.
+    """
+    folder = tmp_path_factory.mktemp("bad")
+
+    def start(number: int) -> Ended:
+        arguments = shlex.split(places.into(BAD[number][0]))
+        return run(folder / str(number), "twistd", "-n", "iawlb", *arguments)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ended = list(pool.map(start, range(len(BAD))))
+    return {line: each for (line, *_), each in zip(BAD, ended, strict=True)}
+
+
+@pytest.mark.parametrize(("line", "parts"), [(line, parts) for line, *parts in BAD])
+def test_bad(
+    line: str, parts: list[str], places: Places, failed: dict[str, Ended]
+) -> None:
+    """
+    Who types something wrong reads one line that names the option or address and
+    what is wrong with it; the status is 1, and nothing is left behind.
+    """
+    ended = failed[line]
+    assert ended.status == 1
+    (message,) = ended.errors.splitlines()
+    assert message.startswith("iawlb: ")
+    for part in parts:
+        assert places.into(part) in message
+    assert "Traceback" not in ended.output
+    assert ended.files == []
+
+
+def test_taken(places: Places, tmp_path: Path) -> None:
+    """
+    A daemon that cannot start does not keep its user waiting: the status is 1,
+    and the message and the log name the address.
+    """
+    address = f"127.0.0.1:{places.taken}"
+    ended = run(tmp_path, "twistd", "iawlb", address, "9001")
+    assert ended.status == 1
+    assert f"cannot listen on {address}: Address already in use" in ended.errors
+    assert ended.files == ["twistd.log"]
+    log = (tmp_path / "twistd.log").read_text()
+    assert f"cannot listen on {address}" in log
+    assert "Traceback" not in log + ended.errors
+
+
+def test_takenUnderTwist(places: Places, tmp_path: Path) -> None:
+    """
+    The same holds for the newer twist command.
+    """
+    address = f"127.0.0.1:{places.taken}"
+    ended = run(tmp_path, "twist", "iawlb", address, "9001")
+    assert ended.status == 1
+    message = f"iawlb: cannot listen on {address}: Address already in use\n"
+    assert ended.errors == message
+
+
+@pytest.mark.parametrize("reactor", ["epoll", "poll"])
+def test_check(reactor: str, places: Places, tmp_path: Path) -> None:
+    """
+    --check finds nothing wrong with a good command line, even if its address is
+    taken just now, with whichever reactor; it leaves nothing behind.
+    """
+    options = ("-n", f"--reactor={reactor}")
+    address = f"127.0.0.1:{places.taken}"
+    ended = run(tmp_path, "twistd", *options, "iawlb", "--check", address, "9001")
+    assert ended == Ended(0, "iawlb: all is right\n", "", [])
+
+
+def test_help(tmp_path: Path) -> None:
+    """
+    twistd knows the command, and the command its options; the help fits into 80
+    columns.
+    """
+    known = run(tmp_path, "twistd", "--help")
+    assert "\n    iawlb " in known.output
+    ended = run(tmp_path, "twistd", "iawlb", "--help")
+    assert (ended.status, ended.errors) == (0, "")
+    assert ended.output.startswith("Usage: twistd [options] iawlb [options] [PORT ")
+    assert max(map(len, ended.output.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run(number: signal.Signals, tmp_path: Path) -> None:
+    """
+    It serves until a signal, and ends by that, as service managers expect;
+    nothing is left behind.
+    """
+    port = freePort()
+    command = ("-n", "iawlb", f"127.0.0.1:{port}", "--demo=2")
+    with subprocess.Popen(
+        [SCRIPTS / "twistd", *command],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            wait(lambda: answer(port))
+            assert {answer(port), answer(port)} == {"demo-1\n", "demo-2\n"}
+            process.send_signal(number)
+            output, errors = process.communicate(timeout=LIMIT)
+        finally:
+            process.kill()
+    assert process.returncode == -number
+    assert errors == ""
+    assert f"curl http://localhost:{port}" in output
+    assert "Traceback" not in output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_daemon(tmp_path: Path) -> None:
+    """
+    A daemon that could start says nothing, serves, and ends with its signal.
+    """
+    port = freePort()
+    ended = run(tmp_path, "twistd", "iawlb", f"127.0.0.1:{port}", "--demo=1")
+    file = tmp_path / "twistd.pid"
+    number = int(file.read_text())
+    try:
+        assert (ended.status, ended.output, ended.errors) == (0, "", "")
+        wait(lambda: answer(port) == "demo-1\n")
+    finally:
+        os.kill(number, signal.SIGTERM)
+    wait(lambda: not file.exists())
+    assert "Traceback" not in (tmp_path / "twistd.log").read_text()

@@ -1,0 +1,482 @@
+"""
+The command line, in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import fields
+from importlib.metadata import version
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from iawlb import tap
+from iawlb.settings import Settings, optionName
+from iawlb.tap import Options, Process, makeService
+from tests.doubles import Wire, accept
+
+
+class _Reactor(MemoryReactorClock):
+    """
+    A reactor that may find an address taken.
+
+    @ivar taken: A port that cannot be listened on.
+    @ivar free: What it says of a port when asked for any.
+    @ivar turns: How often it was run by hand.
+    """
+
+    taken: int | None = None
+    free = 40000
+    turns = 0
+
+    def listenTCP(self, port: int, *args: Any, **kwargs: Any) -> Any:
+        if port == self.taken:
+            raise CannotListenError(None, port, OSError(98, "Address already in use"))
+        return super().listenTCP(port or self.free, *args, **kwargs)
+
+    def iterate(self, delay: float = 0) -> None:
+        self.turns += 1
+
+    def callFromThread(self, call: Callable[..., object], *args: object) -> None:
+        self.callLater(0, call, *args)
+
+
+class _Case(SynchronousTestCase):
+    """
+    Parses command lines.
+    """
+
+    def setUp(self) -> None:
+        """
+        Leave the limit of open files as it is, and catch what is printed.
+        """
+        self.raised: list[bool] = []
+        self.patch(tap, "raiseFileLimit", lambda: self.raised.append(True))
+        self.printed = StringIO()
+        self.patch(sys, "stdout", self.printed)
+        self.reactor: Any = _Reactor()
+
+    def parse(self, *arguments: str) -> Options:
+        """
+        Parse a command line.
+        """
+        options = Options(self.reactor)
+        options.parseOptions(arguments)
+        return options
+
+    def exits(self, *arguments: str) -> Any:
+        """
+        Parse a command line that ends the process.
+
+        @return: What is the exit status, or the line on standard error.
+        """
+        return self.assertRaises(SystemExit, self.parse, *arguments).code
+
+    def opened(self) -> list[Any]:
+        """
+        List what was asked of the reactor.
+        """
+        reactor = self.reactor
+        return [
+            *reactor.tcpServers,
+            *reactor.unixServers,
+            *reactor.tcpClients,
+            *reactor.getDelayedCalls(),
+        ]
+
+
+def _names(options: Options) -> list[str]:
+    return [each.name for each in options.balancer.destinations]
+
+
+class OptionsTests(_Case):
+    """
+    What is said on the command line is what the balancer does.
+    """
+
+    def test_positional(self) -> None:
+        """
+        PORT [[HOST:]PORT]... is where to listen, and the destinations.
+        """
+        options = self.parse("8080", "9001", "127.0.0.1:9002", "[::1]:9003")
+        self.assertEqual(options.balancer.addresses, ["8080"])
+        self.assertEqual(
+            [each.address for each in options.balancer.destinations],
+            ["tcp:localhost:9001", "tcp:127.0.0.1:9002", r"tcp:\:\:1:9003"],
+        )
+
+    def test_repeated(self) -> None:
+        """
+        --listen and --dest can be given several times, and --dest beside
+        destinations without an option.
+        """
+        options = self.parse(
+            "--listen=8080", "--listen", "/a", "--dest=9001", "--dest", "9002"
+        )
+        self.assertEqual(options.balancer.addresses, ["8080", "/a"])
+        self.assertEqual(_names(options), ["9001", "9002"])
+        self.assertEqual(
+            _names(self.parse("80", "9002", "--dest", "9001")), ["9001", "9002"]
+        )
+
+    def test_anyOrder(self) -> None:
+        """
+        Options can stand before, between and behind addresses, in full or
+        shortened, and behind -- there are only addresses.
+        """
+        for line in (
+            ("--slots=4", "--policy", "fifo", "8080", "9001", "9002"),
+            ("8080", "9001", "9002", "--policy", "fifo", "--slots=4"),
+            ("8080", "--slots", "4", "9001", "--policy=fifo", "9002"),
+            ("8080", "--slot", "4", "--pol=fifo", "--", "9001", "9002"),
+        ):
+            options = self.parse(*line)
+            self.assertEqual(options.balancer.addresses, ["8080"])
+            self.assertEqual(_names(options), ["9001", "9002"])
+            self.assertEqual(options.balancer.settings.slots, 4)
+            self.assertEqual(options.balancer.settings.policy, "fifo")
+
+    def test_lastWins(self) -> None:
+        """
+        Of a setting given twice, the last counts.
+        """
+        options = self.parse("8080", "9001", "--slots=4", "--slots=5")
+        self.assertEqual(options.balancer.settings.slots, 5)
+
+    def test_defaults(self) -> None:
+        """
+        Without options everything is as the help says; the limit of open files is
+        raised, and nothing is opened before twistd starts the service.
+        """
+        options = self.parse("8080", "9001")
+        self.assertEqual(options.balancer.settings, Settings())
+        self.assertEqual(options.demo, 0)
+        self.assertEqual(self.raised, [True])
+        self.assertEqual(self.opened(), [])
+        self.assertEqual(self.printed.getvalue(), "")
+
+    def test_everySetting(self) -> None:
+        """
+        Every setting has an option, which sets it.
+        """
+        given: dict[str, tuple[str, object]] = {
+            "policy": ("source", "source"),
+            "slots": ("3", 3),
+            "rest": ("10ms", 0.01),
+            "whenDown": ("refuse", "refuse"),
+            "queueSize": ("7", 7),
+            "maxConnections": ("5", 5),
+            "backlog": ("9", 9),
+            "acceptBatch": ("2", 2),
+            "acceptDelay": ("7ms", 0.007),
+            "bufferSize": ("64k", 65536),
+            "connectTimeout": ("2s", 2.0),
+            "queueTimeout": ("1m", 60.0),
+            "handshakeTimeout": ("0", 0.0),
+            "idleTimeout": ("2h", 7200.0),
+            "halfClosedTimeout": ("3.5", 3.5),
+            "answerTimeout": ("31s", 31.0),
+            "drainTimeout": ("5m", 300.0),
+            "backoff": ("200ms", 0.2),
+            "backoffMax": ("9s", 9.0),
+        }
+        self.assertEqual(list(given), [each.name for each in fields(Settings)])
+        line = [
+            f"--{optionName(each)}={given[each.name][0]}" for each in fields(Settings)
+        ]
+        settings = self.parse("8080", "9001", *line).balancer.settings
+        for name, (_, value) in given.items():
+            self.assertEqual((name, getattr(settings, name)), (name, value))
+
+    def test_behindAddresses(self) -> None:
+        """
+        Settings of one destination or listener stand behind its address; --slots
+        is for those that do not say their own.
+        """
+        options = self.parse(
+            "--listen=8080 name=front",
+            "--dest=tcp:localhost:9001 name=a slots=4 weight=2",
+            "--dest=9002",
+            "--slots=7",
+        )
+        shown = [
+            (each.name, each.slots, each.weight)
+            for each in options.balancer.destinations
+        ]
+        self.assertEqual(shown, [("a", 4, 2), ("9002", 7, 1)])
+
+    def test_demo(self) -> None:
+        """
+        --demo adds destinations, so that none has to be given.
+        """
+        self.assertEqual(self.parse("8080", "--demo=3").demo, 3)
+        self.assertEqual(_names(self.parse("8080", "9001", "--demo=3")), ["9001"])
+
+    def test_check(self) -> None:
+        """
+        --check says that all is right, opens nothing, and ends with status 0.
+        """
+        self.assertEqual(self.exits("--check", "8080", "9001"), 0)
+        self.assertEqual(self.printed.getvalue(), "iawlb: all is right\n")
+        self.assertEqual(self.opened(), [])
+        self.assertIn("65536", self.exits("--check", "65536", "9001"))
+
+    def test_version(self) -> None:
+        """
+        --version prints our version, not Twisted's.
+        """
+        self.assertEqual(self.exits("--version"), 0)
+        self.assertEqual(self.printed.getvalue(), f"iawlb {version('iawlb')}\n")
+
+    def test_help(self) -> None:
+        """
+        --help fits into 80 columns, and names every option, with its unit, its
+        default and its choices.
+        """
+        self.assertEqual(self.exits("--help"), 0)
+        shown = self.printed.getvalue()
+        self.assertLessEqual(max(map(len, shown.splitlines())), 80)
+        self.assertTrue(shown.isascii())
+        for option in ("listen=ADDRESS", "dest=ADDRESS", "demo=N", "check", "version"):
+            self.assertIn(f"\n  --{option} ", shown)
+        words = " ".join(shown.split())
+        for each in fields(Settings):
+            head = f"--{optionName(each)}={each.metadata['unit']}"
+            _, found, text = words.partition(f" {head} ")
+            self.assertEqual(found.strip(), head)
+            self.assertIn(f"(default {each.metadata['shown']})", text.split(" --")[0])
+        for word in ("least", "fifo", "first", "source", "hold", "refuse"):
+            self.assertIn(word, words)
+
+    def test_own(self) -> None:
+        """
+        Without a reactor of the caller's, the running one is used, and without
+        arguments, those of the process.
+        """
+        self.patch(sys, "argv", ["iawlb", "8080", "9001"])
+        options = Options()
+        options.parseOptions()
+        self.assertEqual(options.balancer.addresses, ["8080"])
+
+    def test_bad(self) -> None:
+        """
+        A wrong command line ends in one line, which names the option and quotes
+        the bad value.
+        """
+        good = ("--listen=8080", "--dest=9001")
+        for line, *parts in (
+            ((), "nowhere to listen"),
+            (("--dest=9001",), "nowhere to listen"),
+            (("8080",), "no destination"),
+            (("--listen=8080",), "no destination"),
+            (("8080", "9001", "--listen=8081"), "'8080'", "--listen"),
+            (("0", "9001"), "PORT: '0'"),
+            (("8080", "abc"), "destination: 'abc'"),
+            (("8080", "9001", "9001"), "destination: ", "'9001'", "name="),
+            (("8080", "-1"), "-1"),
+            ((*good, "--nothing"), "--nothing"),
+            ((*good, "--no\nthing"), "--no thing"),
+            ((*good, "--slots"), "--slots"),
+            ((*good, "--check=1"), "--check"),
+            ((*good, "--b=1"), "--b"),
+            ((*good, "--slots=-1"), "--slots: '-1'", "from 0 to"),
+            ((*good, "--connect-timeout=0"), "--connect-timeout: '0'"),
+            ((*good, "--idle-timeout=1y"), "--idle-timeout: '1y'"),
+            ((*good, "--buffer-size=1"), "--buffer-size: '1'", "64k"),
+            ((*good, "--policy=best"), "--policy: 'best'", "least"),
+            ((*good, "--when-down=stop"), "--when-down: 'stop'", "hold"),
+            ((*good, "--max-connections=9999999"), "--max-connections: 9999999"),
+            ((*good, "--demo=0"), "--demo: '0'"),
+            ((*good, "--demo=2", "--dest=9 name=demo-2"), "--demo: ", "'demo-2'"),
+            ((*good, "--dest=9002 slots=x"), "--dest: slots: 'x'"),
+            ((*good, "--dest=9002 name=9001"), "--dest: ", "'9001'"),
+            ((*good, "--listen=8081 slots=1"), "--listen: ", "'slots'"),
+        ):
+            message = self.exits(*line)
+            self.assertEqual(message.splitlines(), [message])
+            for part in ("iawlb: ", *parts):
+                self.assertIn(part, message)
+        self.assertEqual(self.opened(), [])
+
+
+class ProcessTests(_Case):
+    """
+    The balancer as a process of twistd's.
+    """
+
+    def setUp(self) -> None:
+        """
+        Catch what goes to standard error, and the signal handlers.
+        """
+        super().setUp()
+        self.errors = StringIO()
+        self.patch(sys, "__stderr__", self.errors)
+        self.handlers: dict[int, Callable[..., object]] = {}
+        self.patch(signal, "signal", self.handlers.__setitem__)
+        self.passedOn: list[int] = []
+        self.patch(
+            signal,
+            "getsignal",
+            lambda _: lambda number, frame: self.passedOn.append(number),
+        )
+
+    def process(self, *arguments: str, parent: Any = None) -> Process:
+        """
+        Make the service.
+
+        @param parent: What stands for twistd's own options.
+        """
+        options = self.parse(*arguments)
+        options.parent = parent
+        return Process(options, self.reactor)
+
+    def test_makeService(self) -> None:
+        """
+        twistd gets a service that is not started yet.
+        """
+        service: Any = makeService(self.parse("8080", "9001"))
+        self.assertTrue(verifyObject(IService, service))
+        self.assertFalse(service.running)
+        self.assertEqual(self.opened(), [])
+
+    def test_started(self) -> None:
+        """
+        It listens while there are privileges, once.
+        """
+        process = self.process("8080", "9001")
+        process.privilegedStartService()
+        self.assertEqual([each[0] for each in self.reactor.tcpServers], [8080])
+        process.startService()
+        self.assertEqual(len(self.reactor.tcpServers), 1)
+        self.successResultOf(process.stopService())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_demo(self) -> None:
+        """
+        With --demo the demo destinations are started and served too.
+        """
+        process = self.process("8080", "--demo=2")
+        process.privilegedStartService()
+        process.startService()
+        ports = [each[0] for each in self.reactor.tcpServers]
+        self.assertEqual(ports, [8080, 40000, 40000])
+        self.assertEqual(
+            [each.name for each in process._balancer.destinations],
+            ["demo-1", "demo-2"],
+        )
+        self.successResultOf(process.stopService())
+
+    def _fails(self, start: Callable[[], None]) -> None:
+        error = self.assertRaises(SystemExit, start)
+        self.assertEqual(error.code, 1)
+        self.assertEqual(
+            self.errors.getvalue(),
+            "iawlb: cannot listen on 8080: Address already in use\n",
+        )
+        # A Unix socket that was opened before it is removed in that turn.
+        self.assertEqual(self.reactor.turns, 1)
+
+    def test_taken(self) -> None:
+        """
+        An address that is taken ends the process with status 1 and one line,
+        whether twistd or twist runs it.
+        """
+        self.reactor.taken = 8080
+        self._fails(self.process("8080", "9001").privilegedStartService)
+
+    def test_takenUnderTwist(self) -> None:
+        """
+        The same under twist, which starts a service in one step.
+        """
+        self.reactor.taken = 8080
+        self._fails(self.process("8080", "9001", parent={}).startService)
+
+    def test_takenDaemon(self) -> None:
+        """
+        A daemon that cannot start tells the waiting twistd why, and leaves no
+        file with its process number behind.
+        """
+        self.reactor.taken = 8080
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        os.set_blocking(reading, False)  # a pipe that stays open fails the test
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name, "twistd.pid")
+        path.write_text("1")
+        parent = {"pidfile": str(path), "statusPipe": writing}
+        process = self.process("8080", "9001", parent=parent)
+        self._fails(process.privilegedStartService)
+        self.assertFalse(path.exists())
+        told = os.read(reading, 1000)
+        self.assertEqual(told, b"1 cannot listen on 8080: Address already in use")
+        self.assertEqual(os.read(reading, 1), b"")
+
+    def test_withoutFile(self) -> None:
+        """
+        It does not matter if the file with the process number is gone already.
+        """
+        self.reactor.taken = 8080
+        parent = {"pidfile": "/nowhere/twistd.pid"}
+        process = self.process("8080", "9001", parent=parent)
+        self._fails(process.privilegedStartService)
+
+    def test_drain(self) -> None:
+        """
+        The first signal lets sessions finish; the second, of either kind, closes
+        them at once.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            process, client = self._served()
+            stopping = process.stopService()
+            self.reactor.advance(5)
+            self.assertNoResult(stopping)
+            self.assertIsNone(client.closing)
+            self.handlers[number](number, None)
+            self._cut(client, stopping)
+            self.assertEqual(self.passedOn, [])
+
+    def test_signalsTogether(self) -> None:
+        """
+        Two signals that come before the reactor has acted on the first cut the
+        drain short too; Twisted hears of the first only.
+        """
+        process, client = self._served()
+        self.handlers[signal.SIGTERM](signal.SIGTERM, None)
+        self.handlers[signal.SIGINT](signal.SIGINT, None)
+        self.assertEqual(self.passedOn, [signal.SIGTERM])
+        self.reactor.advance(0)
+        self._cut(client, process.stopService())
+
+    def _served(self) -> tuple[Process, Wire]:
+        """
+        Start a process that has one client.
+        """
+        process = self.process("8080", "127.0.0.1:9001")
+        process.privilegedStartService()
+        process.startService()
+        self.reactor.whenRunningHooks.pop()[0]()
+        return process, accept(self.reactor.tcpServers.pop()[1])
+
+    def _cut(self, client: Wire, stopping: Deferred[None]) -> None:
+        """
+        Check that the client is closed at once and nothing is left.
+        """
+        self.reactor.advance(0)
+        self.assertIsNotNone(client.closing)
+        client.lose()
+        self.reactor.advance(0)
+        self.successResultOf(stopping)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
