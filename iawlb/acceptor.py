@@ -137,12 +137,7 @@ class Acceptor:
                     raise
                 self._hold(error.errno)
                 return
-            try:
-                self._serve(accepted, peer)
-            except Exception:
-                # A factory that an endpoint put around ours may raise.
-                self.log.failure("serving an accepted connection failed")
-                accepted.close()
+            self._serve(accepted, peer)
 
     def _serve(self, accepted: socket.socket, peer: Any) -> None:
         """
@@ -159,7 +154,12 @@ class Acceptor:
         else:
             address = IPv4Address("TCP", *peer)
         factory: Any = port.factory
-        protocol = factory.buildProtocol(address)
+        try:
+            protocol = factory.buildProtocol(address)
+        except Exception:
+            # A factory that an endpoint put around ours may raise.
+            self.log.failure("building the protocol of a connection failed")
+            protocol = None
         if protocol is None:
             accepted.close()
             return
@@ -167,7 +167,11 @@ class Acceptor:
         transport = port.transport(
             accepted, protocol, peer, port, port.sessionno, self._reactor
         )
-        protocol.makeConnection(transport)
+        try:
+            protocol.makeConnection(transport)
+        except Exception:
+            self.log.failure("serving an accepted connection failed")
+            transport.abortConnection()
 
     def _hold(self, error: int) -> None:
         self._error = error

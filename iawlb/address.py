@@ -108,7 +108,22 @@ def parseListen(reactor: Any, text: str, backlog: int) -> Listen:
             words.named["lockfile"] = "0"
             path = given
     endpoint = _parsed(serverFromString, reactor, text, words)
+    if words.kind == "ssl":
+        _leaveProtocolOpen(endpoint)
     return Listen(words.joined(), endpoint, path)
+
+
+def _leaveProtocolOpen(endpoint: Any) -> None:
+    """
+    Let TLS clients in that offer protocols (ALPN), and choose none for them, as
+    we do not know what is spoken behind us. Twisted 26.10 answers with an empty
+    name instead, at which OpenSSL 4 ends the handshake.
+    """
+    from OpenSSL.SSL import NO_OVERLAPPING_PROTOCOLS
+
+    # There is no other way to the context of an endpoint made of a string.
+    context = endpoint._sslContextFactory.getContext()
+    context.set_alpn_select_callback(lambda *_: NO_OVERLAPPING_PROTOCOLS)
 
 
 def parseDestination(

@@ -5,13 +5,13 @@ One connect to a destination.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import (
     IAddress,
-    IProtocol,
     IReactorTime,
     IStreamClientEndpoint,
 )
@@ -21,6 +21,12 @@ from twisted.python.failure import Failure
 from iawlb.hangups import Hangups
 from iawlb.relay.side import Side
 from iawlb.settings import Settings
+
+
+def _nobody(_: object) -> None:
+    """
+    Nobody is told.
+    """
 
 
 class Attempt(ClientFactory[Side]):
@@ -45,7 +51,7 @@ class Attempt(ClientFactory[Side]):
         self._onConnected = onConnected
         self._onFailed = onFailed
         self._sides: list[Side] = []
-        self._connecting: Deferred[IProtocol] | None = None
+        self._connecting: Deferred[Any] | None = None
         self._over = False
         self._timer = clock.callLater(settings.connectTimeout, self._timedOut)
 
@@ -54,8 +60,8 @@ class Attempt(ClientFactory[Side]):
         Begin.
         """
         # An endpoint that raises has failed to connect.
-        connecting = maybeDeferred(endpoint.connect, self)
-        connecting.addErrback(self._failed)
+        connecting: Deferred[Any] = maybeDeferred(endpoint.connect, self)
+        connecting.addCallbacks(lambda _: None, self._failed)
         if not self._over:
             self._connecting = connecting
 
@@ -64,6 +70,9 @@ class Attempt(ClientFactory[Side]):
         Give up, and call nobody.
         """
         self._over = True
+        # Twisted's connector and factory keep each other, and this, until the
+        # garbage collector comes; they are not to keep the session with it.
+        self._onConnected = self._onFailed = _nobody
         if self._timer.active():
             self._timer.cancel()
         connecting, self._connecting = self._connecting, None
@@ -102,8 +111,9 @@ class Attempt(ClientFactory[Side]):
         # It is connected: only the other addresses' sides are given up, and not
         # the Deferred, which is about to fire.
         self._connecting = None
+        onConnected = self._onConnected
         self.cancel()
-        self._onConnected(side)
+        onConnected(side)
 
     def sideRead(self, side: Side, data: bytes) -> None:
         """
@@ -128,5 +138,6 @@ class Attempt(ClientFactory[Side]):
 
     def _failed(self, failure: Failure) -> None:
         if not self._over:
+            onFailed = self._onFailed
             self.cancel()
-            self._onFailed(failure)
+            onFailed(failure)

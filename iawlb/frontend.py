@@ -5,7 +5,6 @@ Where clients come in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -175,21 +174,6 @@ def describe(address: IAddress | None) -> tuple[str, str]:
     return str(address), str(address)
 
 
-def _leaveProtocolOpen(connection: Any) -> None:
-    """
-    Let a TLS client that offers protocols (ALPN) in, and choose none for it, as
-    we do not know what is spoken behind us. Twisted 26.10 answers with an empty
-    name instead, at which OpenSSL 4 ends the handshake.
-
-    @param connection: pyOpenSSL's connection, before its handshake.
-    """
-    from OpenSSL.SSL import NO_OVERLAPPING_PROTOCOLS
-
-    connection.get_context().set_alpn_select_callback(
-        lambda *_: NO_OVERLAPPING_PROTOCOLS
-    )
-
-
 class Arrival:
     """
     A client that was accepted and waits for a worker.
@@ -220,8 +204,6 @@ class Arrival:
         """
         It is accepted.
         """
-        if side.secure:
-            _leaveProtocolOpen(side.transport.getHandle())
         client, host = describe(self._address)
         frontend = self._frontend
         self._session = frontend.table.begin(client, host, frontend.name, side, self)

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import select
 import sys
-import termios
 from fcntl import ioctl
 from typing import Protocol as Typed
+
+_SIOCOUTQNSD = 0x894B
+"""
+Linux's question for the bytes that were not sent. Its other one, C{TIOCOUTQ},
+counts those too that were sent, until the peer confirms them.
+"""
 
 
 class Watched(Typed):
@@ -66,7 +71,7 @@ class Hangups:
 
     def resetWhenSent(self, connection: Watched) -> None:
         """
-        Call C{hungUp} when the other end has got all that was sent, now or by
+        Call C{hungUp} when the kernel has sent all that was written, now or by
         one of the next checks.
         """
         if _unsent(connection):
@@ -101,9 +106,12 @@ def _number(connection: Watched) -> int:
 
 def _unsent(connection: Watched) -> int:
     """
-    Ask the kernel how many bytes the other end has not got yet.
+    Ask the kernel how many bytes it has not sent, as the peer takes no more.
     """
-    answer = ioctl(_number(connection), termios.TIOCOUTQ, bytes(4))
+    try:
+        answer = ioctl(_number(connection), _SIOCOUTQNSD, bytes(4))
+    except OSError:
+        return 0  # it does not say, as for Unix sockets, which keep them
     return int.from_bytes(answer, sys.byteorder)
 
 

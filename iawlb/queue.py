@@ -107,21 +107,23 @@ class ConnectionQueue(DeferredQueue[Session]):
         for each in reversed(younger):
             line.move_to_end(each)
 
-    def putBack(self, session: Session) -> None:
+    def putBack(self, *sessions: Session) -> None:
         """
-        Return a session whose connect failed to the place it had, which is the
-        head, behind older ones that came back too.
+        Return sessions whose connect failed to the places they had, which are at
+        the head, behind older ones that came back too. Workers that wait get the
+        oldest of them first.
         """
-        if self._handOver(session):
-            return
-        line = self._lineOf(session)
-        older = []
-        while line and (head := next(iter(line))).number < session.number:
-            older.append(head)
-            del line[head]
-        for each in (session, *reversed(older)):
-            line[each] = None
-            line.move_to_end(each, last=False)
+        oldestFirst = sorted(sessions, key=lambda each: each.number)
+        left = [each for each in oldestFirst if not self._handOver(each)]
+        for session in reversed(left):
+            line = self._lineOf(session)
+            older = []
+            while line and (head := next(iter(line))).number < session.number:
+                older.append(head)
+                del line[head]
+            for each in (session, *reversed(older)):
+                line[each] = None
+                line.move_to_end(each, last=False)
 
     def discard(self, session: Session) -> bool:
         """

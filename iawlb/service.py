@@ -193,6 +193,7 @@ class LoadBalancer(MultiService):
             self.settings,
             onChange=self._changed,
             onPull=self._checkRoom,
+            onPutBack=self._queued,
             inHurry=self._inHurry,
         )
         self._workers[own.name] = worker
@@ -302,7 +303,7 @@ class LoadBalancer(MultiService):
                 text,
                 frontend,
                 self._events,
-                self._admission.room,
+                self._room,
             )
         )
 
@@ -372,6 +373,7 @@ class LoadBalancer(MultiService):
         self._stopping = False
         for worker in self._workers.values():
             self._startWorker(worker)
+        self._changed()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -404,7 +406,8 @@ class LoadBalancer(MultiService):
         await self._table.whenEmpty()
         if cutting is not None and cutting.active():
             cutting.cancel()
-        for worker in self._workers.values():
+        # A removal that waited for a slot to rest is done now.
+        for worker in list(self._workers.values()):
             await worker.stop()
         self.factory.stop()
         await self._sweeper.stop()
@@ -417,8 +420,8 @@ class LoadBalancer(MultiService):
         failures: list[Failure] = []
         for listener in self._listeners:
             opening = listener.open()
-            opening.addErrback(failures.append)
-            if failures:
+            if opening.called and isinstance(opening.result, Failure):
+                opening.addErrback(failures.append)
                 break
             opening.addErrback(self._openedLate)
         else:
@@ -469,6 +472,15 @@ class LoadBalancer(MultiService):
         self._sweeper.start()
         if self._inHurry():
             self._hurry()
+
+    def _room(self) -> int:
+        """
+        Say how many more sessions may be accepted now: none while a connect lacks
+        a descriptor, as the accepted ones would take what it waits for.
+        """
+        if any(each.lacking for each in self._workers.values()):
+            return 0
+        return self._admission.room()
 
     def _checkRoom(self) -> None:
         """

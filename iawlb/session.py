@@ -62,7 +62,7 @@ class Session:
         of its connections.
     @ivar listener: The name of the listener that accepted it.
     @ivar accepted: When it was accepted.
-    @ivar pulled: When a worker last pulled it, or L{None}.
+    @ivar pulled: When a worker pulled it, or L{None} while it waits.
     @ivar connected: When it was connected to its destination, or L{None}.
     @ivar ended: When it ended, or L{None}.
     @ivar tries: How many times a worker pulled it.

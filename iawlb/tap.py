@@ -279,7 +279,9 @@ class Process(MultiService):
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             first = signal.getsignal(number)
-            signal.signal(number, partial(self._signalled, first))
+            # A signal that the shell has us ignore stays ignored.
+            if callable(first):
+                signal.signal(number, partial(self._signalled, first))
 
     def _signalled(self, first: Any, number: int, frame: Any) -> None:
         if self._told:

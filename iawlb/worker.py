@@ -6,7 +6,7 @@ connects, relays, and gives the slot back.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import random
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
@@ -64,6 +64,8 @@ class Worker:
     """
     Pulls sessions for one destination while it may, and probes it while it is
     down.
+
+    @ivar lacking: Whether it does not pull for want of something on this machine.
     """
 
     log = Logger()
@@ -81,14 +83,18 @@ class Worker:
         *,
         onChange: Callable[[], None],
         onPull: Callable[[], None],
+        onPutBack: Callable[[], None],
         inHurry: Callable[[], bool],
     ) -> None:
         """
         @param onChange: Called when the destination goes down or comes up.
-        @param onPull: Called when a session has left the queue.
+        @param onPull: Called when a session has left the queue, or L{lacking} has
+            changed.
+        @param onPutBack: Called when sessions have come back into the queue.
         @param inHurry: Says whether sessions wait and nothing is up.
         """
         self.destination = destination
+        self.lacking = False
         self.queue = queue
         self.table = table
         self.events = events
@@ -98,13 +104,14 @@ class Worker:
         self.settings = settings
         self._onChange = onChange
         self._onPull = onPull
+        self._onPutBack = onPutBack
         self._inHurry = inHurry
         self._stopping = False
-        self._held = False
         self._wake: Deferred[None] | None = None
         self._pulling: Deferred[Session] | None = None
         self._running: Deferred[None] = succeed(None)
-        self._timers: set[IDelayedCall] = set()
+        # What is called, and is called at once when the worker stops.
+        self._timers: dict[IDelayedCall, Callable[[], None]] = {}
         self._probing: IDelayedCall | Attempt | None = None
         # Oldest first.
         self._connecting: dict[Serving, None] = {}
@@ -114,8 +121,11 @@ class Worker:
 
     def start(self) -> None:
         """
-        Begin to pull.
+        Begin to pull, or to probe.
         """
+        self._stopping = False
+        if self.destination.down is not None:
+            self._scheduleProbe()
         self._running = ensureDeferred(self._run())
 
     def stop(self) -> Deferred[None]:
@@ -128,9 +138,10 @@ class Worker:
         if self._probing is not None:
             self._probing.cancel()
             self._probing = None
-        for timer in self._timers:
+        timers, self._timers = self._timers, {}
+        for timer, call in timers.items():
             timer.cancel()
-        self._timers.clear()
+            call()
         self._localErrors.stop()
         self.check()
         return self._running
@@ -154,7 +165,7 @@ class Worker:
             self._serve(session)
 
     def _mayPull(self) -> bool:
-        return not self._stopping and not self._held and self.destination.canPull()
+        return not self._stopping and not self.lacking and self.destination.canPull()
 
     def check(self) -> None:
         """
@@ -223,26 +234,33 @@ class Worker:
         A connect failed: put the session back, and do not pull until a probe
         succeeds.
         """
-        self._connectEnded(serving)
-        self.destination.give()
         local = localError(failure)
-        if local is not None:
-            self._holdOff(local)
-        elif self.destination.down is None:
+        if local is None:
             self._goDown(failure)
-        # After the destination is known to be down, so that this is not the one
-        # that gets the session.
-        self._putBack(serving)
-        self.check()
+        else:
+            self._holdOff(local)
+            self._putBack([serving])
 
     def _connectEnded(self, serving: Serving) -> None:
         self.destination.connectEnded()
         del self._connecting[serving]
 
-    def _putBack(self, serving: Serving) -> None:
-        session = serving.release()
-        self.events.session(session, SESSION_PUT_BACK)
-        self.queue.putBack(session)
+    def _putBack(self, servings: Iterable[Serving]) -> None:
+        """
+        Put sessions back whose connects failed, or are given up; after it is
+        known that this destination does not pull, so that it does not get them.
+        """
+        sessions = []
+        for serving in servings:
+            serving.cancelConnect()
+            self._connectEnded(serving)
+            self.destination.give()
+            sessions.append(serving.release())
+        for session in sessions:
+            self.events.session(session, SESSION_PUT_BACK)
+        self.queue.putBack(*sessions)
+        self._onPutBack()
+        self.check()
 
     def _give(self) -> None:
         self.destination.give()
@@ -254,13 +272,16 @@ class Worker:
         """
         self._lastLocalError = error
         self._localErrors.add()
-        if not self._held and not self._stopping:
-            self._held = True
+        if not self.lacking and not self._stopping:
+            self.lacking = True
             self._later(LOCAL_PAUSE, self._letGo)
+            self.check()
+            self._onPull()
 
     def _letGo(self) -> None:
-        self._held = False
+        self.lacking = False
         self.check()
+        self._onPull()
 
     def _logLocalErrors(self, number: int) -> None:
         self.log.warn(
@@ -271,18 +292,17 @@ class Worker:
             number=number,
         )
 
-    def _later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
         """
-        Call later, unless stopped before.
+        Call later, or when stopped before.
         """
 
         def fire() -> None:
-            self._timers.discard(timer)
+            del self._timers[timer]
             call()
 
         timer = self.clock.callLater(seconds, fire)
-        self._timers.add(timer)
-        return timer
+        self._timers[timer] = call
 
     # The destination is down.
 
@@ -292,13 +312,8 @@ class Worker:
         self.check()
         self._onChange()
         self._scheduleProbe()
-        # The others that connect to it would only wait as long in vain. The
-        # youngest first, as each goes to the head of the queue.
-        for other in reversed(list(self._connecting)):
-            other.cancelConnect()
-            self._connectEnded(other)
-            self.destination.give()
-            self._putBack(other)
+        # The others that connect to it would only wait as long in vain.
+        self._putBack(list(self._connecting))
 
     def _scheduleProbe(self) -> None:
         if self._stopping or self.destination.draining:
@@ -396,6 +411,7 @@ class Serving:
         Return the session to who held it before.
         """
         self._session.holder, self._client.owner = self._before
+        self._session.pulled = None
         return self._session
 
     def dismiss(self, outcome: Outcome) -> None:

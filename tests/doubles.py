@@ -5,12 +5,14 @@ Stand-ins for transports and endpoints, for tests in memory.
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
+    INegotiated,
     IPushProducer,
     IStreamClientEndpoint,
     ITransport,
@@ -21,7 +23,7 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer
 
 from iawlb.destination import Destination
 from iawlb.events import SESSION_ENDED, SESSION_PULLED
@@ -116,6 +118,19 @@ class Wire:
         elif self.closing == "abort":
             error = ConnectionAborted()
         self.protocol.connectionLost(Failure(error))
+
+
+class SecureWire(Wire):
+    """
+    A transport with a TLS handshake that the test completes.
+    """
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(protocol)
+        directlyProvides(self, INegotiated)
+
+    def getHandle(self) -> Any:
+        return Mock()  # OpenSSL's connection
 
 
 def accept(factory: Any, host: str = "192.0.2.1", port: int = 1234) -> Wire:

@@ -460,6 +460,14 @@ class ProcessTests(_Case):
         self.reactor.advance(0)
         self._cut(client, process.stopService())
 
+    def test_ignoredSignal(self) -> None:
+        """
+        A signal that the shell has told the process to ignore stays ignored.
+        """
+        self.patch(signal, "getsignal", lambda _: signal.SIG_IGN)
+        self._served()
+        self.assertEqual(self.handlers, {})
+
     def _served(self) -> tuple[Process, Wire]:
         """
         Start a process that has one client.

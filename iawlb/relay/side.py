@@ -120,6 +120,7 @@ class Side(Protocol):
         self._bufferSize = bufferSize
         self._endSent = False
         self._closing = False
+        self._resetting = False
 
     def logPrefix(self) -> str:
         """
@@ -263,8 +264,10 @@ class Side(Protocol):
 
     def close(self) -> None:
         """
-        Send what is to be written, then close.
+        Send what is to be written, then close; unless it is to be reset then.
         """
+        if self._resetting:
+            return
         self._closing = True
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -281,6 +284,7 @@ class Side(Protocol):
         Send what is to be written, then reset: bytes that came before a reset
         are delivered before it.
         """
+        self._resetting = True
         transport = self.transport
         transport.unregisterProducer()
         below = transport.transport if self.secure else transport

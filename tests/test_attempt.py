@@ -1,0 +1,201 @@
+"""
+One connect to a destination.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost, ConnectionRefusedError
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb.attempt import Attempt
+from iawlb.hangups import Hangups
+from iawlb.relay.side import Side
+from iawlb.settings import Settings
+from tests.doubles import Backend, SecureWire, Wire
+
+
+class AttemptTests(SynchronousTestCase):
+    """
+    A connect calls back once, with a connection or with why there is none.
+    """
+
+    def setUp(self) -> None:
+        """
+        Prepare a connect that is not begun.
+        """
+        self.clock = Clock()
+        self.backend = Backend()
+        self.made: list[Side] = []
+        self.failed: list[Failure] = []
+        self.attempt = Attempt(
+            self.clock,
+            Settings(connectTimeout="2s"),  # type: ignore[arg-type]  # text is read
+            Hangups(),
+            self.made.append,
+            self.failed.append,
+        )
+
+    def begin(self) -> None:
+        """
+        Begin, and leave it pending.
+        """
+        self.backend.hold = True
+        self.attempt.start(self.backend)
+
+    def assertQuiet(self, made: int = 0, failed: int = 0) -> None:
+        """
+        It called back so often, and nothing more is to come of it.
+        """
+        self.clock.advance(10)
+        self.assertEqual((len(self.made), len(self.failed)), (made, failed))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_connected(self) -> None:
+        """
+        A connect that succeeds gives a connection that is not read as yet, and
+        leaves no timer.
+        """
+        self.begin()
+        wire = self.backend.succeed()
+        self.assertIs(self.made[0].transport, wire)
+        self.assertFalse(wire.reading)
+        self.assertIsNone(wire.closing)
+        self.assertQuiet(made=1)
+
+    def test_connectedAtOnce(self) -> None:
+        """
+        An endpoint that connects before it returns is as good.
+        """
+        self.attempt.start(self.backend)
+        self.assertQuiet(made=1)
+
+    def test_refused(self) -> None:
+        """
+        A connect that fails says why, once.
+        """
+        self.begin()
+        self.backend.fail(ConnectionRefusedError())
+        self.failed[0].trap(ConnectionRefusedError)
+        self.assertQuiet(failed=1)
+
+    def test_refusedAtOnce(self) -> None:
+        """
+        A connect that fails before it is pending does too.
+        """
+        self.backend.refuse = ConnectionRefusedError()
+        self.attempt.start(self.backend)
+        self.failed[0].trap(ConnectionRefusedError)
+        self.assertQuiet(failed=1)
+
+    def test_endpointRaises(self) -> None:
+        """
+        An endpoint that raises has failed to connect.
+        """
+
+        class Broken(Backend):
+            def connect(self, protocolFactory: object) -> Deferred[object]:
+                raise LookupError("no such tunnel")
+
+        self.attempt.start(Broken())
+        self.failed[0].trap(LookupError)
+        self.assertQuiet(failed=1)
+
+    def test_timeout(self) -> None:
+        """
+        A connect that hangs fails when the connect timeout is over, says how
+        long that was, and is cancelled.
+        """
+        self.begin()
+        self.clock.advance(1.9)
+        self.assertEqual(self.failed, [])
+        self.clock.advance(0.2)
+        self.failed[0].trap(ConnectTimeout)
+        self.assertIn("2 s", self.failed[0].getErrorMessage())
+        self.assertEqual(self.backend.cancelled, 1)
+        self.assertQuiet(failed=1)
+
+    def test_cancel(self) -> None:
+        """
+        A connect that is given up is cancelled, and nobody is told.
+        """
+        self.begin()
+        self.attempt.cancel()
+        self.assertEqual(self.backend.cancelled, 1)
+        self.assertQuiet()
+
+    def test_lateConnection(self) -> None:
+        """
+        A connection that comes after the connect was given up is closed.
+        """
+        self.begin()
+        factory, _ = self.backend.pending[0]
+        self.attempt.cancel()
+        side = factory.buildProtocol(None)
+        assert side is not None
+        wire = Wire(side)
+        side.makeConnection(wire)
+        self.assertEqual(wire.closing, "abort")
+        wire.lose()
+        self.assertQuiet()
+
+    def test_firstOfSeveral(self) -> None:
+        """
+        Of several addresses that are tried at once the first one connected is
+        kept, and the others are closed, also those that no transport has yet.
+        """
+        self.begin()
+        factory, _ = self.backend.pending[0]
+        first, second, _third = (factory.buildProtocol(None) for _ in range(3))
+        assert first is not None and second is not None
+        slow, quick = SecureWire(second), Wire(first)
+        second.makeConnection(slow)
+        first.makeConnection(quick)
+        self.assertEqual((slow.closing, quick.closing), ("abort", None))
+        slow.lose()
+        self.assertQuiet(made=1)
+
+    def test_handshake(self) -> None:
+        """
+        A TLS destination is connected when its handshake is done; what it says
+        in the same breath is kept.
+        """
+        self.begin()
+        side = self.attempt.buildProtocol(None)
+        side.makeConnection(SecureWire(side))
+        self.assertEqual(self.made, [])
+        side.dataReceived(b"hello")
+        side.handshakeCompleted()
+        self.assertEqual(self.made[0].early, [b"hello"])
+        self.assertQuiet(made=1)
+
+    def test_lostInHandshake(self) -> None:
+        """
+        A destination that closes during the TLS handshake has failed.
+        """
+        self.begin()
+        side = self.attempt.buildProtocol(None)
+        wire = SecureWire(side)
+        side.makeConnection(wire)
+        wire.end()
+        wire.lose()
+        self.failed[0].trap(ConnectionLost)
+        self.assertIn("TLS", self.failed[0].getErrorMessage())
+        self.assertQuiet(failed=1)
+
+    def test_handshakeHangs(self) -> None:
+        """
+        The connect timeout holds for the TLS handshake too.
+        """
+        self.begin()
+        side = self.attempt.buildProtocol(None)
+        wire = SecureWire(side)
+        side.makeConnection(wire)
+        self.clock.advance(2.1)
+        self.failed[0].trap(ConnectTimeout)
+        self.assertEqual(wire.closing, "abort")
+        wire.lose(reset=True)
+        self.assertQuiet(failed=1)

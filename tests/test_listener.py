@@ -1,0 +1,245 @@
+"""
+One address that clients come in by.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import warnings
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import LogLevel, globalLogPublisher
+
+import iawlb.listener
+from iawlb.interfaces import CannotListen
+from iawlb.listener import clearStale
+from iawlb.service import LoadBalancer
+from tests.net import Echo, freePort, reactor, until
+from tests.stage import stage
+
+
+def path(directory: Path) -> str:
+    """
+    Name a Unix socket in a directory.
+    """
+    return str(directory / "front.sock")
+
+
+def killed(where: str) -> None:
+    """
+    Leave a Unix socket as a killed process does.
+    """
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(where)
+        left.listen()
+
+
+def start(listener: str) -> LoadBalancer:
+    """
+    Start a balancer with one listener.
+    """
+    balancer = LoadBalancer(reactor, [listener], observers=[])
+    balancer.startService()
+    return balancer
+
+
+@pytest.mark.parametrize("form", ("unix:{}", "{}", "unix:{}:mode=600"))
+@pytest_twisted.ensureDeferred
+async def test_stale(form: str, tmp_path: Path) -> None:
+    """
+    A Unix socket that a killed process left behind does not keep the balancer
+    from starting.
+    """
+    where = path(tmp_path)
+    killed(where)
+    async with stage(form.format(where)) as on:
+        await on.serve(make=Echo)
+        await on.assertEchoed()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("busy", (False, True))
+@pytest_twisted.ensureDeferred
+async def test_alive(busy: bool, tmp_path: Path) -> None:
+    """
+    One that another process listens on, be it busy or not, is left to it; the
+    start fails and names it.
+    """
+    where = path(tmp_path)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(where)
+        other.listen(0)
+        waiting = [socket.socket(socket.AF_UNIX) for _ in range(3 if busy else 0)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(where)
+        with pytest.raises(CannotListen, match=f"{where} is in use"):
+            start(f"unix:{where}")
+        for each in waiting:
+            each.close()
+        assert os.path.exists(where)
+
+
+@pytest_twisted.ensureDeferred
+async def test_twice(tmp_path: Path) -> None:
+    """
+    So it is when the other is a balancer too.
+    """
+    async with stage(f"unix:{path(tmp_path)}") as on:
+        await on.serve(make=Echo)
+        with pytest.raises(CannotListen, match="in use"):
+            start(f"unix:{path(tmp_path)}")
+        await on.assertEchoed()
+
+
+@pytest_twisted.ensureDeferred
+async def test_plainFile(tmp_path: Path) -> None:
+    """
+    A file that is no socket is never removed.
+    """
+    where = tmp_path / "notes.txt"
+    where.write_text("keep me")
+    with pytest.raises(CannotListen, match=r"notes\.txt exists and is not a socket"):
+        start(f"unix:{where}")
+    assert where.read_text() == "keep me"
+
+
+@pytest_twisted.ensureDeferred
+async def test_noDirectory(tmp_path: Path) -> None:
+    """
+    A path that cannot be is named, with the reason.
+    """
+    where = tmp_path / "nowhere" / "front.sock"
+    with pytest.raises(CannotListen, match=r"nowhere/front\.sock: No such file"):
+        start(f"unix:{where}")
+    with warnings.catch_warnings():
+        # Twisted leaves the socket that it could not bind to the collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest_twisted.ensureDeferred
+async def test_cannotRemove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A stale socket that may not be removed is named, with the reason.
+    """
+    killed(path(tmp_path))
+
+    def unlink(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(CannotListen, match=r"front\.sock: .*Permission denied"):
+        start(f"unix:{path(tmp_path)}")
+    monkeypatch.undo()
+    clearStale(path(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_taken() -> None:
+    """
+    A port that is taken is named, with the reason.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(CannotListen, match=f"{address}: Address already in use"):
+            start(address)
+
+
+@pytest_twisted.ensureDeferred
+async def test_several(tmp_path: Path) -> None:
+    """
+    A balancer can listen at several addresses; each session's record names its
+    listener.
+    """
+    addresses = (
+        f"127.0.0.1:{freePort()}",
+        f"[::1]:{freePort('::1')} name=six",
+        f"unix:{path(tmp_path)} name=local",
+    )
+    async with stage(*addresses) as on:
+        await on.serve(make=Echo)
+        seen = []
+        for index in range(3):
+            client = await on.client(listener=index)
+            await until(lambda: on.balancer.sessions)
+            seen += [each.listener for each in on.balancer.sessions]
+            await on.assertEchoed(client)
+            await until(lambda: not on.balancer.sessions)
+        assert seen == [addresses[0], "six", "local"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_refusingAtStop(tmp_path: Path) -> None:
+    """
+    A balancer that refuses can be stopped; nothing is left behind.
+    """
+    async with stage(f"unix:{path(tmp_path)}", whenDown="refuse") as on:
+        on.balancer.add(f"127.0.0.1:{freePort()}")
+        await on.client()
+        await until(lambda: on.recorder.listeners[-1][1] == "refusing")
+        with pytest.raises(ConnectionRefusedError):
+            await on.client()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_listenAgainLater(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    When it cannot listen again, say for want of a descriptor, the log says so,
+    and it is tried until it can. The destination that has returned serves those
+    that waited meanwhile.
+    """
+    monkeypatch.setattr(iawlb.listener, "RETRY", 0.05)
+    events = EventLoggingObserver()
+
+    def errors() -> list[str]:
+        """
+        Why it could not listen, each time.
+        """
+        return [e["why"] for e in events if e["log_level"] is LogLevel.error]
+
+    async with stage(f"unix:{path(tmp_path)}", whenDown="refuse") as on:
+        globalLogPublisher.addObserver(events)
+        on.balancer.add(f"127.0.0.1:{freePort()}", name="down")
+        first = await on.client()
+        await until(lambda: on.recorder.listeners[-1][1] == "refusing")
+        aside = tmp_path / "aside"
+        os.rename(path(tmp_path), aside)
+        server = await on.serve(make=Echo)
+        await on.assertEchoed(first)
+        await until(lambda: len(errors()) >= 2)
+        # Down and up again while it is being tried.
+        await on.balancer.remove("a")
+        number = len(errors())
+        on.balancer.add(f"127.0.0.1:{server.number}", name="b")
+        await until(lambda: len(errors()) > number + 1)
+        os.rename(aside, path(tmp_path))
+        await until(lambda: on.recorder.listeners[-1][1] == "listening")
+        await on.assertEchoed()
+        globalLogPublisher.removeObserver(events)
+        assert set(errors()) == {"No such file or directory"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopWhileTrying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A stop ends the tries.
+    """
+    monkeypatch.setattr(iawlb.listener, "RETRY", 60)
+    async with stage(f"unix:{path(tmp_path)}", whenDown="refuse") as on:
+        on.balancer.add(f"127.0.0.1:{freePort()}")
+        await on.client()
+        await until(lambda: on.recorder.listeners[-1][1] == "refusing")
+        os.rename(path(tmp_path), tmp_path / "aside")
+        await on.serve(make=Echo)
+        os.rename(tmp_path / "aside", path(tmp_path))

@@ -1,0 +1,414 @@
+"""
+Tests for L{iawlb.relay.portable}, in memory.
+"""
+
+from __future__ import annotations
+
+import gc
+from weakref import ref
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb.hangups import Hangups
+from iawlb.relay.portable import PortableRelay
+from iawlb.relay.side import Side
+from iawlb.session import Outcome
+from tests.doubles import Rig, Wire
+
+
+class Early:
+    """
+    Has a side before there is a relay.
+    """
+
+    def sideMade(self, side: Side) -> None:
+        """
+        Nothing to do.
+        """
+
+    def sideReady(self, side: Side) -> None:
+        """
+        Nothing to do.
+        """
+
+    def sideRead(self, side: Side, data: bytes) -> None:
+        """
+        Keep it.
+        """
+        side.early.append(data)
+
+    def sideEnded(self, side: Side) -> None:
+        """
+        The side remembers it.
+        """
+
+    def sideLost(self, side: Side, reset: bool) -> None:
+        """
+        Not expected.
+        """
+        raise AssertionError("lost")
+
+
+class Base(SynchronousTestCase):
+    """
+    A relay between two stand-ins.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make both sides, and the relay; it is not started.
+        """
+        self.released = 0
+        self.outcomes: list[Outcome] = []
+        hangups = Hangups()
+        self.sides = [Side(Early(), hangups, 65536) for _ in range(2)]
+        self.client, self.destination = [Wire(side) for side in self.sides]
+        self.client.protocol.makeConnection(self.client)
+        self.destination.protocol.makeConnection(self.destination)
+        self.relay = PortableRelay(
+            self.sides[0], self.sides[1], self._released, self.outcomes.append
+        )
+
+    def _released(self) -> None:
+        self.released += 1
+
+
+class BytesTests(Base):
+    """
+    Bytes, counts and back-pressure.
+    """
+
+    def test_passed(self) -> None:
+        """
+        What one side receives is written to the other, and counted.
+        """
+        self.relay.start()
+        self.client.receive(b"question")
+        self.destination.receive(b"ans")
+        self.destination.receive(b"wer")
+        self.assertEqual(self.destination.written, b"question")
+        self.assertEqual(self.client.written, b"answer")
+        self.assertEqual((self.relay.bytesIn, self.relay.bytesOut), (8, 6))
+
+    def test_early(self) -> None:
+        """
+        What came before the relay was started comes first, and once.
+        """
+        self.client.receive(b"1")
+        self.client.receive(b"2")
+        self.destination.receive(b"hello")
+        self.relay.start()
+        self.client.receive(b"3")
+        self.assertEqual(self.destination.written, b"123")
+        self.assertEqual(self.client.written, b"hello")
+
+    def test_earlyEnd(self) -> None:
+        """
+        A client that had ended before is served: its bytes and its end are
+        passed on.
+        """
+        self.client.receive(b"all")
+        self.client.end()
+        self.relay.start()
+        self.assertEqual(self.destination.written, b"all")
+        self.assertTrue(self.destination.ended)
+        self.assertFalse(self.client.reading)
+        self.assertTrue(self.destination.reading)
+
+    def test_notReadBefore(self) -> None:
+        """
+        Nothing is read before the relay starts, and both sides are after.
+        """
+        wires = (self.client, self.destination)
+        self.assertEqual([wire.reading for wire in wires], [False, False])
+        self.relay.start()
+        self.assertEqual([wire.reading for wire in wires], [True, True])
+
+    def test_backPressure(self) -> None:
+        """
+        A transport that has enough to write stops the other side's reading, and
+        lets it go on later.
+        """
+        self.relay.start()
+        for wire, other in (
+            (self.client, self.destination),
+            (self.destination, self.client),
+        ):
+            wire.producer.pauseProducing()
+            self.assertFalse(other.reading)
+            self.assertTrue(wire.reading)
+            wire.producer.resumeProducing()
+            self.assertTrue(other.reading)
+
+    def test_asked(self) -> None:
+        """
+        An answer is awaited from the client's byte to the destination's.
+        """
+        self.relay.start()
+        seen = [self.relay.asked]
+        self.client.receive(b"q")
+        seen.append(self.relay.asked)
+        self.destination.receive(b"a")
+        seen.append(self.relay.asked)
+        self.assertEqual(seen, [False, True, False])
+
+    def test_progress(self) -> None:
+        """
+        Every byte read or written and every end is progress; silence is not.
+        """
+        self.relay.start()
+        seen = [self.relay.progress()]
+        self.assertEqual(self.relay.progress(), seen[0])
+        self.client.receive(b"q")
+        seen.append(self.relay.progress())
+        self.destination.receive(b"a")
+        seen.append(self.relay.progress())
+        self.client.dataBuffer = b"12"  # type: ignore[attr-defined]
+        seen.append(self.relay.progress())
+        self.client.offset = 1  # type: ignore[attr-defined]
+        seen.append(self.relay.progress())
+        self.client.end()
+        seen.append(self.relay.progress())
+        self.assertEqual(len(set(seen)), len(seen))
+
+    def test_afterTheStart(self) -> None:
+        """
+        A TLS transport that tells of its handshake again disturbs nothing.
+        """
+        self.relay.start()
+        self.relay.sideMade(self.sides[0])
+        self.relay.sideReady(self.sides[0])
+        self.assertEqual(self.outcomes, [])
+
+
+class EndTests(Base):
+    """
+    Ends and losses.
+    """
+
+    def setUp(self) -> None:
+        """
+        Start it.
+        """
+        super().setUp()
+        self.relay.start()
+
+    def assertEnded(self, *outcomes: Outcome) -> None:
+        """
+        Check how it ended, if it did, and that the slot was released once.
+        """
+        self.assertEqual(self.outcomes, list(outcomes))
+        if outcomes:
+            self.assertEqual(self.released, 1)
+
+    def test_inOrder(self) -> None:
+        """
+        One end is passed on; with the other, both sides are closed, and the
+        session has ended once both are.
+        """
+        self.client.end()
+        self.assertTrue(self.destination.ended)
+        self.assertIsNone(self.destination.closing)
+        self.destination.receive(b"answer")
+        self.destination.end()
+        self.assertEqual(self.client.written, b"answer")
+        self.assertEqual(self.client.closing, "close")
+        self.assertEqual(self.destination.closing, "close")
+        self.client.lose()
+        self.assertEqual((self.released, self.outcomes), (0, []))
+        self.destination.lose()
+        self.assertEnded(Outcome.DONE)
+
+    def test_destinationEndsFirst(self) -> None:
+        """
+        The same when the destination ends first.
+        """
+        self.destination.end()
+        self.assertTrue(self.client.ended)
+        self.client.receive(b"more")
+        self.assertEqual(self.destination.written, b"more")
+        self.client.end()
+        self.assertEqual(self.client.closing, "close")
+        self.assertEqual(self.destination.closing, "close")
+        self.destination.lose()
+        self.client.lose()
+        self.assertEnded(Outcome.DONE)
+
+    def test_resetPassedOn(self) -> None:
+        """
+        A reset of one side resets the other, and is told.
+        """
+        for one, other, outcome in (
+            ("client", "destination", Outcome.CLIENT_RESET),
+            ("destination", "client", Outcome.DESTINATION_RESET),
+        ):
+            self.setUp()
+            getattr(self, one).lose(reset=True)
+            self.assertEqual(getattr(self, other).closing, "abort")
+            getattr(self, other).lose()
+            self.assertEnded(outcome)
+
+    def test_clientResetAfterEnd(self) -> None:
+        """
+        A client that had sent all and is reset leaves nobody to answer: the
+        destination takes what is to be written, and is closed.
+        """
+        self.client.receive(b"all")
+        self.client.end()
+        self.client.lose(reset=True)
+        self.assertEqual(self.destination.closing, "close")
+        self.destination.receive(b"answer")
+        self.assertEqual(self.client.written, b"")
+        self.assertEqual(self.relay.bytesOut, 0)
+        self.destination.lose()
+        self.assertEnded(Outcome.CLIENT_RESET)
+
+    def test_destinationResetAfterEnd(self) -> None:
+        """
+        A destination that had answered and is reset has answered: the client is
+        not reset, and what it still sends goes nowhere.
+        """
+        self.destination.receive(b"answer")
+        self.destination.end()
+        self.client.pauseProducing()
+        self.destination.lose(reset=True)
+        self.assertIsNone(self.client.closing)
+        self.assertTrue(self.client.ended)
+        self.assertTrue(self.client.reading)
+        self.client.receive(b"more")
+        self.assertEqual(self.relay.bytesIn, 0)
+        self.client.end()
+        self.assertEqual(self.client.closing, "close")
+        self.client.lose()
+        self.assertEnded(Outcome.DESTINATION_RESET)
+
+    def test_clientClosesBothHalves(self) -> None:
+        """
+        A client that cannot have halves, as with TLS, and closes is done: so is
+        its destination.
+        """
+        self.client.lose()
+        self.assertEqual(self.destination.closing, "close")
+        self.destination.lose()
+        self.assertEnded(Outcome.DONE)
+
+    def test_destinationClosesBothHalves(self) -> None:
+        """
+        A destination that closes so ends the client, which is read to nowhere
+        until it closes: so it gets the whole answer.
+        """
+        self.destination.receive(b"answer")
+        self.destination.lose()
+        self.assertEqual(self.released, 1)
+        self.assertTrue(self.client.ended)
+        self.assertIsNone(self.client.closing)
+        self.client.lose()
+        self.assertEnded(Outcome.DONE)
+
+    def test_destinationClosesAfterClientsEnd(self) -> None:
+        """
+        The same when the client had ended: it is closed.
+        """
+        self.client.end()
+        self.destination.lose()
+        self.assertEqual(self.client.closing, "close")
+        self.client.lose()
+        self.assertEnded(Outcome.DONE)
+
+    def test_halfClosed(self) -> None:
+        """
+        The one who is to blame, if nothing more comes, is the one that has not
+        ended.
+        """
+        late = (
+            Outcome.CLIENT_HALF_CLOSED_TIMEOUT,
+            Outcome.DESTINATION_HALF_CLOSED_TIMEOUT,
+        )
+        for happens, to, outcome in (
+            ("end", "destination", late[0]),
+            ("lose", "destination", late[0]),
+            ("end", "client", late[1]),
+            ("lose", "client", late[1]),
+        ):
+            self.setUp()
+            self.assertIsNone(self.relay.halfClosed)
+            getattr(getattr(self, to), happens)()
+            self.assertIs(self.relay.halfClosed, outcome)
+
+    def test_close(self) -> None:
+        """
+        A session can be closed: both sides, after what they have to write; the
+        outcome is the one given first.
+        """
+        self.relay.close(Outcome.IDLE_TIMEOUT)
+        self.assertEqual(self.client.closing, "close")
+        self.assertEqual(self.destination.closing, "close")
+        self.destination.lose()
+        self.client.lose(reset=True)
+        self.assertEnded(Outcome.IDLE_TIMEOUT)
+
+    def test_abort(self) -> None:
+        """
+        It can be cut off: what was left of it is reset, and an outcome that it
+        had stays.
+        """
+        self.relay.close(Outcome.IDLE_TIMEOUT)
+        self.client.lose()
+        self.relay.abort(Outcome.KILLED)
+        self.assertEqual(self.client.closing, "close")
+        self.assertEqual(self.destination.closing, "abort")
+        self.destination.lose()
+        self.assertEnded(Outcome.IDLE_TIMEOUT)
+
+    def test_leak(self) -> None:
+        """
+        A side that is lost while the other is paused by its full buffer leaves
+        nobody behind: the other is no longer held back, and is reset.
+        """
+        for which in (0, 1):
+            self.setUp()
+            wires = (self.client, self.destination)
+            lost, other = wires[which], wires[1 - which]
+            lost.producer.pauseProducing()
+            self.assertFalse(other.reading)
+            lost.lose(reset=True)
+            self.assertIsNone(other.producer)
+            self.assertEqual(other.closing, "abort")
+
+
+class MemoryTests(SynchronousTestCase):
+    """
+    What is left of a session.
+    """
+
+    def test_noCycle(self) -> None:
+        """
+        A session that has ended is gone at once, and not when the garbage
+        collector comes round and stops everything.
+        """
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        on = Rig()
+        left: list[ref[object]] = []
+        ways = ("inOrder", "clientReset", "destinationReset", "killed")
+        for number, way in enumerate(ways):
+            client = on.client()
+            destination = on.backends[0].wires[number]
+            client.receive(b"q")
+            destination.receive(b"a")
+            (session,) = on.balancer.sessions
+            sides = [client.protocol, destination.protocol]
+            left += [ref(each) for each in (*sides, session.relay, session.holder)]
+            if way == "inOrder":
+                client.end()
+                destination.end()
+            elif way == "killed":
+                on.balancer.cutDrain()
+            client.lose(reset=way == "clientReset")
+            destination.lose(reset=way == "destinationReset")
+            # As Twisted's own transports do when they are lost.
+            client.protocol = destination.protocol = None
+            del session, sides
+        self.assertEqual(on.balancer.sessions, [])
+        self.assertEqual([each() for each in left if each() is not None], [])

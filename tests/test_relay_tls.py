@@ -1,0 +1,414 @@
+"""
+TLS on either side of a session, over real sockets.
+"""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    clientFromString,
+    wrapClientTLS,
+    wrapServerTLS,
+)
+from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
+from twisted.internet.threads import deferToThread
+
+from iawlb.session import Outcome
+from tests.net import LIMIT, Peer, Server, freePort, reactor, until
+from tests.rig import payload, rig
+
+MIB = 1024 * 1024
+
+# Twisted 26.10 uses what pyOpenSSL 26 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+
+
+class Tls:
+    """
+    A self-signed certificate of C{localhost}, and endpoints that use it.
+
+    @ivar path: A PEM file of the key and the certificate.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name(
+            [x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")],
+        )
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.DNSName("localhost")]), False
+            )
+            .sign(key, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        self.path = directory / "localhost.pem"
+        self.path.write_bytes(
+            key.private_bytes(
+                pem,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            + certificate.public_bytes(pem)
+        )
+
+    def client(
+        self, endpoint: IStreamClientEndpoint, name: str = "localhost"
+    ) -> IStreamClientEndpoint:
+        """
+        Put TLS over a client's endpoint.
+
+        @param name: The name that is expected.
+        """
+        trusted = Certificate.loadPEM(self.path.read_bytes())
+        return wrapClientTLS(optionsForClientTLS(name, trusted), endpoint)
+
+    def server(self) -> IStreamServerEndpoint:
+        """
+        Make a server's endpoint with TLS.
+        """
+        own = PrivateCertificate.loadPEM(self.path.read_bytes())
+        plain = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        return wrapServerTLS(own.options(), plain)
+
+    def string(self) -> str:
+        """
+        Write the address of a TLS listener.
+        """
+        return (
+            f"ssl:{freePort()}:interface=127.0.0.1:privateKey={self.path}"
+            f":certKey={self.path}"
+        )
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """
+    One certificate for all tests.
+    """
+    return Tls(tmp_path_factory.mktemp("tls"))
+
+
+async def talk(client: Peer, destination: Peer) -> None:
+    """
+    Send much both ways at once, then end in order from the client.
+    """
+    up, down = payload(3 * MIB + 1, 1), payload(3 * MIB + 2, 2)
+    for start in range(0, len(down), 100_001):
+        client.write(up[start : start + 100_001])
+        destination.write(down[start : start + 100_001])
+    assert await destination.got(len(up)) == up
+    assert await client.got(len(down)) == down
+    client.close()
+    await until(lambda: destination.ended or destination.lost)
+    assert not destination.wasReset
+    destination.close()
+    await client.closed()
+    assert not client.wasReset
+
+
+@pytest.mark.parametrize("form", ["string", "wrapped"])
+@pytest_twisted.ensureDeferred
+async def test_listener(tls: Tls, tmp_path: Path, form: str) -> None:
+    """
+    A listener takes TLS off: the destination gets and sends plain bytes, and the
+    client's end is an end.
+    """
+    listener = tls.string() if form == "string" else tls.server()
+    async with rig("portable", "tcp4", tmp_path, listener=listener) as on:
+        client = await on.client(wrap=tls.client)
+        await talk(client, await on.server.peer())
+        assert await on.outcome() is Outcome.DONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_destination(tls: Tls, tmp_path: Path) -> None:
+    """
+    A destination is spoken to in TLS.
+    """
+    async with rig(
+        "portable",
+        "tcp4",
+        tmp_path,
+        destinationListens=tls.server(),
+        wrap=tls.client,
+    ) as on:
+        client, destination = await on.pair()
+        await talk(client, destination)
+        assert await on.outcome() is Outcome.DONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_destinationString(tls: Tls, tmp_path: Path) -> None:
+    """
+    A destination may be a C{tls:} string, and both sides may be TLS.
+    """
+
+    def fromString(plain: IStreamClientEndpoint) -> IStreamClientEndpoint:
+        """
+        Write it as a user would.
+        """
+        assert isinstance(plain, TCP4ClientEndpoint)
+        endpoint: IStreamClientEndpoint = clientFromString(
+            reactor,
+            f"tls:localhost:{plain._port}:trustRoots={tls.path.parent}"
+            f":endpoint=tcp\\:127.0.0.1\\:{plain._port}",
+        )
+        return endpoint
+
+    async with rig(
+        "portable",
+        "tcp4",
+        tmp_path,
+        listener=tls.server(),
+        destinationListens=tls.server(),
+        wrap=fromString,
+    ) as on:
+        client = await on.client(wrap=tls.client)
+        await talk(client, await on.server.peer())
+        assert await on.outcome() is Outcome.DONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_destinationCloses(tls: Tls, tmp_path: Path) -> None:
+    """
+    A TLS client gets all that a destination said before it closed, and an end in
+    order.
+    """
+    async with rig("portable", "tcp4", tmp_path, listener=tls.server()) as on:
+        for number, size in enumerate((1, 16384, 65537, 2 * MIB)):
+            client = await on.client(wrap=tls.client)
+            destination = await on.server.peer(number)
+            destination.write(payload(size))
+            destination.close()
+            await client.closed()
+            assert not client.wasReset
+            assert client.received == payload(size)
+            assert await on.outcome(number + 1) is Outcome.DONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_tlsDestinationCloses(tls: Tls, tmp_path: Path) -> None:
+    """
+    When a TLS destination closes, the client gets its end, and may go on sending
+    to nobody until it closes too.
+    """
+    async with rig(
+        "portable",
+        "tcp4",
+        tmp_path,
+        destinationListens=tls.server(),
+        wrap=tls.client,
+    ) as on:
+        client, destination = await on.pair()
+        destination.write(payload(MIB))
+        destination.close()
+        await until(lambda: client.ended)
+        assert client.received == payload(MIB)
+        client.write(payload(2 * MIB))
+        client.end()
+        assert await on.outcome() is Outcome.DONE
+        client.close()
+        await client.closed()
+        assert not client.wasReset
+
+
+@pytest_twisted.ensureDeferred
+async def test_reset(tls: Tls, tmp_path: Path) -> None:
+    """
+    A destination's reset is a reset for a TLS client too, behind the bytes that
+    came before; a cut answer has no end in order.
+    """
+    sizes = (0, 1, 100_000, 2 * MIB, *range(1000, 60_000, 3000))
+    async with rig("portable", "tcp4", tmp_path, listener=tls.server()) as on:
+        for number, size in enumerate(sizes):
+            client = await on.client(wrap=tls.client)
+            destination = await on.server.peer(number)
+            if size in sizes[:4]:
+                destination.write(payload(size))
+                session = on.session
+                await until(lambda s=session, n=size: s.bytesOut == n)  # type: ignore[misc]
+            else:
+                # Both come in one turn of the reactor.
+                destination.transport.getHandle().sendall(payload(size))
+            destination.reset()
+            await client.closed()
+            assert client.wasReset
+            assert client.received == payload(size)
+            assert await on.outcome(number + 1) is Outcome.DESTINATION_RESET
+
+
+@pytest_twisted.ensureDeferred
+async def test_cutShort(tls: Tls, tmp_path: Path) -> None:
+    """
+    A TLS destination that is closed without TLS's own end was cut short by
+    somebody: the client is reset.
+    """
+    async with rig(
+        "portable",
+        "tcp4",
+        tmp_path,
+        destinationListens=tls.server(),
+        wrap=tls.client,
+    ) as on:
+        client, destination = await on.pair()
+        destination.write(b"half an ans")
+        await client.got(11)
+        destination.transport.transport.loseConnection()  # below TLS
+        await client.closed()
+        assert client.wasReset
+        assert await on.outcome() is Outcome.DESTINATION_RESET
+
+
+def answerAtEnd(listening: socket.socket, path: Path) -> None:
+    """
+    Serve one TLS connection with the standard library: answer after the end.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    listening.settimeout(LIMIT)
+    accepted = listening.accept()[0]
+    accepted.settimeout(LIMIT)
+    with context.wrap_socket(accepted, server_side=True) as connection:
+        received = 0
+        while data := connection.recv(65536):
+            received += len(data)
+        connection.sendall(b"%d bytes" % received)
+        connection.unwrap().close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_halfClose(tls: Tls, tmp_path: Path) -> None:
+    """
+    A client that ends its request still gets the answer of a TLS destination
+    that waits for the end.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        serving = deferToThread(answerAtEnd, listening, tls.path)
+        number = listening.getsockname()[1]
+        plain = TCP4ClientEndpoint(reactor, "127.0.0.1", number)
+        async with rig(
+            "portable", "tcp4", tmp_path, wrap=lambda _: tls.client(plain)
+        ) as on:
+            client = await on.client()
+            client.write(payload(MIB))
+            client.end()
+            await until(lambda: client.ended or client.lost)
+            assert client.received == b"%d bytes" % MIB
+            assert not client.wasReset
+            client.close()
+            assert await on.outcome() is Outcome.DONE
+        await serving.addTimeout(LIMIT, reactor)
+
+
+class Refuses(Peer):
+    """
+    Cannot speak TLS.
+    """
+
+    def connectionMade(self) -> None:
+        """
+        Say something else.
+        """
+        self.write(b"500 go away\r\n")
+        self.close()
+
+
+@pytest.mark.parametrize("why", ["no TLS", "another name"])
+@pytest_twisted.ensureDeferred
+async def test_destinationsHandshakeFails(tls: Tls, tmp_path: Path, why: str) -> None:
+    """
+    A destination whose TLS handshake fails is down; the client keeps its place
+    in the queue and is served by another.
+    """
+    name = "example.org" if why == "another name" else "localhost"
+    async with rig(
+        "portable",
+        "tcp4",
+        tmp_path,
+        Refuses if why == "no TLS" else Peer,
+        destinationListens=None if why == "no TLS" else tls.server(),
+        wrap=lambda endpoint: tls.client(endpoint, name),
+        backoff=60,
+        backoffMax=60,
+    ) as on:
+        client = await on.client()
+        client.write(b"request")
+        bad = on.balancer.destinations[0]
+        await until(lambda: bad.down)
+        assert on.balancer.waiting == 1
+        assert bad.active == 0
+        good = await Server().listen(tls.server())
+        try:
+            number = good.number
+            plain = TCP4ClientEndpoint(reactor, "127.0.0.1", number)
+            on.balancer.add(tls.client(plain), name="good")
+            destination = await good.peer()
+            await destination.got(7)
+            destination.write(b"answer")
+            assert await client.got(6) == b"answer"
+            assert on.session.destination == "good"
+            client.reset()
+            await on.ended()
+        finally:
+            await good.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_clientsHandshakeTakesTooLong(tls: Tls, tmp_path: Path) -> None:
+    """
+    A client that never finishes its TLS handshake is closed after a while, and
+    takes no slot meanwhile: others are served.
+    """
+    async with rig(
+        "portable",
+        "tcp4",
+        tmp_path,
+        listener=tls.server(),
+        handshakeTimeout=0.3,
+        slots=1,
+    ) as on:
+        silent = await on.client()
+        client = await on.client(wrap=tls.client)
+        destination = await on.server.peer()
+        destination.write(b"hello")
+        await client.got(5)
+        await silent.closed()
+        ended = await on.ended()
+        assert ended.outcome is Outcome.HANDSHAKE_TIMEOUT
+        assert (ended.number, ended.tries) == (1, 0)
+        assert len(on.server.peers) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_clientsHandshakeFails(tls: Tls, tmp_path: Path) -> None:
+    """
+    A client that does not speak TLS is closed, and never waits in the queue.
+    """
+    async with rig("portable", "tcp4", tmp_path, listener=tls.server()) as on:
+        client = await on.client()
+        client.write(b"GET / HTTP/1.0\r\n\r\n")
+        assert await on.outcome() is Outcome.CLIENT_LEFT_HANDSHAKE
+        await until(lambda: client.ended or client.lost)
+        assert not on.server.peers

@@ -1,0 +1,755 @@
+"""
+The balancer as a service, in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError, ConnectionRefusedError
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from iawlb.destination import Destination
+from iawlb.events import (
+    DESTINATION_ADDED,
+    DESTINATION_DRAINING,
+    DESTINATION_PAUSED,
+    DESTINATION_REMOVED,
+    DESTINATION_RESUMED,
+)
+from iawlb.interfaces import (
+    CannotListen,
+    InvalidSetting,
+    IPolicy,
+    UnknownDestination,
+)
+from iawlb.service import LoadBalancer
+from iawlb.session import Outcome, Session
+from tests.doubles import Backend, Recorder, Rig, SecureWire, Wire, logged
+
+REFUSED = ConnectionRefusedError()
+
+
+@implementer(IStreamServerEndpoint, IListeningPort)
+class Door:
+    """
+    A listener's endpoint, and its port, played by the test.
+
+    @ivar error: What listening fails of, if anything.
+    @ivar opening: What it returns when it takes its time.
+    @ivar listening: Whether it is open.
+    """
+
+    def __init__(self, error: Exception | None = None, late: bool = False) -> None:
+        self.error = error
+        self.opening: Deferred[IListeningPort] | None = Deferred() if late else None
+        self.listening = False
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        if self.opening is not None:
+            return self.opening
+        if self.error is not None:
+            return fail(self.error)
+        self.listening = True
+        return succeed(self)
+
+    def startListening(self) -> None:
+        raise AssertionError("not expected")
+
+    def stopListening(self) -> Deferred[None]:
+        self.listening = False
+        return succeed(None)
+
+    def getHost(self) -> IAddress:
+        return IPv4Address("TCP", "192.0.2.2", 80)
+
+
+class MakeTests(SynchronousTestCase):
+    """
+    What is wrong is said when the balancer is made.
+    """
+
+    def test_example(self) -> None:
+        """
+        Listeners, destinations and settings are read as on the command line.
+        """
+        balancer = LoadBalancer(
+            Clock(),
+            listeners=["tcp:8080", "127.0.0.1:8081 name=inside"],
+            destinations=["localhost:9001", "localhost:9002 slots=4 name=b", Backend()],
+            queueTimeout="10s",
+        )
+        self.assertEqual(balancer.settings.queueTimeout, 10.0)
+        self.assertEqual(balancer.addresses, ["tcp:8080", "127.0.0.1:8081"])
+        self.assertEqual(
+            [(each.name, each.slots) for each in balancer.destinations],
+            [("localhost:9001", 0), ("b", 4), ("destination-3", 0)],
+        )
+
+    def test_wrong(self) -> None:
+        """
+        A wrong argument is refused, and the message holds the wrong part.
+        """
+        for part, arguments in (
+            ("queueTimeuot", {"queueTimeuot": "10s"}),
+            ("soon", {"queueTimeout": "soon"}),
+            ("best", {"policy": "best"}),
+            ("99999", {"listeners": ["tcp:99999"]}),
+            ("no port", {"destinations": ["tcp:localhost"]}),
+            ("speed", {"destinations": ["localhost:9001 speed=4"]}),
+            ("backlog", {"listeners": ["tcp:80 backlog=4"]}),
+            ("'twin'", {"destinations": ["a:1 name=twin", "b:1 name=twin"]}),
+            ("open files", {"maxConnections": 10_000_000}),
+        ):
+            wrong: dict[str, Any] = arguments
+            error = self.assertRaises(InvalidSetting, LoadBalancer, Clock(), **wrong)
+            self.assertIn(part, str(error))
+
+    def test_weights(self) -> None:
+        """
+        What is given to L{LoadBalancer.add} wins over what is behind the
+        address.
+        """
+        balancer = LoadBalancer(Clock(), observers=[])
+        added = balancer.add("a:1 weight=2 slots=3", slots=5)
+        self.assertEqual((added.weight, added.slots), (2, 5))
+
+
+@implementer(IPolicy)
+class BrokenPolicy:
+    """
+    A policy of the user's own that raises.
+    """
+
+    def __init__(self, binds: bool) -> None:
+        self.binds = binds
+
+    def bind(
+        self, session: Session, available: Sequence[Destination]
+    ) -> Destination | None:
+        raise ZeroDivisionError()
+
+    def choose(self, waiting: Sequence[Destination]) -> Destination:
+        raise ZeroDivisionError()
+
+
+@implementer(IPolicy)
+class LastPolicy:
+    """
+    A policy of the user's own: the last in the order given.
+    """
+
+    binds = False
+
+    def bind(
+        self, session: Session, available: Sequence[Destination]
+    ) -> Destination | None:
+        raise AssertionError("not asked")
+
+    def choose(self, waiting: Sequence[Destination]) -> Destination:
+        return max(waiting, key=lambda each: each.order)
+
+
+class PolicyTests(SynchronousTestCase):
+    """
+    Who gets the next client, through the whole balancer.
+    """
+
+    def served(self, rig: Rig) -> str:
+        """
+        Name those that were pulled for, in order.
+        """
+        return "".join(name or "-" for _, name in rig.recorder.pulls)
+
+    def test_least(self) -> None:
+        """
+        By default the least loaded gets it, and equals take turns.
+        """
+        rig = Rig(3)
+        rig.clients(6)
+        self.assertEqual(self.served(rig), "abcabc")
+        # The next goes to the one that has least to do.
+        rig.backends[1].wires[0].lose()
+        rig.client()
+        self.assertEqual(self.served(rig)[6:], "b")
+
+    def test_weights(self) -> None:
+        """
+        A destination of weight 2 has twice as many.
+        """
+        rig = Rig(1)
+        rig.balancer.add(Backend(), name="b", weight=2)
+        rig.clients(9)
+        self.assertEqual(sorted(self.served(rig)), list("aaabbbbbb"))
+
+    def test_fifo(self) -> None:
+        """
+        Under fifo the one that has waited longest gets it.
+        """
+        rig = Rig(3, policy="fifo", slots=1)
+        rig.clients(3)
+        for index in (2, 0, 1):
+            rig.backends[index].wires[0].lose()
+        rig.clients(3)
+        self.assertEqual(self.served(rig), "abccab")
+
+    def test_first(self) -> None:
+        """
+        Under first the earlier in the order given are filled up.
+        """
+        rig = Rig(3, policy="first", slots=2)
+        rig.clients(5)
+        self.assertEqual(self.served(rig), "aabbc")
+
+    def test_source(self) -> None:
+        """
+        Under source a client address comes to the same destination each time, and
+        to another only while that one is down.
+        """
+        rig = Rig(3, policy="source")
+        hosts = [f"192.0.2.{number}" for number in range(1, 31)]
+        for _ in range(2):
+            for host in hosts:
+                rig.client(host)
+        first, second = self.served(rig)[:30], self.served(rig)[30:]
+        self.assertEqual(first, second)
+        self.assertEqual(set(first), set("abc"))
+        rig.backends[0].refuse = REFUSED
+        rig.recorder.pulls.clear()
+        for host in hosts:
+            rig.client(host)
+        moved = dict(rig.recorder.pulls)  # the last of each session
+        for before, after in zip(first, moved.values(), strict=True):
+            self.assertIn(after, "b c".split() if before == "a" else [before])
+
+    def test_sourceWaits(self) -> None:
+        """
+        A client bound to a full destination waits for it, and does not hold up
+        the others.
+        """
+        rig = Rig(2, policy="source", slots=1)
+        for number in range(1, 20):
+            rig.client(f"192.0.2.{number}")
+        self.assertEqual(sorted(self.served(rig)), ["a", "b"])
+        rig.backends[1].wires[0].lose()
+        self.assertEqual(self.served(rig)[2:], "b")
+
+    def test_own(self) -> None:
+        """
+        A program can give a policy of its own.
+        """
+        rig = Rig(3, policy=LastPolicy())
+        rig.clients(2)
+        self.assertEqual(self.served(rig), "cc")
+
+    def test_raises(self) -> None:
+        """
+        When it raises that is logged, and the client is served all the same.
+        """
+        for binds in (False, True):
+            rig = Rig(2, policy=BrokenPolicy(binds))
+            rig.clients(2)
+            self.assertEqual(self.served(rig), "ab")
+            rig.balancer.pause()
+            rig.client()
+            rig.balancer.resume()
+            self.assertEqual(len(rig.recorder.pulls), 3)
+            self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+
+    def test_raisesOnPutBack(self) -> None:
+        """
+        Also one whose connect failed.
+        """
+        rig = Rig(2, policy=BrokenPolicy(False), slots=1)
+        a, b = rig.backends
+        a.hold = True
+        rig.client()
+        a.fail(REFUSED)
+        self.assertEqual(len(b.wires), 1)
+        self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+
+
+class ObserverTests(SynchronousTestCase):
+    """
+    Observers are told, and cannot do harm.
+    """
+
+    def test_raises(self) -> None:
+        """
+        What an observer raises is logged; the sessions and the other observers
+        do not notice.
+        """
+
+        class Broken(Recorder):
+            def sessionChanged(self, session: Session, event: str) -> None:
+                raise ZeroDivisionError()
+
+            def destinationChanged(self, destination: Destination, event: str) -> None:
+                raise ZeroDivisionError()
+
+            def listenerChanged(self, name: str, address: str, event: str) -> None:
+                raise ZeroDivisionError()
+
+        recorder = Recorder()
+        backend = Backend()
+        balancer = LoadBalancer(
+            Clock(), [Door()], [backend], observers=[Broken(), recorder]
+        )
+        balancer.startService()
+        protocol = balancer.factory.buildProtocol(None)
+        client = Wire(protocol)
+        assert protocol is not None
+        protocol.makeConnection(client)
+        backend.wires[0].lose()
+        client.lose()
+        self.assertEqual(recorder.outcomes, {1: Outcome.DONE})
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 7)
+
+
+class WaitTests(SynchronousTestCase):
+    """
+    While nothing is up, clients wait.
+    """
+
+    def test_served(self) -> None:
+        """
+        Clients that come while everything is down are served when a destination
+        returns; they notice nothing but the wait.
+        """
+        rig = Rig(2)
+        for backend in rig.backends:
+            backend.refuse = REFUSED
+        clients = rig.clients(5)
+        rig.advance(10)
+        self.assertEqual(rig.states(), ["down", "down"])
+        rig.backends[1].refuse = None
+        rig.advance(0.25)
+        self.assertEqual([n for n, _ in rig.recorder.pulls[-5:]], [1, 2, 3, 4, 5])
+        self.assertEqual([each.closing for each in clients], [None] * 5)
+
+    def test_timeout(self) -> None:
+        """
+        Or they are closed, once they have waited for the queue timeout.
+        """
+        rig = Rig(queueTimeout="5s")
+        rig.backends[0].refuse = REFUSED
+        client = rig.client()
+        rig.advance(5.6)
+        self.assertEqual(client.closing, "close")
+        client.lose()
+        self.assertEqual(rig.recorder.outcomes, {1: Outcome.QUEUE_TIMEOUT})
+
+    def test_noDestination(self) -> None:
+        """
+        The same holds for a balancer that has no destination as yet.
+        """
+        rig = Rig(0)
+        rig.clients(2)
+        backend = Backend()
+        rig.balancer.add(backend)
+        self.assertEqual(len(backend.wires), 2)
+
+
+class ChangeTests(SynchronousTestCase):
+    """
+    Destinations come and go while the balancer runs.
+    """
+
+    def test_add(self) -> None:
+        """
+        A destination that is added takes its share at once.
+        """
+        rig = Rig(slots=1)
+        rig.clients(2)
+        late = Backend()
+        rig.balancer.add(late, name="late")
+        self.assertEqual(len(late.wires), 1)
+        self.assertEqual(rig.recorder.destinations[-1], ("late", DESTINATION_ADDED))
+
+    def test_addSource(self) -> None:
+        """
+        Under source those that wait and belong to the new one move to it.
+        """
+        rig = Rig(policy="source", slots=1)
+        for number in range(1, 20):
+            rig.client(f"192.0.2.{number}")
+        late = Backend()
+        rig.balancer.add(late, name="b", slots=0)
+        moved = len(late.wires)
+        self.assertTrue(0 < moved < 18, moved)
+        self.assertEqual(rig.balancer.waiting, 18 - moved)
+
+    def test_remove(self) -> None:
+        """
+        One that is removed takes no more, finishes what it has, and then is
+        gone; the name can be given again.
+        """
+        rig = Rig(2)
+        first, _ = rig.clients(2)
+        gone = rig.balancer.remove("a")
+        again = rig.balancer.remove("a")
+        self.assertEqual(rig.states(), ["draining", "up"])
+        rig.clients(3)
+        self.assertEqual(len(rig.backends[1].wires), 4)
+        self.assertNoResult(gone)
+        first.receive(b"still here")
+        self.assertEqual(rig.backends[0].wires[0].written, b"still here")
+        rig.backends[0].wires[0].lose()
+        self.successResultOf(gone)
+        self.successResultOf(again)
+        self.assertEqual([each.name for each in rig.balancer.destinations], ["b"])
+        self.assertEqual(
+            [each for each in rig.recorder.destinations if each[0] == "a"],
+            [
+                ("a", event)
+                for event in (
+                    DESTINATION_ADDED,
+                    DESTINATION_DRAINING,
+                    DESTINATION_REMOVED,
+                )
+            ],
+        )
+        rig.balancer.add(Backend(), name="a")
+
+    def test_removeIdle(self) -> None:
+        """
+        One that serves nobody is gone at once, also before the start.
+        """
+        rig = Rig()
+        self.successResultOf(rig.balancer.remove("a"))
+        balancer = LoadBalancer(Clock(), destinations=["a:1 name=a"], observers=[])
+        self.successResultOf(balancer.remove("a"))
+        self.assertEqual((rig.balancer.destinations, balancer.destinations), ([], []))
+
+    def test_pause(self) -> None:
+        """
+        A paused destination keeps its sessions and takes no more, and others
+        serve; of several that are paused each is resumed by its name.
+        """
+        rig = Rig(2)
+        rig.clients(2)
+        rig.balancer.pause("a")
+        rig.balancer.pause("a")
+        rig.clients(2)
+        self.assertEqual(len(rig.backends[1].wires), 3)
+        self.assertEqual(rig.states(), ["paused", "up"])
+        rig.balancer.pause()
+        rig.clients(3)
+        self.assertEqual(rig.balancer.waiting, 3)
+        rig.balancer.resume("b")
+        self.assertEqual(len(rig.backends[1].wires), 6)
+        rig.balancer.resume()
+        self.assertEqual(rig.states(), ["up", "up"])
+        self.assertEqual(
+            [event for name, event in rig.recorder.destinations if name == "a"],
+            [DESTINATION_ADDED, DESTINATION_PAUSED, DESTINATION_RESUMED],
+        )
+
+    def test_unknown(self) -> None:
+        """
+        A name that does not exist is an error that lists those that do.
+        """
+        rig = Rig(2)
+        for change in (rig.balancer.remove, rig.balancer.pause, rig.balancer.resume):
+            error = self.assertRaises(UnknownDestination, change, "c")
+            self.assertIn("'c'; there is a, b", str(error))
+        error = self.assertRaises(UnknownDestination, Rig(0).balancer.pause, "c")
+        self.assertIn("none", str(error))
+
+    def test_duplicate(self) -> None:
+        """
+        Two destinations cannot have one name; the first stays.
+        """
+        rig = Rig()
+        error = self.assertRaises(InvalidSetting, rig.balancer.add, "b:1", name="a")
+        self.assertIn("name=", str(error))
+        self.assertEqual(len(rig.balancer.destinations), 1)
+
+
+class StopTests(SynchronousTestCase):
+    """
+    Stopping takes as long as the sessions, up to a limit.
+    """
+
+    def test_idle(self) -> None:
+        """
+        With no session it is done at once, and leaves no timer.
+        """
+        rig = Rig()
+        self.assertTrue(rig.balancer.running)
+        self.successResultOf(rig.balancer.stopService())
+        self.assertFalse(rig.balancer.running)
+        self.assertEqual(rig.clock.getDelayedCalls(), [])
+
+    def test_finish(self) -> None:
+        """
+        Those that wait and those that are served finish first.
+        """
+        rig = Rig(slots=1)
+        clients = rig.clients(3)
+        stopped = rig.balancer.stopService()
+        (a,) = rig.backends
+        for index, client in enumerate(clients):
+            self.assertNoResult(stopped)
+            a.wires[index].lose()
+            client.lose()
+        self.successResultOf(stopped)
+        self.assertEqual(set(rig.recorder.outcomes.values()), {Outcome.DONE})
+        self.assertEqual(rig.clock.getDelayedCalls(), [])
+
+    def test_drainTimeout(self) -> None:
+        """
+        Sessions that do not finish, as they are idle or wait for nobody, are
+        closed at the drain timeout.
+        """
+        rig = Rig(slots=1, drainTimeout="5s")
+        served, waiting = rig.clients(2)
+        stopped = rig.balancer.stopService()
+        rig.advance(4.9)
+        self.assertEqual((served.closing, waiting.closing), (None, None))
+        rig.advance(0.2)
+        (wire,) = rig.backends[0].wires
+        self.assertEqual(
+            (served.closing, wire.closing, waiting.closing), ("abort", "abort", "close")
+        )
+        for each in (served, wire, waiting):
+            each.lose()
+        self.successResultOf(stopped)
+        self.assertEqual(
+            rig.recorder.outcomes, {1: Outcome.KILLED, 2: Outcome.KILLED_QUEUE}
+        )
+
+    def test_cut(self) -> None:
+        """
+        The wait can be cut short.
+        """
+        rig = Rig()
+        client = rig.client()
+        stopped = rig.balancer.stopService()
+        rig.balancer.cutDrain()
+        client.lose()
+        rig.backends[0].wires[0].lose()
+        self.successResultOf(stopped)
+        self.assertEqual(rig.clock.getDelayedCalls(), [])
+
+    def test_atOnce(self) -> None:
+        """
+        A drain timeout of 0 is no wait.
+        """
+        rig = Rig(drainTimeout=0)
+        client = rig.client()
+        rig.balancer.stopService()
+        self.assertEqual(client.closing, "abort")
+
+    def test_allDown(self) -> None:
+        """
+        A destination that returns during the drain serves those that wait.
+        """
+        rig = Rig(whenDown="refuse")
+        (a,) = rig.backends
+        a.refuse = REFUSED
+        client = rig.client()
+        stopped = rig.balancer.stopService()
+        a.refuse = None
+        rig.advance(0.3)
+        a.wires[0].lose()  # the probe
+        a.wires[1].lose()
+        client.lose()
+        self.successResultOf(stopped)
+
+    def test_neverStarted(self) -> None:
+        """
+        A balancer that was not started can be stopped, and then started.
+        """
+        backend = Backend()
+        balancer = LoadBalancer(Clock(), destinations=[backend], observers=[])
+        self.successResultOf(balancer.stopService())
+        balancer.startService()
+        Wire(balancer.factory.buildProtocol(None)).protocol.makeConnection(Wire(None))
+        self.assertEqual(len(backend.wires), 1)
+
+
+class ListenTests(SynchronousTestCase):
+    """
+    Listeners open and close with the balancer.
+    """
+
+    def balancer(self, *doors: Door) -> LoadBalancer:
+        """
+        Make a balancer with such listeners.
+        """
+        self.recorder = Recorder()
+        self.lines = logged(self)
+        return LoadBalancer(Clock(), doors, observers=[self.recorder])
+
+    def test_openAndClose(self) -> None:
+        """
+        They listen from the start to the stop, and their addresses can be read;
+        a second start changes nothing.
+        """
+        door = Door()
+        balancer = self.balancer(door)
+        balancer.privilegedStartService()
+        self.assertTrue(door.listening)
+        balancer.startService()
+        self.assertEqual(balancer.addresses, ["192.0.2.2:80"])
+        self.successResultOf(balancer.stopService())
+        self.assertFalse(door.listening)
+        self.assertEqual(
+            self.recorder.listeners,
+            [("listener-1", "listening"), ("listener-1", "closed")],
+        )
+
+    def test_fails(self) -> None:
+        """
+        When one cannot listen the start fails with its address, and those that
+        listen already are closed.
+        """
+        taken = CannotListenError("192.0.2.2", 80, OSError(98, "Address in use"))
+        for error in (taken, LookupError("Address in use")):
+            good, bad, never = Door(), Door(error), Door()
+            balancer = self.balancer(good, bad, never)
+            for start in (balancer.privilegedStartService, balancer.startService):
+                raised = self.assertRaises(CannotListen, start)
+                self.assertIn(repr(bad), str(raised))
+                self.assertIn("Address in use", str(raised))
+                self.assertEqual(
+                    [each.listening for each in (good, bad, never)], [False] * 3
+                )
+            bad.error = None
+            balancer.startService()
+            self.assertTrue(never.listening)
+
+    def critical(self) -> list[str]:
+        """
+        Collect the critical lines of the log.
+        """
+        return [
+            each["why"] for each in self.lines if each["log_level"] is LogLevel.critical
+        ]
+
+    def test_late(self) -> None:
+        """
+        An endpoint may take its time to listen.
+        """
+        door = Door(late=True)
+        balancer = self.balancer(door)
+        balancer.startService()
+        self.assertEqual(self.recorder.listeners, [])
+        assert door.opening is not None
+        door.opening.callback(door)
+        self.assertEqual(balancer.addresses, ["192.0.2.2:80"])
+
+    def test_failsLate(self) -> None:
+        """
+        When it fails then, the log says so.
+        """
+        door = Door(late=True)
+        self.balancer(door).startService()
+        assert door.opening is not None
+        door.opening.errback(CannotListenError("", 80, OSError(98, "Address in use")))
+        (why,) = self.critical()
+        self.assertIn("Address in use", why)
+
+    def test_stoppedWhileOpening(self) -> None:
+        """
+        One that has not opened when the balancer stops is given up quietly.
+        """
+        door = Door(late=True)
+        balancer = self.balancer(door)
+        balancer.startService()
+        self.successResultOf(balancer.stopService())
+        self.assertEqual(self.critical(), [])
+
+
+class TakeOverTests(SynchronousTestCase):
+    """
+    A program puts connections of its own into the queue.
+    """
+
+    def wire(self) -> Wire:
+        """
+        Make a connection of the program's own protocol.
+        """
+        protocol = Protocol()
+        wire = Wire(protocol)
+        protocol.makeConnection(wire)
+        return wire
+
+    def test_data(self) -> None:
+        """
+        What the program had read comes to the destination first.
+        """
+        rig = Rig()
+        wire = self.wire()
+        rig.balancer.takeOver(wire.protocol, b"GET ")
+        wire.receive(b"/")
+        self.assertEqual(rig.backends[0].wires[0].written, b"GET /")
+
+    def test_noData(self) -> None:
+        """
+        It need not have read any; the destination can speak first.
+        """
+        rig = Rig()
+        wire = self.wire()
+        rig.balancer.takeOver(wire.protocol)
+        rig.backends[0].wires[0].receive(b"hello")
+        self.assertEqual(wire.written, b"hello")
+
+    def test_secure(self) -> None:
+        """
+        A TLS connection is past its handshake when the program has it.
+        """
+        rig = Rig()
+        protocol = Protocol()
+        wire = SecureWire(protocol)
+        protocol.makeConnection(wire)
+        rig.balancer.takeOver(protocol, b"hello")
+        self.assertEqual(rig.backends[0].wires[0].written, b"hello")
+
+    def test_notPossible(self) -> None:
+        """
+        A protocol that its transport does not call is left as it is.
+        """
+        rig = Rig()
+        wire = self.wire()
+        inner = Protocol()
+        inner.makeConnection(wire)
+        for each in (inner, Protocol()):
+            self.assertRaises(InvalidSetting, rig.balancer.takeOver, each)
+        self.assertEqual(rig.balancer.sessions, [])
+
+    def test_noRoom(self) -> None:
+        """
+        So is one for which there is no room.
+        """
+        rig = Rig(maxConnections=1)
+        rig.client()
+        wire = self.wire()
+        mine = wire.protocol
+        self.assertRaises(InvalidSetting, rig.balancer.takeOver, mine)
+        self.assertIs(wire.protocol, mine)
+
+    def test_before(self) -> None:
+        """
+        Before the balancer is started they wait.
+        """
+        backend = Backend()
+        balancer = LoadBalancer(Clock(), destinations=[backend], observers=[])
+        balancer.takeOver(self.wire().protocol)
+        self.assertEqual((balancer.waiting, len(balancer.sessions)), (1, 1))
+        balancer.startService()
+        self.assertEqual(len(backend.wires), 1)

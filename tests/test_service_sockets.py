@@ -1,0 +1,816 @@
+"""
+The balancer as a service, on real sockets.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import socket
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.application.internet import StreamServerEndpointService
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+)
+from twisted.internet.error import ConnectError, ConnectionRefusedError
+from twisted.internet.interfaces import (
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from iawlb.events import DESTINATION_DOWN, DESTINATION_UP
+from iawlb.interfaces import CannotListen
+from iawlb.service import LoadBalancer
+from iawlb.session import Outcome
+from tests.net import (
+    Echo,
+    Peer,
+    Server,
+    connected,
+    freePort,
+    pause,
+    reactor,
+    until,
+)
+from tests.rig import serverEndpoint
+from tests.stage import Stage, assertEchoed, stage, together
+
+FAMILIES = ("tcp4", "tcp6", "unix")
+
+
+class SlowEcho(Echo):
+    """
+    Takes 20 ms to close.
+    """
+
+    def close(self) -> None:
+        """
+        Close, a little later.
+        """
+        reactor.callLater(0.02, super().close)
+
+
+class Closer(Peer):
+    """
+    Closes at once.
+    """
+
+    def connectionMade(self) -> None:
+        """
+        Close.
+        """
+        self.close()
+
+
+def explicit(family: str, directory: Path) -> IStreamServerEndpoint:
+    """
+    Make an endpoint that listens at the same address each time.
+    """
+    if family == "tcp4":
+        return TCP4ServerEndpoint(reactor, freePort(), interface="127.0.0.1")
+    if family == "tcp6":
+        return TCP6ServerEndpoint(reactor, freePort("::1"), interface="::1")
+    return serverEndpoint(family, directory / "explicit")
+
+
+# Who is served by whom.
+
+
+@pytest.mark.parametrize("inside", FAMILIES)
+@pytest.mark.parametrize("outside", FAMILIES)
+@pytest_twisted.ensureDeferred
+async def test_families(outside: str, inside: str, tmp_path: Path) -> None:
+    """
+    IPv4, IPv6 and Unix sockets go together in every way; the record names the
+    client as a user would.
+    """
+    async with stage(serverEndpoint(outside, tmp_path / "listener")) as on:
+        await on.serve(make=Echo, endpoint=serverEndpoint(inside, tmp_path / "server"))
+        client = await on.client()
+        await until(lambda: on.balancer.sessions)
+        named = on.balancer.sessions[0].client
+        start = {"tcp4": "127.0.0.1:", "tcp6": "[::1]:", "unix": "unix:"}[outside]
+        assert named.startswith(start)
+        await on.assertEchoed(client)
+    assert on.recorder.outcomes == {1: Outcome.DONE}
+
+
+@pytest_twisted.ensureDeferred
+async def test_evenly() -> None:
+    """
+    Destinations that are alike get equal numbers of short sessions.
+    """
+    async with stage() as on:
+        servers = [await on.serve(name, Closer) for name in "abc"]
+
+        async def visit() -> None:
+            client = await on.client()
+            await until(lambda: client.ended or client.lost)
+            client.close()
+            await client.closed()
+            on.clients.remove(client)
+
+        await together(20, 50, visit)
+        numbers = [len(server.peers) for server in servers]
+        assert sum(numbers) == 1000
+        assert max(numbers) <= 1.05 * min(numbers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_oneAtATime() -> None:
+    """
+    A destination with one slot never sees two connections at once, and all
+    clients are served.
+    """
+    most = 0
+    async with stage(slots=1) as on:
+        for name in "ab":
+            server = Server()
+
+            class Single(Echo):
+                """
+                Looks how many are open.
+                """
+
+                def connectionMade(self, peers: list[Peer] = server.peers) -> None:
+                    nonlocal most
+                    most = max(most, sum(peer.lost is None for peer in peers))
+
+            server.make = Single
+            await server.listen()
+            on.servers.append(server)
+            on.balancer.add(f"127.0.0.1:{server.number}", name=name)
+        await together(30, 4, on.assertEchoed)
+        assert most == 1
+        assert sum(len(server.peers) for server in on.servers) == 120
+
+
+# Destinations that do not serve.
+
+
+@pytest_twisted.ensureDeferred
+async def test_blackHole() -> None:
+    """
+    A destination that refuses in no time does not swallow the clients, although
+    it has nothing to do while the healthy one is busy: it gets less than one try
+    in a hundred, and no client notices.
+    """
+    async with stage(slots=10) as on:
+        on.balancer.add(f"127.0.0.1:{freePort()}", name="bad")
+        await on.serve("good", SlowEcho)
+        await together(40, 12, on.assertEchoed)
+        tries = [name for _, name in on.recorder.pulls]
+        assert tries.count("good") == 480
+        assert tries.count("bad") < 4.8
+
+
+@pytest_twisted.ensureDeferred
+async def test_silent() -> None:
+    """
+    A destination whose connects hang delays one client by the connect timeout;
+    the others are served by the good one meanwhile.
+    """
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
+        # Once its backlog is full the kernel answers no more.
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        async with stage(connectTimeout="300ms") as on:
+            on.balancer.add(f"127.0.0.1:{silent.getsockname()[1]}", name="silent")
+            await on.serve("good", Echo)
+            first = await on.client()
+            await until(lambda: on.balancer.sessions)
+            await together(10, 3, on.assertEchoed)
+            await on.assertEchoed(first)
+            assert [n for n, name in on.recorder.pulls if name == "silent"] == [1]
+            assert ("silent", DESTINATION_DOWN) in on.recorder.destinations
+        for filler in fillers:
+            filler.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_resetDuringConnect() -> None:
+    """
+    A client that is reset during such a connect frees its slot at once.
+    """
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        async with stage(slots=1, connectTimeout="60s") as on:
+            on.balancer.add(f"127.0.0.1:{silent.getsockname()[1]}", name="silent")
+            client = await on.client()
+            await until(lambda: on.recorder.pulls)
+            client.reset()
+            await until(lambda: on.recorder.outcomes)
+            assert on.recorder.outcomes == {1: Outcome.CLIENT_LEFT_CONNECT}
+            assert on.balancer.destinations[0].active == 0
+            assert on.balancer.destinations[0].state == "up"
+        for filler in fillers:
+            filler.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_restart() -> None:
+    """
+    Clients that come while the only destination restarts wait, and are served by
+    it when it is back, in order.
+    """
+    async with stage() as on:
+        server = await on.serve(make=Echo)
+        await on.assertEchoed()
+        again = TCP4ServerEndpoint(reactor, server.number, interface="127.0.0.1")
+        await server.stop()
+        clients = [await on.client() for _ in range(5)]
+        await until(lambda: on.balancer.waiting == 5)
+        await server.listen(again)
+        for client in clients:
+            await on.assertEchoed(client)
+        assert [n for n, _ in on.recorder.pulls][-5:] == [2, 3, 4, 5, 6]
+        assert [e for _, e in on.recorder.destinations][-2:] == [
+            DESTINATION_DOWN,
+            DESTINATION_UP,
+        ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_queueTimeout() -> None:
+    """
+    A client that waited in vain is closed.
+    """
+    async with stage(queueTimeout="100ms") as on:
+        on.balancer.add(f"127.0.0.1:{freePort()}")
+        client = await on.client()
+        await until(lambda: client.ended or client.lost)
+        client.close()
+        await until(lambda: on.recorder.outcomes)
+        assert on.recorder.outcomes == {1: Outcome.QUEUE_TIMEOUT}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest_twisted.ensureDeferred
+async def test_refuse(family: str, tmp_path: Path) -> None:
+    """
+    With C{whenDown} set to refuse, clients are refused while no destination is
+    up, and accepted after, as often as that happens.
+    """
+    async with stage(explicit(family, tmp_path), whenDown="refuse") as on:
+        server = await on.serve(make=Echo)
+        again = TCP4ServerEndpoint(reactor, server.number, interface="127.0.0.1")
+        for _ in range(2):
+            await on.assertEchoed()
+            await server.stop()
+            first = await on.client()  # finds out
+            await until(lambda: on.recorder.listeners[-1][1] == "refusing")
+            for _ in range(2):
+                with pytest.raises(ConnectionRefusedError):
+                    await on.client()
+            await server.listen(again)
+            await on.assertEchoed(first)
+        await on.assertEchoed()
+
+
+@pytest_twisted.ensureDeferred
+async def test_refuseFromTheStart(tmp_path: Path) -> None:
+    """
+    So it is while there is no destination as yet, and again when the last one is
+    removed.
+    """
+    async with stage(explicit("tcp4", tmp_path), whenDown="refuse") as on:
+        with pytest.raises(ConnectionRefusedError):
+            await on.client()
+        await on.serve(make=Echo)
+        await on.assertEchoed()
+        on.balancer.pause()
+        client = await on.client()
+        on.balancer.resume()
+        await on.assertEchoed(client)
+        await on.balancer.remove("a")
+        with pytest.raises(ConnectionRefusedError):
+            await on.client()
+
+
+@pytest_twisted.ensureDeferred
+async def test_refuseAndStartAgain(tmp_path: Path) -> None:
+    """
+    A balancer that was stopped while it refused refuses when it is started
+    again, until a destination is up.
+    """
+    async with stage(explicit("tcp4", tmp_path), whenDown="refuse") as on:
+        server = await on.serve(make=Echo)
+        again = TCP4ServerEndpoint(reactor, server.number, interface="127.0.0.1")
+        await server.stop()
+        await on.client()
+        await until(lambda: on.recorder.listeners[-1][1] == "refusing")
+        await on.stop()
+        on.balancer.startService()
+        with pytest.raises(ConnectionRefusedError):
+            await on.client()
+        await server.listen(again)
+        await until(lambda: on.recorder.listeners[-1][1] == "listening")
+        await on.assertEchoed()
+
+
+# Clients that wait.
+
+
+@pytest_twisted.ensureDeferred
+async def test_resetInQueue() -> None:
+    """
+    A client that is reset while it waits frees its place, and no destination
+    ever sees it.
+    """
+    async with stage() as on:
+        server = await on.serve(make=Echo)
+        on.balancer.pause()
+        client = await on.client()
+        client.write(b"never mind")
+        await until(lambda: on.balancer.waiting == 1)
+        client.reset()
+        await until(lambda: on.balancer.waiting == 0)
+        assert on.recorder.outcomes == {1: Outcome.CLIENT_LEFT_QUEUE}
+        on.balancer.resume()
+        await on.assertEchoed()
+        assert len(server.peers) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_resetJustBefore() -> None:
+    """
+    Also one that is reset in the moment before it is its turn.
+    """
+    async with stage(queueTimeout="600s", idleTimeout=0, halfClosedTimeout=0) as on:
+        server = await on.serve(make=Echo)
+        on.balancer.pause()
+        client = await on.client()
+        await until(lambda: on.balancer.waiting == 1)
+        raw = client.transport.getHandle()
+        client.transport.stopReading()
+        raw.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+        )  # a close resets
+        client.transport.connectionLost(Failure(ConnectionRefusedError()))
+        on.balancer.resume()
+        await on.assertEchoed()
+        assert len(server.peers) == 1
+        assert on.recorder.outcomes[1] is Outcome.CLIENT_LEFT_QUEUE
+
+
+@pytest_twisted.ensureDeferred
+async def test_halfCloseInQueue() -> None:
+    """
+    A client that has said all and ended its half while it waits is served when
+    its turn comes.
+    """
+    async with stage() as on:
+        await on.serve(make=Echo)
+        on.balancer.pause()
+        client = await on.client()
+        echoed = Deferred.fromCoroutine(on.assertEchoed(client))
+        await until(lambda: on.balancer.waiting == 1)
+        await pause(0.6)  # longer than a sweep
+        assert on.balancer.waiting == 1
+        on.balancer.resume()
+        await echoed
+
+
+@pytest_twisted.ensureDeferred
+async def test_queueFull() -> None:
+    """
+    While the queue is full nobody is accepted, and nobody is turned away: the
+    kernel holds them. Once a quarter has gone more are accepted; all are served.
+    """
+    async with stage(queueSize=8, slots=1) as on:
+        server = await on.serve()
+        clients = [await on.client() for _ in range(20)]
+        await until(lambda: on.balancer.waiting == 8)
+        assert not pollable(on)
+        seen = []
+        for served in range(4):
+            (await server.peer(served)).close()
+            clients[served].close()
+            await server.peer(served + 1)
+            await until(lambda: not pollable(on))
+            seen.append(on.balancer.waiting)
+        assert seen == [7, 8, 7, 8]
+        for served in range(4, 20):
+            (await server.peer(served)).close()
+            clients[served].close()
+        await until(lambda: len(on.recorder.outcomes) == 20)
+        assert set(on.recorder.outcomes.values()) == {Outcome.DONE}
+
+
+def pollable(on: Stage) -> bool:
+    """
+    Say whether the balancer waits for connections on its listener.
+    """
+    address = int(on.balancer.addresses[0].rpartition(":")[2])
+    for reader in reactor.getReaders():
+        port = getattr(reader, "_port", None)
+        if port is not None and port.getHost().port == address:
+            return True
+    return False
+
+
+@pytest_twisted.ensureDeferred
+async def test_maxConnections() -> None:
+    """
+    No more connections are open at a time than is set; the others wait in the
+    kernel, and all are served.
+    """
+    async with stage(maxConnections=3) as on:
+        server = await on.serve()
+        clients = [await on.client() for _ in range(10)]
+        for served in range(10):
+            peer = await server.peer(served)
+            assert len(on.balancer.sessions) <= 3
+            peer.close()
+            clients[served].close()
+        await until(lambda: len(on.recorder.outcomes) == 10)
+        assert set(on.recorder.outcomes.values()) == {Outcome.DONE}
+        await until(lambda: pollable(on))
+
+
+@pytest_twisted.ensureDeferred
+async def test_batch() -> None:
+    """
+    With batches set, clients still arrive in order, and none waits for company
+    for long.
+    """
+    async with stage(acceptBatch=4, acceptDelay="20ms") as on:
+        await on.serve(make=Echo)
+        await together(10, 3, on.assertEchoed)
+        assert [n for n, _ in on.recorder.pulls] == list(range(1, 31))
+
+
+# Starting and stopping.
+
+
+@pytest_twisted.ensureDeferred
+async def test_stop() -> None:
+    """
+    A stop refuses new clients at once; those that the kernel had accepted, those
+    that wait and those that are served finish.
+    """
+    async with stage(slots=1) as on:
+        server = await on.serve(make=Echo)
+        clients = [await on.client() for _ in range(3)]
+        await until(lambda: on.balancer.waiting == 2)
+        port = int(on.balancer.addresses[0].rpartition(":")[2])
+        late = socket.create_connection(("127.0.0.1", port))
+        stopping = on.balancer.stopService()
+        await until(lambda: on.recorder.listeners[-1][1] == "closed")
+        with pytest.raises(ConnectionRefusedError):
+            await connected(port)
+        assert not stopping.called
+        for client in clients:
+            await on.assertEchoed(client)
+        late.sendall(b"hello")
+        late.shutdown(socket.SHUT_WR)
+        late.setblocking(False)
+        await until(lambda: stopping.called)
+        assert late.recv(100) == b"hello"
+        late.close()
+        assert len(server.peers) == 4
+        assert set(on.recorder.outcomes.values()) == {Outcome.DONE}
+
+
+@pytest_twisted.ensureDeferred
+async def test_drainTimeout() -> None:
+    """
+    A session on which nothing happens does not hold up a stop past the drain
+    timeout.
+    """
+    async with stage(drainTimeout="100ms") as on:
+        server = await on.serve()
+        client = await on.client()
+        peer = await server.peer()
+        await on.balancer.stopService()
+        await client.closed()
+        await peer.closed()
+        assert client.wasReset and peer.wasReset
+        assert on.recorder.outcomes == {1: Outcome.KILLED}
+
+
+@pytest_twisted.ensureDeferred
+async def test_cutDrain() -> None:
+    """
+    Nor past the moment in which the drain is cut short.
+    """
+    async with stage(drainTimeout="60s", slots=1) as on:
+        server = await on.serve()
+        served, waiting = await on.client(), await on.client()
+        await server.peer()
+        await until(lambda: on.balancer.waiting == 1)
+        stopping = on.balancer.stopService()
+        on.balancer.cutDrain()
+        await until(lambda: stopping.called)
+        await served.closed()
+        await until(lambda: waiting.ended or waiting.lost)
+        assert on.recorder.outcomes == {1: Outcome.KILLED, 2: Outcome.KILLED_QUEUE}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest_twisted.ensureDeferred
+async def test_again(family: str, tmp_path: Path) -> None:
+    """
+    A balancer can be started, stopped and started again, at the same address.
+    """
+    async with stage(explicit(family, tmp_path)) as on:
+        await on.serve(make=Echo)
+        for _ in range(3):
+            await on.assertEchoed()
+            await on.balancer.stopService()
+            with pytest.raises(Exception):  # noqa: B017  # of each family its own
+                await on.client()
+            on.balancer.startService()
+        await on.assertEchoed()
+
+
+@pytest_twisted.ensureDeferred
+async def test_cannotStart() -> None:
+    """
+    When one listener's address is taken the start fails and names it, and the
+    others do not stay open.
+    """
+    free, taken = freePort(), await Server().listen()
+    balancer = LoadBalancer(
+        reactor, [f"127.0.0.1:{free}", f"127.0.0.1:{taken.number}"], observers=[]
+    )
+    for start in (balancer.privilegedStartService, balancer.startService):
+        with pytest.raises(CannotListen, match=f"127.0.0.1:{taken.number}: .*in use"):
+            start()
+        await pause(0)
+        with pytest.raises(ConnectionRefusedError):
+            await connected(free)
+    await taken.stop()
+    balancer.startService()
+    await balancer.stopService()
+
+
+# Inside other programs.
+
+
+@pytest_twisted.ensureDeferred
+async def test_takeOver() -> None:
+    """
+    A program that has read from a client of its own can hand it over; nothing of
+    what was said is lost.
+    """
+    async with stage() as on:
+        await on.serve(make=Echo)
+
+        class Greeter(Protocol):
+            """
+            Reads a line, and hands over.
+            """
+
+            def dataReceived(self, data: bytes) -> None:
+                """
+                Hand over with what came.
+                """
+                on.balancer.takeOver(self, data)
+
+        listening = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        port: Any = await listening.listen(Factory.forProtocol(Greeter))
+        client = await connected(port.getHost().port)
+        client.write(b"first ")
+        assert await client.got(6) == b"first "
+        client.received.clear()
+        await assertEchoed(client, b"second")
+        await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_factory() -> None:
+    """
+    The balancer's factory can be given to any endpoint or service.
+    """
+    async with stage() as on:
+        await on.serve(make=Echo)
+        endpoint = TCP4ServerEndpoint(reactor, freePort(), interface="127.0.0.1")
+        port: Any = await endpoint.listen(on.balancer.factory)
+        client = await connected(port.getHost().port)
+        await on.assertEchoed(client)
+        number = port.getHost().port
+        await port.stopListening()
+        service = StreamServerEndpointService(endpoint, on.balancer.factory)
+        service.startService()
+        client = await connected(number)
+        await on.assertEchoed(client)
+        await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_changes() -> None:
+    """
+    Destinations come and go under load, and no client notices.
+    """
+    async with stage() as on:
+        await on.serve("a", SlowEcho)
+
+        async def visits() -> None:
+            await together(20, 10, on.assertEchoed)
+
+        load = Deferred.fromCoroutine(visits())
+        await pause(0.02)
+        await on.serve("b", SlowEcho)
+        await pause(0.02)
+        await on.balancer.remove("a")
+        on.balancer.pause("b")
+        await pause(0.02)
+        on.balancer.resume("b")
+        await on.serve("a", SlowEcho)
+        await load
+        assert set(on.recorder.outcomes.values()) == {Outcome.DONE}
+        assert len(on.recorder.outcomes) == 200
+
+
+# Too few descriptors.
+
+STARVED = textwrap.dedent(
+    """
+    import os, resource, sys
+    from twisted.internet import reactor
+    from twisted.internet.endpoints import TCP4ServerEndpoint
+    from twisted.logger import globalLogBeginner, textFileLogObserver
+    from iawlb.service import LoadBalancer
+
+    globalLogBeginner.beginLoggingTo(
+        [textFileLogObserver(sys.stderr)], redirectStandardIO=False
+    )
+    balancer = LoadBalancer(
+        reactor,
+        [TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")],
+        [f"127.0.0.1:{sys.argv[1]}"],
+        drainTimeout=0,
+    )
+    reactor.addSystemEventTrigger("before", "shutdown", balancer.stopService)
+
+    def start():
+        balancer.startService()
+        # Leave so many that are free.
+        spare = [os.dup(0) for _ in range(int(sys.argv[2]))]
+        for number in spare:
+            os.close(number)
+        most = max(spare) + 1
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        print(balancer.addresses[0].rpartition(":")[2], flush=True)
+
+    reactor.callWhenRunning(start)
+    reactor.run()
+    """
+)
+
+
+class Starved(ProcessProtocol):
+    """
+    A balancer in a process of its own that may open few descriptors.
+    """
+
+    transport: Any
+
+    def __init__(self, destination: int, spare: int) -> None:
+        self.output = b""
+        self.log = b""
+        self.ended = False
+        reactor.spawnProcess(
+            self,
+            sys.executable,
+            [sys.executable, "-c", STARVED, str(destination), str(spare)],
+            os.environ,
+        )
+
+    def outReceived(self, data: bytes) -> None:
+        """
+        The port's number.
+        """
+        self.output += data
+
+    def errReceived(self, data: bytes) -> None:
+        """
+        The log.
+        """
+        self.log += data
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        It is over.
+        """
+        self.ended = True
+
+    async def port(self) -> int:
+        """
+        Wait until it listens.
+        """
+        await until(lambda: self.output.endswith(b"\n") or self.ended)
+        assert self.output, self.log.decode()
+        return int(self.output)
+
+    def processorTime(self) -> float:
+        """
+        The time that it has computed, in seconds.
+        """
+        fields = Path(f"/proc/{self.transport.pid}/stat").read_text().rpartition(")")
+        user, system = fields[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def lines(self, pattern: str) -> int:
+        """
+        Count the lines of the log in which something is said.
+        """
+        return sum(
+            re.search(pattern, line) is not None
+            for line in self.log.decode().splitlines()
+        )
+
+    async def stop(self) -> None:
+        """
+        End it.
+        """
+        self.transport.signalProcess(signal.SIGTERM)
+        await until(lambda: self.ended)
+
+
+@implementer(IStreamClientEndpoint)
+class Lacking:
+    """
+    An endpoint whose connects lack a descriptor at first.
+    """
+
+    def __init__(self, real: IStreamClientEndpoint) -> None:
+        self.real = real
+        self.lacking = True
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        """
+        Connect, or fail.
+        """
+        if self.lacking:
+            return fail(ConnectError(errno.EMFILE, "too many open files"))
+        connecting: Deferred[Any] = self.real.connect(protocolFactory)
+        return connecting
+
+
+@pytest_twisted.ensureDeferred
+async def test_acceptsNoMore() -> None:
+    """
+    While a connect lacks a descriptor nobody else is accepted, who would take it
+    when there is one; then all are served.
+    """
+    server = await Server(Echo).listen()
+    endpoint = Lacking(TCP4ClientEndpoint(reactor, "127.0.0.1", server.number))
+    async with stage() as on:
+        on.servers.append(server)
+        on.balancer.add(endpoint)
+        clients = [await on.client()]
+        await until(lambda: on.recorder.pulls)
+        await until(lambda: not pollable(on))
+        clients += [await on.client() for _ in range(4)]
+        await pause(0.05)
+        assert len(on.balancer.sessions) == 1
+        endpoint.lacking = False
+        for client in clients:
+            await on.assertEchoed(client)
+
+
+@pytest.mark.parametrize("spare", (6, 7))
+@pytest_twisted.ensureDeferred
+async def test_noDescriptor(spare: int) -> None:
+    """
+    A balancer that has too few descriptors for its clients serves as many as it
+    can, and the others after them. Nobody is lost; it does not compute while it
+    waits, and says once a second what it lacks.
+    """
+    server = await Server(Echo).listen()
+    balancer = Starved(server.number, spare)
+    try:
+        port = await balancer.port()
+        clients = [await connected(port) for _ in range(20)]
+        await until(lambda: balancer.lines("cannot accept"))
+        before = balancer.processorTime()
+        await pause(1.5)
+        assert balancer.processorTime() - before < 0.5
+        assert balancer.lines("cannot accept|could not connect") <= 6
+        await together(20, 1, lambda: assertEchoed(clients.pop()))
+    finally:
+        await balancer.stop()
+        await server.stop()
+    assert balancer.lines("Traceback") == 0

@@ -1,0 +1,454 @@
+"""
+Tests for L{iawlb.relay.side}, in memory and on sockets that no reactor knows.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated
+from twisted.internet.protocol import Protocol
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import alsoProvides
+from zope.interface.verify import verifyObject
+
+from iawlb.hangups import Hangups
+from iawlb.relay.side import Side
+from tests.doubles import Wire
+
+
+class Owner:
+    """
+    Writes down what it is told.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+
+    def sideMade(self, side: Side) -> None:
+        """
+        Connected.
+        """
+        self.told.append("made")
+
+    def sideReady(self, side: Side) -> None:
+        """
+        Ready.
+        """
+        self.told.append("ready")
+
+    def sideRead(self, side: Side, data: bytes) -> None:
+        """
+        Bytes.
+        """
+        self.told.append(data)
+
+    def sideEnded(self, side: Side) -> None:
+        """
+        An end.
+        """
+        self.told.append("ended")
+
+    def sideLost(self, side: Side, reset: bool) -> None:
+        """
+        A loss.
+        """
+        self.told.append("reset" if reset else "lost")
+
+
+class Kernel:
+    """
+    What the kernel would tell, written down.
+    """
+
+    def __init__(self) -> None:
+        self.watched: set[Side] = set()
+        self.sending: list[Side] = []
+
+    def watch(self, side: Side) -> None:
+        """
+        To be watched.
+        """
+        self.watched.add(side)
+
+    def forget(self, side: Side) -> None:
+        """
+        Not any more.
+        """
+        self.watched.discard(side)
+
+    def resetWhenSent(self, side: Side) -> None:
+        """
+        To be reset.
+        """
+        self.sending.append(side)
+
+
+class TlsWire(Wire):
+    """
+    Has a transport below, as TLS has.
+    """
+
+    def __init__(self, protocol: Any, below: Any = None) -> None:
+        super().__init__(protocol)
+        self.transport = below
+        alsoProvides(self, INegotiated)
+
+
+class Base(SynchronousTestCase):
+    """
+    One side.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make it; it is not connected.
+        """
+        self.owner = Owner()
+        self.kernel = Kernel()
+        hangups: Any = self.kernel
+        self.side = Side(self.owner, hangups, 4096)
+
+    def connect(self, make: Callable[[Side], Any] = Wire) -> Any:
+        """
+        Connect it.
+        """
+        wire = make(self.side)
+        self.side.makeConnection(wire)
+        return wire
+
+    def connection(self, protocol: Protocol | None = None) -> Any:
+        """
+        Make a transport of Twisted's own on a pair of sockets.
+        """
+        self.reactor = MemoryReactorClock()
+        mine, self.peer = socket.socketpair()
+        self.addCleanup(mine.close)
+        self.addCleanup(self.peer.close)
+        self.peer.setblocking(False)
+        reactor: Any = self.reactor
+        connection: Any = Connection(mine, protocol or self.side, reactor)
+        connection.setTcpNoDelay = lambda on: None  # these are no TCP sockets
+        connection.connected = 1
+        return connection
+
+
+class ConnectedTests(Base):
+    """
+    From the connection to the first byte.
+    """
+
+    def test_interfaces(self) -> None:
+        """
+        Transports find what they look for: ends, handshakes and back-pressure.
+        """
+        self.connect()
+        self.assertTrue(verifyObject(IHalfCloseableProtocol, self.side))
+        self.assertEqual(self.side.logPrefix(), "iawlb")
+
+    def test_plain(self) -> None:
+        """
+        A plain connection is ready at once, and not read before somebody wants
+        its bytes; while it is not read, its reset is watched for.
+        """
+        wire = self.connect()
+        self.assertEqual(self.owner.told, ["made", "ready"])
+        self.assertFalse(wire.reading)
+        self.assertFalse(self.side.secure)
+        self.assertEqual(self.kernel.watched, {self.side})
+        self.side.resumeProducing()
+        self.assertTrue(wire.reading)
+        self.assertEqual(self.kernel.watched, set())
+
+    def test_tls(self) -> None:
+        """
+        A TLS connection is ready after its handshake, for which it is read.
+        """
+        wire = self.connect(TlsWire)
+        self.assertEqual(self.owner.told, ["made"])
+        self.assertTrue(wire.reading)
+        self.side.handshakeCompleted()
+        self.assertEqual(self.owner.told, ["made", "ready"])
+        self.assertTrue(self.side.ready)
+        self.assertTrue(self.side.secure)
+        self.assertFalse(wire.reading)
+
+    def test_noDelay(self) -> None:
+        """
+        Small writes are sent at once, where there is such a thing.
+        """
+        asked: list[bool] = []
+        wire = Wire(self.side)
+        wire.setTcpNoDelay = asked.append  # type: ignore[attr-defined]
+        self.side.makeConnection(wire)
+        self.assertEqual(asked, [True])
+
+    def test_bufferSize(self) -> None:
+        """
+        A socket's transport reads, and holds, as much as was set.
+        """
+        connection = self.connection()
+        self.addCleanup(connection.stopReading)
+        self.side.makeConnection(connection)
+        self.assertEqual(connection.bufferSize, 4096)
+
+    def test_noWrapper(self) -> None:
+        """
+        The wrapper that Twisted's endpoints put around a protocol, and that
+        forgets half-closes, is not used; that of anybody else is.
+        """
+        for attribute, expected in (("_wrappedProtocol", self.side), ("other", None)):
+            wrapper = Protocol()
+            setattr(wrapper, attribute, self.side)
+            connection = self.connection(wrapper)
+            self.side.makeConnection(connection)
+            self.assertIs(connection.protocol, expected or wrapper)
+
+
+class ReadTests(Base):
+    """
+    What comes.
+    """
+
+    def setUp(self) -> None:
+        """
+        Connect it.
+        """
+        super().setUp()
+        self.wire = self.connect()
+        self.owner.told.clear()
+
+    def test_told(self) -> None:
+        """
+        Bytes, the end and the loss are told in order; one that ended is watched.
+        """
+        self.side.resumeProducing()
+        self.wire.receive(b"x")
+        self.wire.end()
+        self.assertTrue(self.side.ended)
+        self.assertEqual(self.kernel.watched, {self.side})
+        self.side.writeConnectionLost()
+        self.wire.lose()
+        self.assertTrue(self.side.lost)
+        self.assertEqual(self.kernel.watched, set())
+        self.assertEqual(self.owner.told, [b"x", "ended", "lost"])
+
+    def test_reset(self) -> None:
+        """
+        A reset is told as such.
+        """
+        self.wire.lose(reset=True)
+        self.assertEqual(self.owner.told, ["reset"])
+
+    def test_resetAfterClose(self) -> None:
+        """
+        What becomes of a connection that was closed, with nothing left to write,
+        is of no interest; with something left, it is.
+        """
+        self.side.close()
+        self.wire.lose(reset=True)
+        self.assertEqual(self.owner.told, ["lost"])
+        self.setUp()
+        self.wire.dataBuffer = b"rest"
+        self.side.close()
+        self.wire.lose(reset=True)
+        self.assertEqual(self.owner.told, ["reset"])
+
+    def test_noReadingAfterEnd(self) -> None:
+        """
+        What ended or is gone is not read again.
+        """
+        self.wire.end()
+        self.side.resumeProducing()
+        self.assertFalse(self.wire.reading)
+        self.wire.lose()
+        self.side.ended = False
+        self.side.resumeProducing()
+        self.assertFalse(self.wire.reading)
+        self.side.pauseProducing()
+        self.assertEqual(self.kernel.watched, set())
+
+    def test_hungUp(self) -> None:
+        """
+        One that was found to be reset is closed so.
+        """
+        self.side.hungUp()
+        self.assertEqual(self.wire.closing, "abort")
+
+    def test_consumerGone(self) -> None:
+        """
+        That the other transport is gone is the relay's to deal with.
+        """
+        self.side.stopProducing()
+        self.assertIsNone(self.wire.closing)
+
+
+class WriteTests(Base):
+    """
+    What goes.
+    """
+
+    def test_end(self) -> None:
+        """
+        The end is sent once, and not held back by a paused producer.
+        """
+        wire = self.connect()
+        wire.producer = self.side
+        self.side.write(b"x")
+        self.side.endWriting()
+        self.assertEqual((wire.written, wire.ended, wire.producer), (b"x", True, None))
+        wire.ended = False
+        self.side.endWriting()
+        self.assertFalse(wire.ended)
+
+    def test_endWithoutHalves(self) -> None:
+        """
+        Where there are no halves, as in TLS, the end is a close.
+        """
+
+        def halfless(side: Side) -> Wire:
+            wire = Wire(side)
+            hidden: Any = property()
+            wire.__class__ = type("Halfless", (Wire,), {"loseWriteConnection": hidden})
+            return wire
+
+        for make in (TlsWire, halfless):
+            self.setUp()
+            wire = self.connect(make)
+            self.side.endWriting()
+            self.assertEqual((wire.closing, wire.ended), ("close", False))
+
+    def test_closeAndAbort(self) -> None:
+        """
+        Neither is held back by a producer.
+        """
+        wire = self.connect()
+        for how in ("close", "abort"):
+            wire.producer = self.side
+            getattr(self.side, how)()
+            self.assertEqual((wire.closing, wire.producer), (how, None))
+
+    def test_unwritten(self) -> None:
+        """
+        Bytes that wait for a slow peer are counted, wherever Twisted keeps them.
+        """
+        connection = self.connection()
+        self.side.transport = connection
+        self.assertEqual(self.side.unwritten(), 0)
+        connection.write(b"12345")
+        self.assertEqual(self.side.unwritten(), 5)
+        connection.SEND_LIMIT = 2
+        connection.doWrite()
+        self.assertEqual(self.side.unwritten(), 3)
+        connection.write(b"67")
+        self.assertEqual(self.side.unwritten(), 5)
+
+
+class ResetTests(Base):
+    """
+    A reset behind what is to be written.
+    """
+
+    def received(self) -> bytes:
+        """
+        Read what the peer has.
+        """
+        return self.peer.recv(65536)
+
+    def test_noSocket(self) -> None:
+        """
+        On a transport that is no socket it comes at once.
+        """
+        for make in (Wire, TlsWire):
+            self.setUp()
+            wire = self.connect(make)
+            wire.producer = self.side
+            self.side.resetWhenWritten()
+            self.assertEqual((wire.closing, wire.producer), ("abort", None))
+
+    def test_written(self) -> None:
+        """
+        The kernel is asked to send all before the reset, once all was written.
+        """
+        connection = self.connection()
+        self.side.transport = connection
+        connection.write(b"12345")
+        self.side.resetWhenWritten()
+        connection.SEND_LIMIT = 3
+        connection.doWrite()
+        self.assertEqual(self.kernel.sending, [])
+        connection.doWrite()
+        self.assertEqual(self.kernel.sending, [self.side])
+        self.assertEqual(self.received(), b"12345")
+
+    def test_nothingToWrite(self) -> None:
+        """
+        It comes too when nothing waits to be written.
+        """
+        connection = self.connection()
+        self.side.transport = connection
+        self.side.resetWhenWritten()
+        self.assertIn(connection, self.reactor.getWriters())
+        connection.doWrite()
+        self.assertEqual(self.kernel.sending, [self.side])
+
+    def test_closeChangesNothing(self) -> None:
+        """
+        That all else ends in order does not turn it into an end in order.
+        """
+        connection = self.connection()
+        self.side.transport = connection
+        connection.write(b"12345")
+        self.side.resetWhenWritten()
+        self.side.close()
+        self.assertFalse(connection.disconnecting)
+        connection.doWrite()
+        self.assertEqual(self.kernel.sending, [self.side])
+
+    def test_lostBefore(self) -> None:
+        """
+        A connection that is lost before all was written is not waited for.
+        """
+        connection = self.connection()
+        self.side.makeConnection(Wire(self.side))
+        self.side.transport = connection
+        connection.write(b"12345")
+        self.side.resetWhenWritten()
+        producer: Any = connection.producer
+        producer.stopProducing()
+        producer.resumeProducing()
+        self.assertEqual(self.kernel.sending, [])
+
+    def test_belowTls(self) -> None:
+        """
+        With TLS it waits for the socket below, to which TLS may pass on bytes in
+        the next turn of the reactor.
+        """
+        connection = self.connection()
+        self.connect(lambda side: TlsWire(side, connection))
+        self.side.resetWhenWritten()
+        self.assertIsNone(connection.producer)
+        connection.write(b"record")
+        self.reactor.advance(0)
+        connection.doWrite()
+        self.assertEqual(self.kernel.sending, [self.side])
+        self.assertEqual(self.received(), b"record")
+
+
+class RealKernelTests(SynchronousTestCase):
+    """
+    With the real L{Hangups}.
+    """
+
+    def test_wireHasNoDescriptor(self) -> None:
+        """
+        A connection that is no socket is served as well, unwatched.
+        """
+        hangups = Hangups()
+        side = Side(Owner(), hangups, 4096)
+        side.makeConnection(Wire(side))
+        self.assertEqual(len(hangups), 0)
