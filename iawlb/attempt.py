@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import (
     IAddress,
@@ -130,7 +130,8 @@ class Attempt(ClientFactory[Side]):
         """
         Lost during the TLS handshake.
         """
-        self._failed(Failure(ConnectionLost("closed during the TLS handshake")))
+        why = f"closed during the TLS handshake: {side.why}"
+        self._failed(Failure(ConnectError(string=why)))
 
     def _timedOut(self) -> None:
         seconds = f"{self._settings.connectTimeout:g}"

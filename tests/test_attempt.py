@@ -5,7 +5,7 @@ One connect to a destination.
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost, ConnectionRefusedError
+from twisted.internet.error import ConnectError, ConnectionRefusedError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -182,7 +182,7 @@ class AttemptTests(SynchronousTestCase):
         side.makeConnection(wire)
         wire.end()
         wire.lose()
-        self.failed[0].trap(ConnectionLost)
+        self.failed[0].trap(ConnectError)
         self.assertIn("TLS", self.failed[0].getErrorMessage())
         self.assertQuiet(failed=1)
 

@@ -102,6 +102,7 @@ class Side(Protocol):
         brings none, but a TLS record read along with the handshake may, and a
         program may hand over what it has read; so this is at most one read.
     @ivar ready: Whether it is connected, and its TLS handshake, if any, done.
+    @ivar why: What the TLS handshake failed of, if it did.
     @ivar secure: Whether its transport is TLS.
     @ivar ended: Whether its peer will send no more.
     @ivar lost: Whether it is closed.
@@ -113,6 +114,7 @@ class Side(Protocol):
         self.owner = owner
         self.early: list[bytes] = []
         self.ready = False
+        self.why = ""
         self.ended = False
         self.lost = False
         self.secure = False
@@ -187,10 +189,14 @@ class Side(Protocol):
         self.lost = True
         self._hangups.forget(self)
         inOrder = reason.check(ConnectionDone) is not None
-        if self._closing and not self.unwritten():
+        closing = self._closing or (self.secure and self._endSent)
+        if closing and not self.unwritten():
             # Of a Unix socket that its peer has closed, Twisted reports an error
-            # when we close it too.
+            # when we close it too; and of a TLS peer that does not answer our
+            # close with its own.
             inOrder = True
+        if not self.ready:
+            self.why = reason.getErrorMessage()
         owner = self.owner
         # No cycle is left for the garbage collector.
         del self.owner
