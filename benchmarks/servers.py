@@ -305,7 +305,8 @@ def iawlb(name: str, arguments: Sequence[str]) -> Peer:
         twistd = Path(sysconfig.get_path("scripts"), "twistd")
         return [
             *(sys.executable, str(twistd), "-n", "--pidfile=", "iawlb"),
-            *(f"--listen=tcp:{port}:interface=127.0.0.1", *destinations, *arguments),
+            *(f"--listen=tcp:{port}:interface=127.0.0.1", "--log=errors"),
+            *(*destinations, *arguments),
         ]
 
     return Peer(name, command)

@@ -13,15 +13,16 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet import tcp
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from iawlb.plain import PlainConnection, addressOf
 from iawlb.ratelimit import OncePerSecond
+from iawlb.relay.side import Side
 
-ACCEPTS_PER_TURN = 64
+ACCEPTS_PER_TURN = 8
 """
 Connections accepted before the reactor gets its turn, so that those already
 relayed do not wait for a burst to end.
@@ -77,6 +78,9 @@ class Acceptor:
         # A renewed Unix socket does not know by which path it is reached.
         self._path = port.socket.getsockname()
         port.stopReading()
+        if port.addressFamily != socket.AF_UNIX:
+            # The sockets it accepts inherit this.
+            port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def fileno(self) -> int:
         """
@@ -144,15 +148,7 @@ class Acceptor:
         Do what the port's own loop does with an accepted socket.
         """
         port = self._port
-        address: Any
-        if accepted.family == socket.AF_UNIX:
-            address = UNIXAddress(peer or None)
-        elif accepted.family == socket.AF_INET6:
-            if peer[3]:  # link-local: the interface is part of the address
-                peer = (f"{peer[0]}%{socket.if_indextoname(peer[3])}", *peer[1:])
-            address = IPv6Address("TCP", *peer)
-        else:
-            address = IPv4Address("TCP", *peer)
+        address = addressOf(port.addressFamily, peer)
         factory: Any = port.factory
         try:
             protocol = factory.buildProtocol(address)
@@ -162,6 +158,13 @@ class Acceptor:
             protocol = None
         if protocol is None:
             accepted.close()
+            return
+        if isinstance(protocol, Side):
+            # No wrapper such as TLS needs the port's own kind of transport.
+            accepted.setblocking(False)
+            protocol.makeConnection(
+                PlainConnection(accepted, protocol, self._reactor, address)
+            )
             return
         port.sessionno += 1
         transport = port.transport(

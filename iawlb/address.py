@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
@@ -25,6 +27,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 
 from iawlb.interfaces import InvalidSetting
 from iawlb.names import NameEndpoint
+from iawlb.plain import PlainEndpoint, Target, targetOf
 
 LONGEST = 4096
 """
@@ -149,6 +152,9 @@ def parseDestination(
     endpoint = _parsed(clientFromString, reactor, text, words)
     if words.kind == "tcp":
         endpoint = _tcp(reactor, text, host, port, words, timeout)
+    elif words.kind == "unix" and words.args == (words.get("path", 0),):
+        target = Target(socket.AF_UNIX, words.args[0])
+        endpoint = PlainEndpoint(endpoint, target)
     return words.joined(), endpoint
 
 
@@ -163,14 +169,22 @@ def _tcp(
     if local is not None and not (isIPAddress(local) or isIPv6Address(local)):
         raise InvalidSetting(f"{text!r}: bindAddress {local!r} is not an IP address")
     bind = None if local is None else (local, 0)
-    longest = min(timeout, float(words.named.get("timeout", timeout)))
-    if longest <= 0:
+    own = words.named.get("timeout")
+    if own is not None:
+        timeout = min(timeout, float(own))
+    if timeout <= 0:
         raise InvalidSetting(f"{text!r}: the timeout must be more than 0")
+    # Who dials has one time-out for all.
+    dialable = own is None
     if isIPv6Address(host):
-        return TCP6ClientEndpoint(reactor, host, port, longest, bind)
+        six = TCP6ClientEndpoint(reactor, host, port, timeout, bind)
+        target = targetOf(IPv6Address("TCP", host, port), port, bind)
+        return PlainEndpoint(six, target) if dialable else six
     if isIPAddress(host):
-        return TCP4ClientEndpoint(reactor, host, port, longest, bind)
-    return NameEndpoint(reactor, host, port, longest, bind)
+        four = TCP4ClientEndpoint(reactor, host, port, timeout, bind)
+        target = targetOf(IPv4Address("TCP", host, port), port, bind)
+        return PlainEndpoint(four, target) if dialable else four
+    return NameEndpoint(reactor, host, port, timeout, bind, dialable)
 
 
 def _listenWords(text: str) -> _Words:

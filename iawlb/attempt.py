@@ -4,6 +4,7 @@ One connect to a destination.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IReactorTime,
     IStreamClientEndpoint,
 )
@@ -19,6 +21,8 @@ from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
 from iawlb.hangups import Hangups
+from iawlb.names import NameEndpoint
+from iawlb.plain import Dialer, Dialing, PlainConnection, PlainEndpoint, Target
 from iawlb.relay.side import Side
 from iawlb.settings import Settings
 
@@ -43,6 +47,7 @@ class Attempt(ClientFactory[Side]):
         clock: IReactorTime,
         settings: Settings,
         hangups: Hangups,
+        dialer: Dialer | None,
         onConnected: Callable[[Side], None],
         onFailed: Callable[[Failure], None],
     ) -> None:
@@ -53,12 +58,57 @@ class Attempt(ClientFactory[Side]):
         self._sides: list[Side] = []
         self._connecting: Deferred[Any] | None = None
         self._over = False
-        self._timer = clock.callLater(settings.connectTimeout, self._timedOut)
+        self._clock = clock
+        self._dialer = dialer
+        self._dialing: Dialing | None = None
+        self._timer: IDelayedCall | None = None
+        self._began = clock.seconds()
 
     def start(self, endpoint: IStreamClientEndpoint) -> None:
         """
         Begin.
         """
+        if self._dialer is not None and isinstance(
+            endpoint, PlainEndpoint | NameEndpoint
+        ):
+            target = endpoint.target
+            if target is not None:
+                self._dial(self._dialer, endpoint, target)
+                return
+        self._connect(endpoint)
+
+    def _dial(
+        self, dialer: Dialer, endpoint: PlainEndpoint | NameEndpoint, target: Target
+    ) -> None:
+        self._dialing = dialer.dial(
+            target,
+            lambda handle: self._dialed(handle, target.peer),
+            lambda error: self._dialFailed(endpoint, error),
+        )
+
+    def _dialFailed(
+        self, endpoint: PlainEndpoint | NameEndpoint, error: ConnectError
+    ) -> None:
+        self._dialing = None
+        others = endpoint.dialFailed()
+        if others and not isinstance(error, ConnectTimeout):
+            self._connect(endpoint)
+        else:
+            self._failed(Failure(error))
+
+    def _dialed(self, handle: socket.socket, peer: IAddress) -> None:
+        self._dialing = None
+        side = self.buildProtocol(peer)
+        connection = PlainConnection(handle, side, self._clock, peer)
+        connection.setTcpNoDelay(True)
+        side.makeConnection(connection)
+
+    def _connect(self, endpoint: IStreamClientEndpoint) -> None:
+        """
+        Connect by the endpoint's own means.
+        """
+        left = self._began + self._settings.connectTimeout - self._clock.seconds()
+        self._timer = self._clock.callLater(max(0.0, left), self._timedOut)
         # An endpoint that raises has failed to connect.
         connecting: Deferred[Any] = maybeDeferred(endpoint.connect, self)
         connecting.addCallbacks(lambda _: None, self._failed)
@@ -73,8 +123,11 @@ class Attempt(ClientFactory[Side]):
         # Twisted's connector and factory keep each other, and this, until the
         # garbage collector comes; they are not to keep the session with it.
         self._onConnected = self._onFailed = _nobody
-        if self._timer.active():
+        if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        dialing, self._dialing = self._dialing, None
+        if dialing is not None:
+            dialing.cancel()
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()

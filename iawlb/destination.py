@@ -90,7 +90,11 @@ class Destination:
         """
         Say whether its worker may wait for a session.
         """
-        return self.available and self.freeSlots != 0 and self.connecting < self._window
+        return (
+            self.available
+            and self.connecting < self._window
+            and (not self.slots or self.active < self.slots)
+        )
 
     def take(self) -> None:
         """

@@ -15,7 +15,7 @@ from iawlb.events import (
     SESSION_ENDED,
 )
 from iawlb.interfaces import IObserver
-from iawlb.session import Session
+from iawlb.session import Outcome, Session
 
 
 @implementer(IObserver)
@@ -27,11 +27,19 @@ class EventLog:
 
     log = Logger()
 
+    def __init__(self, errorsOnly: bool = False) -> None:
+        """
+        @param errorsOnly: Whether sessions that both sides closed get no line.
+        """
+        self._errorsOnly = errorsOnly
+
     def sessionChanged(self, session: Session, event: str) -> None:
         """
         Write how a session ended.
         """
         if event != SESSION_ENDED or session.outcome is None or session.ended is None:
+            return
+        if self._errorsOnly and session.outcome is Outcome.DONE:
             return
         pulled = session.ended if session.pulled is None else session.pulled
         waited = pulled - session.accepted

@@ -213,6 +213,8 @@ class Arrival:
         It may enter the queue.
         """
         self._frontend.admission.enter(self._session)
+        if self._session.pulled is None:
+            side.watch()
 
     def sideRead(self, side: Side, data: bytes) -> None:
         """

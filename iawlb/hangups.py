@@ -22,7 +22,11 @@ class Watched(Typed):
     A connection that is not being read, or is to be reset.
     """
 
-    transport: object
+    @property
+    def transport(self) -> object:
+        """
+        Its transport.
+        """
 
     def hungUp(self) -> None:
         """

@@ -23,6 +23,8 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from iawlb.plain import Target, targetOf
+
 FRESH = 30.0
 """
 How old an answer may be before the name is looked up again, in seconds. That
@@ -89,10 +91,12 @@ class NameEndpoint:
         port: int,
         timeout: float,
         bindAddress: tuple[str, int] | None,
+        dialable: bool = False,
     ) -> None:
         """
         @param timeout: Longest connect to one address, in seconds.
         @param bindAddress: The local address to connect from, if any.
+        @param dialable: Whether the address that works may be dialed.
         """
         self.host = host
         self.port = port
@@ -100,11 +104,32 @@ class NameEndpoint:
         self._timeout = timeout
         self._bindAddress = bindAddress
         self._addresses: _Addresses = ()
+        self._dialable = dialable
         self._asked = 0.0
+        self._worked: Target | None = None
         self._asking: list[Deferred[_Addresses]] | None = None
 
     def __repr__(self) -> str:
         return f"<NameEndpoint {self.host}:{self.port}>"
+
+    @property
+    def target(self) -> Target | None:
+        """
+        What to dial: the address that worked last, if it still may.
+        """
+        if self._worked is None:
+            return None
+        self._refresh()
+        return self._worked
+
+    def dialFailed(self) -> bool:
+        """
+        It does not work any more.
+
+        @return: Whether there are other addresses to try.
+        """
+        self._worked = None
+        return len(self._addresses) > 1
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -117,10 +142,16 @@ class NameEndpoint:
         if not self._addresses:
             looking = self.lookUp()
             return looking.addCallback(self._connectAny, protocolFactory)
+        self._refresh()
+        return self._connectAny(self._addresses, protocolFactory)
+
+    def _refresh(self) -> None:
+        """
+        Look the name up beside the connection, if the answer is old.
+        """
         if self._reactor.seconds() - self._asked > FRESH and self._asking is None:
             # A failure keeps the old answer; connects will show what it is worth.
             self.lookUp().addErrback(lambda failure: failure.trap(DNSLookupError))
-        return self._connectAny(self._addresses, protocolFactory)
 
     def lookUp(self) -> Deferred[_Addresses]:
         """
@@ -153,6 +184,8 @@ class NameEndpoint:
             last = self._addresses[:1]
             # What worked last stays first, if it is still an answer.
             self._addresses = tuple(sorted(found, key=lambda each: each not in last))
+            if last and last[0] not in found:
+                self._worked = None
         for asker in askers:  # a Deferred that was cancelled takes no notice
             if found:
                 asker.callback(self._addresses)
@@ -164,8 +197,6 @@ class NameEndpoint:
     def _connectAny(
         self, addresses: _Addresses, factory: IProtocolFactory
     ) -> Deferred[IProtocol]:
-        if len(addresses) == 1:
-            return self._connectOne(addresses[0], factory)
         return _FirstOf(self, addresses, factory).result
 
     def _connectOne(
@@ -190,6 +221,8 @@ class NameEndpoint:
             address,
             *(each for each in self._addresses if each != address),
         )
+        if self._dialable:
+            self._worked = targetOf(address, self.port, self._bindAddress)
 
 
 class _FirstOf:

@@ -212,6 +212,8 @@ class ConnectionQueue(DeferredQueue[Session]):
         one that has waited longest.
         """
         waiting = list(self._getters)
+        if len(waiting) == 1:
+            return waiting[0]
         try:
             chosen = self._policy.choose(waiting)
         except Exception:

@@ -40,8 +40,10 @@ from iawlb.interfaces import (
 from iawlb.limits import connectionLimit
 from iawlb.listener import Listener
 from iawlb.names import lookedUp
+from iawlb.plain import Dialer
 from iawlb.policies import POLICIES
 from iawlb.queue import ConnectionQueue
+from iawlb.relay.machine import Machine
 from iawlb.session import Outcome, Session
 from iawlb.settings import (
     DestinationSettings,
@@ -111,11 +113,27 @@ class LoadBalancer(MultiService):
         else:
             chosen = policy
         self._reactor = reactor
-        self._events = Events([EventLog()] if observers is None else observers)
+        self._events = Events(
+            [EventLog(self.settings.log == "errors")]
+            if observers is None
+            else observers
+        )
         self._hangups = Hangups()
+        self._dialer: Dialer | None = None
+        if self.settings.relay != "portable" and Machine.suits(reactor):
+            machine = Machine(reactor, self.settings.bufferSize)
+            self._dialer = Dialer(reactor, machine, self.settings.connectTimeout)
+        elif self.settings.relay == "fast":
+            raise InvalidSetting(
+                "relay: fast needs Linux and a reactor that watches descriptors; "
+                "write auto or portable"
+            )
         self._workers: dict[str, Worker] = {}
         self._order = 0
         self._nothingAvailable = True
+        # Workers that lack something of this machine's.
+        self._lacking = 0
+        self._roomAwaited = False
         self._stopping = False
         self._opened = False
         self._table = SessionTable(reactor, self._events, self._checkRoom)
@@ -191,8 +209,10 @@ class LoadBalancer(MultiService):
             self._events,
             self._hangups,
             self.settings,
+            self._dialer,
             onChange=self._changed,
             onPull=self._checkRoom,
+            onLacking=self._lack,
             onPutBack=self._queued,
             inHurry=self._inHurry,
         )
@@ -370,6 +390,8 @@ class LoadBalancer(MultiService):
         """
         self._open()
         super().startService()
+        if self._dialer is not None:
+            self._dialer.machine.start()
         self._stopping = False
         for worker in self._workers.values():
             self._startWorker(worker)
@@ -388,7 +410,8 @@ class LoadBalancer(MultiService):
         """
         Do not wait any longer for the sessions to finish.
         """
-        for session in self._table:
+        # Those that wait come first: the slots of the others are not for them.
+        for session in sorted(self._table, key=lambda each: each.relay is not None):
             queued = session.relay is None
             session.holder.dismiss(Outcome.KILLED_QUEUE if queued else Outcome.KILLED)
 
@@ -410,6 +433,9 @@ class LoadBalancer(MultiService):
         for worker in list(self._workers.values()):
             await worker.stop()
         self.factory.stop()
+        if self._dialer is not None:
+            self._dialer.stop()
+            self._dialer.machine.stop()
         await self._sweeper.stop()
         await super().stopService()
 
@@ -478,14 +504,24 @@ class LoadBalancer(MultiService):
         Say how many more sessions may be accepted now: none while a connect lacks
         a descriptor, as the accepted ones would take what it waits for.
         """
-        if any(each.lacking for each in self._workers.values()):
-            return 0
-        return self._admission.room()
+        room = 0 if self._lacking else self._admission.room()
+        self._roomAwaited = self._roomAwaited or not room
+        return room
+
+    def _lack(self, lacking: bool) -> None:
+        """
+        A worker lacks something for its connects, or does so no longer.
+        """
+        self._lacking += 1 if lacking else -1
+        self._checkRoom()
 
     def _checkRoom(self) -> None:
         """
-        There may be room for more sessions, or none.
+        There may be room for more sessions, if there was none.
         """
+        if not self._roomAwaited:
+            return
+        self._roomAwaited = False
         for listener in self._listeners:
             listener.check()
 

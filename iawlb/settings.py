@@ -183,6 +183,7 @@ class _Validated:
 
 BALANCING = "Balancing"
 ACCEPTING = "Accepting"
+RELAYING = "Relaying and logging"
 TIMEOUTS = "Timeouts; a TIME is 500ms, 30s, 5m or 1h, and 0 is off"
 PROBING = "Destinations that are down"
 
@@ -265,13 +266,30 @@ class Settings(_Validated):
         ACCEPTING,
         "longest that a connection waits for its batch",
     )
+    relay: str = setting(
+        "auto",
+        oneOf("auto", "fast", "portable"),
+        "WORD",
+        RELAYING,
+        "how bytes are passed: fast reads and writes plain sockets itself, by "
+        "epoll; portable uses any Twisted transport; auto is fast where it applies",
+    )
     bufferSize: int = setting(
         "256k",
         size(1024, 16 * 1024 * 1024),
         "SIZE",
-        ACCEPTING,
+        RELAYING,
         "bytes read at a time, and bytes held for a slow reader in each direction "
-        "before the other side is no longer read",
+        "before the other side is no longer read; portable takes at most 64k",
+    )
+    log: str = setting(
+        "all",
+        oneOf("all", "errors"),
+        "WORD",
+        RELAYING,
+        "which connections get a log line when they end: all, or those with errors, "
+        "that is, not closed by both sides; changes of destinations and listeners "
+        "are always logged",
     )
     connectTimeout: float = setting(
         "5s",

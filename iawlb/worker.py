@@ -29,8 +29,11 @@ from iawlb.events import (
     Events,
 )
 from iawlb.hangups import Hangups, wasReset
+from iawlb.interfaces import IRelay
+from iawlb.plain import Dialer
 from iawlb.queue import ConnectionQueue
 from iawlb.ratelimit import OncePerSecond
+from iawlb.relay.fast import FastRelay, plain
 from iawlb.relay.portable import PortableRelay
 from iawlb.relay.side import Side
 from iawlb.session import Outcome, Session
@@ -38,10 +41,23 @@ from iawlb.settings import Settings
 from iawlb.table import SessionTable
 
 LOCAL_ERRORS = frozenset(
-    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
+    (
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EADDRNOTAVAIL,
+        errno.EAGAIN,
+    )
 )
 """
-What a connect can fail of that is this machine's want, not the destination's.
+What a connect can fail of that is this machine's want, and does not mean that the
+destination is down. C{EAGAIN} is a Unix socket whose backlog is full.
+"""
+
+JUST_NOW = 0.001
+"""
+How long ago a session may have been accepted to be taken for alive, in seconds.
 """
 
 LOCAL_PAUSE = 0.1
@@ -80,16 +96,19 @@ class Worker:
         events: Events,
         hangups: Hangups,
         settings: Settings,
+        dialer: Dialer | None,
         *,
         onChange: Callable[[], None],
         onPull: Callable[[], None],
+        onLacking: Callable[[bool], None],
         onPutBack: Callable[[], None],
         inHurry: Callable[[], bool],
     ) -> None:
         """
         @param onChange: Called when the destination goes down or comes up.
-        @param onPull: Called when a session has left the queue, or L{lacking} has
-            changed.
+        @param onPull: Called when a session has left the queue.
+        @param onLacking: Called when L{lacking} has changed, if all destinations
+            lack what this one does.
         @param onPutBack: Called when sessions have come back into the queue.
         @param inHurry: Says whether sessions wait and nothing is up.
         """
@@ -102,8 +121,10 @@ class Worker:
         self.endpoint = endpoint
         self.hangups = hangups
         self.settings = settings
+        self.dialer = dialer
         self._onChange = onChange
         self._onPull = onPull
+        self._onLacking = onLacking
         self._onPutBack = onPutBack
         self._inHurry = inHurry
         self._stopping = False
@@ -172,13 +193,13 @@ class Worker:
         Begin to wait for a session, or cease to, as the destination's state now
         says.
         """
-        if self._mayPull() or self._stopping:
+        may = self._mayPull()
+        if self._wake is not None and (may or self._stopping):
             wake, self._wake = self._wake, None
-            if wake is not None:
-                wake.callback(None)
-        if not self._mayPull() and self._pulling is not None:
+            wake.callback(None)
+        elif self._pulling is not None and not may:
             self._pulling.cancel()
-        if self.destination.active == 0:
+        if self._whenIdle and self.destination.active == 0:
             waiting, self._whenIdle = self._whenIdle, []
             for each in waiting:
                 each.callback(None)
@@ -196,7 +217,9 @@ class Worker:
 
     def _serve(self, session: Session) -> None:
         self._onPull()
-        if wasReset(session.side):
+        waited = self.clock.seconds() - session.accepted
+        # A system call, which those that were accepted just now are spared.
+        if waited > JUST_NOW and wasReset(session.side):
             # It left, and the reactor does not tell of those that are not read.
             session.holder.dismiss(Outcome.CLIENT_LEFT_QUEUE)
             return
@@ -274,14 +297,18 @@ class Worker:
         self._localErrors.add()
         if not self.lacking and not self._stopping:
             self.lacking = True
-            self._later(LOCAL_PAUSE, self._letGo)
+            # A full backlog is no reason to accept nothing for the others.
+            machine = error != errno.EAGAIN
+            self._later(LOCAL_PAUSE, lambda: self._letGo(machine))
             self.check()
-            self._onPull()
+            if machine:
+                self._onLacking(True)
 
-    def _letGo(self) -> None:
+    def _letGo(self, machine: bool) -> None:
         self.lacking = False
         self.check()
-        self._onPull()
+        if machine:
+            self._onLacking(False)
 
     def _logLocalErrors(self, number: int) -> None:
         self.log.warn(
@@ -336,7 +363,12 @@ class Worker:
 
     def _probe(self) -> None:
         attempt = Attempt(
-            self.clock, self.settings, self.hangups, self._probed, self._probeFailed
+            self.clock,
+            self.settings,
+            self.hangups,
+            self.dialer,
+            self._probed,
+            self._probeFailed,
         )
         self._probing = attempt
         attempt.start(self.endpoint)
@@ -375,7 +407,7 @@ class Serving:
         self._client = session.side
         self._before = (session.holder, session.side.owner)
         self._attempt: Attempt | None = None
-        self._relay: PortableRelay | None = None
+        self._relay: IRelay | None = None
         self._outcome = Outcome.CLIENT_LEFT_CONNECT
 
     def start(self) -> None:
@@ -393,10 +425,14 @@ class Serving:
             worker.clock,
             worker.settings,
             worker.hangups,
+            worker.dialer,
             self._connected,
             self._connectFailed,
         )
         self._attempt.start(worker.endpoint)
+        if self._attempt is not None:
+            # It takes a while, in which the client may leave.
+            self._client.watch()
 
     def cancelConnect(self) -> None:
         """
@@ -428,10 +464,21 @@ class Serving:
     def _connected(self, destination: Side) -> None:
         worker, session = self._worker, self._session
         self._attempt = None
-        self._relay = PortableRelay(
-            self._client, destination, self._released, self._ended
-        )
-        session.relay = self._relay
+        dialer = worker.dialer
+        relay: IRelay
+        if dialer is not None and plain(self._client) and plain(destination):
+            relay = FastRelay(
+                self._client,
+                destination,
+                dialer.machine,
+                self._released,
+                self._ended,
+            )
+        else:
+            relay = PortableRelay(
+                self._client, destination, self._released, self._ended
+            )
+        self._relay = session.relay = relay
         session.connected = worker.clock.seconds()
         worker.connected(self)
         worker.events.session(session, SESSION_CONNECTED)

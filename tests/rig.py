@@ -27,7 +27,10 @@ from iawlb.service import LoadBalancer
 from iawlb.session import Outcome, Session
 from tests.net import LIMIT, Peer, Server, connected, pause, reactor, until
 
-RELAYS: dict[str, dict[str, Any]] = {"portable": {}}
+RELAYS: dict[str, dict[str, Any]] = {
+    "portable": {"relay": "portable"},
+    "fast": {"relay": "fast"},
+}
 """
 The kinds of relay, and the settings that choose each.
 """

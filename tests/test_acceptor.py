@@ -282,6 +282,7 @@ class FakeSocket:
 
     def __init__(self) -> None:
         self.results: list[tuple[socket.socket, Any] | int] = []
+        self.options: list[tuple[int, ...]] = []
 
     def accept(self) -> tuple[socket.socket, Any]:
         if not self.results:
@@ -294,6 +295,9 @@ class FakeSocket:
     def getsockname(self) -> tuple[str, int]:
         return ("::1", 80)
 
+    def setsockopt(self, *option: int) -> None:
+        self.options.append(option)
+
 
 class FakePort:
     """
@@ -301,6 +305,7 @@ class FakePort:
     """
 
     transport = TCPServer
+    addressFamily = socket.AF_INET6
     sessionno = 0
     _realPortNumber = 80  # its transports name it
 

@@ -4,18 +4,30 @@ One connect to a destination.
 
 from __future__ import annotations
 
+import os
+import select
+import socket
+from typing import Any
+
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from iawlb import plain
 from iawlb.attempt import Attempt
 from iawlb.hangups import Hangups
+from iawlb.names import NameEndpoint
+from iawlb.plain import Dialer, PlainEndpoint, Target
+from iawlb.relay.machine import Machine
 from iawlb.relay.side import Side
 from iawlb.settings import Settings
 from tests.doubles import Backend, SecureWire, Wire
+from tests.net import freePort
 
 
 class AttemptTests(SynchronousTestCase):
@@ -35,6 +47,7 @@ class AttemptTests(SynchronousTestCase):
             self.clock,
             Settings(connectTimeout="2s"),  # type: ignore[arg-type]  # text is read
             Hangups(),
+            None,
             self.made.append,
             self.failed.append,
         )
@@ -198,4 +211,173 @@ class AttemptTests(SynchronousTestCase):
         self.failed[0].trap(ConnectTimeout)
         self.assertEqual(wire.closing, "abort")
         wire.lose(reset=True)
+        self.assertQuiet(failed=1)
+
+
+class DialTests(SynchronousTestCase):
+    """
+    A plain destination is dialed.
+    """
+
+    def setUp(self) -> None:
+        """
+        Prepare a connect to a listening socket.
+        """
+        self.clock: Any = MemoryReactorClock()
+        self.machine = Machine(self.clock, 1024)
+        self.addCleanup(self.machine._epoll.close)
+        self.dialer = Dialer(self.clock, self.machine, 2)
+        self.made: list[Side] = []
+        self.failed: list[Failure] = []
+        server = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(server.close)
+        self.target = Target(socket.AF_INET, server.getsockname())
+        self.nobody = Target(socket.AF_INET, ("127.0.0.1", freePort()))
+        self.backend = Backend()
+
+    def attempt(self) -> Attempt:
+        """
+        Make a connect that is not begun.
+        """
+        return Attempt(
+            self.clock,
+            Settings(connectTimeout=2),
+            Hangups(),
+            self.dialer,
+            self.made.append,
+            self.failed.append,
+        )
+
+    def dial(self, target: Target) -> Attempt:
+        """
+        Begin to connect to a target.
+        """
+        attempt = self.attempt()
+        attempt.start(PlainEndpoint(self.backend, target))
+        return attempt
+
+    def turn(self) -> None:
+        """
+        Wait for the kernel, and take a turn.
+        """
+        select.select([self.machine], [], [], 5)
+        self.machine.doRead()
+
+    def assertQuiet(self, made: int = 0, failed: int = 0) -> None:
+        """
+        It called back so often, and nothing more is to come of it.
+        """
+        self.clock.advance(10)
+        self.assertEqual((len(self.made), len(self.failed)), (made, failed))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.dialer.under, {})
+        for side in self.made:
+            side.transport.drop(False)
+
+    def test_connected(self) -> None:
+        """
+        It is connected without its endpoint, has no delay in small writes, and
+        is not read as yet.
+        """
+        self.dial(self.target)
+        handle = self.made[0].transport.socket
+        option = (socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        self.assertEqual(handle.getsockopt(*option), 1)
+        self.assertEqual(handle.getpeername(), self.target.name)
+        self.assertEqual(self.made[0].transport.getPeer(), self.target.peer)
+        self.assertEqual(self.clock.getReaders(), [])
+        self.assertEqual(self.backend.tries, 0)
+        self.assertQuiet(made=1)
+
+    def test_connectedLater(self) -> None:
+        """
+        So it is if that takes a while.
+        """
+        self.patch(plain, "_connected", lambda handle: False)
+        self.dial(self.target)
+        self.assertEqual(self.made, [])
+        self.turn()
+        self.assertQuiet(made=1)
+
+    def test_refused(self) -> None:
+        """
+        One that is refused fails, once; there is nothing else to try.
+        """
+        self.dial(self.nobody)
+        self.turn()
+        self.failed[0].trap(ConnectionRefusedError)
+        self.assertEqual(self.backend.tries, 0)
+        self.assertQuiet(failed=1)
+
+    def test_timeout(self) -> None:
+        """
+        One that hangs fails when the connect timeout is over.
+        """
+        self.patch(plain, "_connected", lambda handle: False)
+        self.dial(self.target)
+        self.clock.advance(2)
+        self.failed[0].trap(ConnectTimeout)
+        self.assertQuiet(failed=1)
+
+    def test_cancel(self) -> None:
+        """
+        One that is given up is closed, and nobody is told.
+        """
+        self.patch(plain, "_connected", lambda handle: False)
+        before = os.listdir("/proc/self/fd")
+        attempt = self.dial(self.target)
+        attempt.cancel()
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+        self.assertQuiet()
+
+    def named(self) -> Any:
+        """
+        Make a name's endpoint that knows two addresses, of which the first
+        worked; its own connects are the test's to play.
+        """
+        name: Any = NameEndpoint(self.clock, "app", self.nobody.name[1], 5, None, True)
+        first = IPv4Address("TCP", "127.0.0.1", self.nobody.name[1])
+        name._addresses = (first, IPv4Address("TCP", "127.0.0.2", 1))
+        name.worked(first)
+        self.patch(name, "connect", self.backend.connect)
+        return name
+
+    def test_name(self) -> None:
+        """
+        Of a name, the address that works is dialed. When it does not any more,
+        the others are tried within the same connect.
+        """
+        name = self.named()
+        self.attempt().start(name)
+        self.assertEqual(self.backend.tries, 0)
+        self.turn()
+        self.assertEqual(self.backend.tries, 1)
+        self.assertEqual((len(self.made), self.failed), (1, []))
+        self.assertIsInstance(self.made.pop().transport, Wire)
+        self.assertIsNone(name.target)
+        self.assertQuiet()
+
+    def test_nameNotDialable(self) -> None:
+        """
+        A name of which no address is known to work connects by its own means.
+        """
+        name = self.named()
+        name.dialFailed()
+        self.attempt().start(name)
+        self.assertEqual(self.backend.tries, 1)
+        self.made.clear()
+        self.assertQuiet()
+
+    def test_nameHangs(self) -> None:
+        """
+        When that address hangs until the time is over, the connect has failed;
+        the next one tries them all.
+        """
+        self.patch(plain, "_connected", lambda handle: False)
+        name = self.named()
+        with socket.create_server(("127.0.0.1", name.port)):
+            self.attempt().start(name)
+            self.clock.advance(2)
+        self.failed[0].trap(ConnectTimeout)
+        self.assertIsNone(name.target)
         self.assertQuiet(failed=1)

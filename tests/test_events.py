@@ -182,6 +182,21 @@ class EventLogTests(SynchronousTestCase):
             word = getattr(events, f"SESSION_{event}")
             self.assertEqual(self.lines("sessionChanged", one, word), [])
 
+    def test_errorsOnly(self) -> None:
+        """
+        Who asks for errors only has a line of each session that was not closed by
+        both sides, of each change of a destination, and no other.
+        """
+        for outcome in Outcome:
+            one = self.ended(outcome)
+            with capturedLogs() as captured:
+                EventLog(errorsOnly=True).sessionChanged(one, events.SESSION_ENDED)
+            self.assertEqual(len(captured), 0 if outcome is Outcome.DONE else 1)
+        with capturedLogs() as captured:
+            log = EventLog(errorsOnly=True)
+            log.destinationChanged(destination("a"), events.DESTINATION_UP)
+        self.assertEqual(len(captured), 1)
+
     def test_fields(self) -> None:
         """
         A program can read the parts of the line without parting it.

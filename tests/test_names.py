@@ -4,6 +4,7 @@ Destinations given by name.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from iawlb.names import FRESH, HEAD_START, MOST_ADDRESSES, NameEndpoint, lookedUp
+from iawlb.plain import Target
 from tests.net import Server, connected, freePort, reactor
 
 
@@ -399,6 +401,65 @@ class NameEndpointTests(SynchronousTestCase):
         self.reactor.without = ""
         self.failureResultOf(self.connect(), OSError)
         self.quiet()
+
+    # What may be dialed.
+
+    def test_target(self) -> None:
+        """
+        The address that worked may be dialed, from the local address that was
+        asked for, until it fails; then there are others to try, or none.
+        """
+        self.dialable()
+        for addresses in (("192.0.2.1", "::1"), ("192.0.2.1",)):
+            self.resolved(*addresses)
+            self.assertIsNone(self.endpoint.target)
+            self.connectTo(0)
+            local = ("192.0.2.9", 0)
+            four = Target(socket.AF_INET, ("192.0.2.1", 9001), local)
+            self.assertEqual(self.endpoint.target, four)
+            self.assertEqual(self.endpoint.dialFailed(), len(addresses) > 1)
+            self.assertIsNone(self.endpoint.target)
+
+    def test_targetMoves(self) -> None:
+        """
+        Of who dials, too, an old answer is renewed; an address that is no answer
+        any more is not dialed.
+        """
+        self.dialable()
+        self.resolved("192.0.2.1")
+        self.connectTo(0)
+        for answer, still in (("192.0.2.1", True), ("192.0.2.2", False)):
+            self.reactor.advance(FRESH + 1)
+            asked = len(self.resolver.asked)
+            self.assertIsNotNone(self.endpoint.target)
+            self.assertIsNotNone(self.endpoint.target)
+            self.assertEqual(len(self.resolver.asked), asked + 1)
+            self.resolver.answer(answer)
+            self.assertEqual(self.endpoint.target is not None, still)
+
+    def test_notDialable(self) -> None:
+        """
+        A destination with a time-out of its own is not dialed.
+        """
+        self.resolved("192.0.2.1")
+        self.connectTo(0)
+        self.assertIsNone(self.endpoint.target)
+
+    def dialable(self) -> None:
+        """
+        Make an endpoint whose address may be dialed.
+        """
+        local = ("192.0.2.9", 0)
+        self.endpoint = NameEndpoint(self.reactor, "app", 9001, 5.0, local, True)
+
+    def connectTo(self, index: int) -> None:
+        """
+        Connect, to the first address.
+        """
+        self.reactor.tcpClients.clear()
+        connecting = self.connect()
+        self.succeed(index)
+        self.successResultOf(connecting)
 
     def test_cancelled(self) -> None:
         """

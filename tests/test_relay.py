@@ -347,6 +347,17 @@ class EndTests(Base):
         self.client.lose(reset=True)
         self.assertEnded(Outcome.IDLE_TIMEOUT)
 
+    def test_closeRest(self) -> None:
+        """
+        So can what is left of one.
+        """
+        self.destination.lose()
+        self.relay.close(Outcome.CLIENT_HALF_CLOSED_TIMEOUT)
+        self.assertEqual(self.client.closing, "close")
+        self.assertIsNone(self.destination.closing)
+        self.client.lose()
+        self.assertEnded(Outcome.CLIENT_HALF_CLOSED_TIMEOUT)
+
     def test_abort(self) -> None:
         """
         It can be cut off: what was left of it is reset, and an outcome that it

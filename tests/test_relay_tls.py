@@ -25,6 +25,8 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
 
+from iawlb.plain import PlainEndpoint
+from iawlb.relay.portable import PortableRelay
 from iawlb.session import Outcome
 from tests.net import LIMIT, Peer, Server, freePort, reactor, until
 from tests.rig import payload, rig
@@ -169,11 +171,13 @@ async def test_destinationString(tls: Tls, tmp_path: Path) -> None:
         """
         Write it as a user would.
         """
-        assert isinstance(plain, TCP4ClientEndpoint)
+        assert isinstance(plain, PlainEndpoint)
+        assert plain.target is not None
+        port = plain.target.name[1]
         endpoint: IStreamClientEndpoint = clientFromString(
             reactor,
-            f"tls:localhost:{plain._port}:trustRoots={tls.path.parent}"
-            f":endpoint=tcp\\:127.0.0.1\\:{plain._port}",
+            f"tls:localhost:{port}:trustRoots={tls.path.parent}"
+            f":endpoint=tcp\\:127.0.0.1\\:{port}",
         )
         return endpoint
 
@@ -187,6 +191,20 @@ async def test_destinationString(tls: Tls, tmp_path: Path) -> None:
     ) as on:
         client = await on.client(wrap=tls.client)
         await talk(client, await on.server.peer())
+        assert await on.outcome() is Outcome.DONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_dialed(tls: Tls, tmp_path: Path) -> None:
+    """
+    TLS clients are served by a plain destination too where the fast relay is
+    wanted, which is not for them.
+    """
+    async with rig("fast", "tcp4", tmp_path, listener=tls.server()) as on:
+        client = await on.client(wrap=tls.client)
+        destination = await on.server.peer()
+        assert isinstance(on.session.relay, PortableRelay)
+        await talk(client, destination)
         assert await on.outcome() is Outcome.DONE
 
 

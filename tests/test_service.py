@@ -113,6 +113,7 @@ class MakeTests(SynchronousTestCase):
             ("backlog", {"listeners": ["tcp:80 backlog=4"]}),
             ("'twin'", {"destinations": ["a:1 name=twin", "b:1 name=twin"]}),
             ("open files", {"maxConnections": 10_000_000}),
+            ("relay: fast", {"relay": "fast"}),  # the clock has no descriptors
         ):
             wrong: dict[str, Any] = arguments
             error = self.assertRaises(InvalidSetting, LoadBalancer, Clock(), **wrong)

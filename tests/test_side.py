@@ -153,12 +153,13 @@ class ConnectedTests(Base):
     def test_plain(self) -> None:
         """
         A plain connection is ready at once, and not read before somebody wants
-        its bytes; while it is not read, its reset is watched for.
+        its bytes; while it is not read, its reset can be watched for.
         """
         wire = self.connect()
         self.assertEqual(self.owner.told, ["made", "ready"])
         self.assertFalse(wire.reading)
         self.assertFalse(self.side.secure)
+        self.side.watch()
         self.assertEqual(self.kernel.watched, {self.side})
         self.side.resumeProducing()
         self.assertTrue(wire.reading)

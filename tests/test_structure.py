@@ -5,12 +5,16 @@ Tests for the shape of the code: what imports what, and who provides what.
 from __future__ import annotations
 
 import ast
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IReadDescriptor, IStreamClientEndpoint
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import Interface, implementedBy
 from zope.interface.verify import verifyClass, verifyObject
@@ -19,9 +23,13 @@ import iawlb
 from iawlb.eventlog import EventLog
 from iawlb.hangups import Hangups
 from iawlb.interfaces import IObserver, IPolicy, IRelay
+from iawlb.plain import PlainConnection, PlainEndpoint, Target
 from iawlb.policies import POLICIES
+from iawlb.relay.fast import FastRelay
+from iawlb.relay.machine import Machine
 from iawlb.relay.portable import PortableRelay
 from iawlb.relay.side import Side
+from tests.doubles import Backend
 
 PACKAGE = Path(iawlb.__file__).parent
 TOP = Path(__file__).parent.parent
@@ -42,8 +50,13 @@ ROOMS = [
     "hangups",
     "relay",
     "relay.side",
+    "relay.rules",
     "relay.portable",
+    "relay.machine",
+    "plain",
+    "relay.fast",
     "table",
+    "names",
     "attempt",
     "worker",
     "acceptor",
@@ -51,7 +64,6 @@ ROOMS = [
     "listener",
     "sweeper",
     # What a user meets.
-    "names",
     "address",
     "service",
     "demo",
@@ -204,3 +216,30 @@ class InterfaceTests(SynchronousTestCase):
         client, server = (Side(owner, Hangups(), 1024) for _ in range(2))
         relay = PortableRelay(client, server, lambda: None, lambda outcome: None)
         self.provides(IRelay, relay)
+
+    def test_fastRelay(self) -> None:
+        """
+        The fast relay is one too, and what serves its sockets is a reader of the
+        reactor.
+        """
+        reactor, owner = MemoryReactorClock(), None
+        machine = Machine(reactor, 1024)
+        sides: list[Any] = []
+        for _ in range(2):
+            mine, other = socket.socketpair()
+            self.addCleanup(mine.close)
+            self.addCleanup(other.close)
+            sides.append(Side(owner, Hangups(), 1024))  # type: ignore[arg-type]
+            peer = UNIXAddress(None)
+            sides[-1].transport = PlainConnection(mine, sides[-1], reactor, peer)
+        client, server = sides
+        relay = FastRelay(client, server, machine, lambda: None, lambda outcome: None)
+        self.provides(IRelay, relay)
+        self.provides(IReadDescriptor, machine)
+
+    def test_plainEndpoint(self) -> None:
+        """
+        What may be dialed is an endpoint all the same.
+        """
+        target = Target(socket.AF_UNIX, "/nowhere")
+        self.provides(IStreamClientEndpoint, PlainEndpoint(Backend(), target))

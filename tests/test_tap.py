@@ -4,6 +4,7 @@ The command line, in memory.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ from zope.interface.verify import verifyObject
 
 from iawlb import tap
 from iawlb.settings import Settings, optionName
-from iawlb.tap import Options, Process, makeService
+from iawlb.tap import Options, Process, easeCollector, makeService
 from tests.doubles import Wire, accept
 
 
@@ -181,7 +182,9 @@ class OptionsTests(_Case):
             "backlog": ("9", 9),
             "acceptBatch": ("2", 2),
             "acceptDelay": ("7ms", 0.007),
+            "relay": ("portable", "portable"),
             "bufferSize": ("64k", 65536),
+            "log": ("errors", "errors"),
             "connectTimeout": ("2s", 2.0),
             "queueTimeout": ("1m", 60.0),
             "handshakeTimeout": ("0", 0.0),
@@ -321,6 +324,8 @@ class ProcessTests(_Case):
         Catch what goes to standard error, and the signal handlers.
         """
         super().setUp()
+        self.eased: list[bool] = []
+        self.patch(tap, "easeCollector", lambda: self.eased.append(True))
         self.errors = StringIO()
         self.patch(sys, "__stderr__", self.errors)
         self.handlers: dict[int, Callable[..., object]] = {}
@@ -350,6 +355,18 @@ class ProcessTests(_Case):
         self.assertTrue(verifyObject(IService, service))
         self.assertFalse(service.running)
         self.assertEqual(self.opened(), [])
+
+    def test_eased(self) -> None:
+        """
+        Once it has started, the garbage collector is eased, once; not in a
+        program that embeds the balancer, whose matter that is.
+        """
+        process = self.process("8080", "9001")
+        process.privilegedStartService()
+        self.assertEqual(self.eased, [])
+        process.startService()
+        self.assertEqual(self.eased, [True])
+        self.successResultOf(process.stopService())
 
     def test_started(self) -> None:
         """
@@ -488,3 +505,23 @@ class ProcessTests(_Case):
         self.reactor.advance(0)
         self.successResultOf(stopping)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+class CollectorTests(SynchronousTestCase):
+    """
+    The garbage collector of a process of its own.
+    """
+
+    def test_eased(self) -> None:
+        """
+        What is there for good is not looked at again, and the rest seldom; but
+        the collector stays on.
+        """
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
+        self.addCleanup(gc.unfreeze)
+        before = gc.get_threshold()
+        easeCollector()
+        self.assertGreater(gc.get_freeze_count(), 10_000)
+        self.assertTrue(gc.isenabled())
+        for now, then in zip(gc.get_threshold(), before, strict=True):
+            self.assertGreater(now, then)

@@ -120,6 +120,7 @@ class PullTests(SynchronousTestCase):
         rig = Rig()
         rig.balancer.pause()
         client = rig.client()
+        rig.advance(0.1)
         self.patch(iawlb.worker, "wasReset", lambda side: side.transport is client)
         rig.balancer.resume()
         client.lose()

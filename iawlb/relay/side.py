@@ -23,6 +23,12 @@ from zope.interface import implementer
 
 from iawlb.hangups import Hangups
 
+MOST_READ = 64 * 1024
+"""
+Most bytes that Twisted's transports are to read at a time: they allocate as many
+for each read, and with 256 KiB relaying took twice the time.
+"""
+
 
 class SideOwner(Typed):
     """
@@ -118,8 +124,8 @@ class Side(Protocol):
         self.ended = False
         self.lost = False
         self.secure = False
-        self._hangups = hangups
-        self._bufferSize = bufferSize
+        self.hangups = hangups
+        self._bufferSize = min(bufferSize, MOST_READ)
         self._endSent = False
         self._closing = False
         self._resetting = False
@@ -135,6 +141,13 @@ class Side(Protocol):
         Begin the TLS handshake, or be ready.
         """
         transport = self.transport
+        if getattr(transport, "plain", False):
+            # It is set up, and not read as yet.
+            transport.bufferSize = self._bufferSize
+            self.ready = True
+            self.owner.sideMade(self)
+            self.owner.sideReady(self)
+            return
         # TLS wraps a transport and passes on what it does not know itself, so
         # ask for the interface that only TLS has.
         self.secure = INegotiated.providedBy(transport)
@@ -160,7 +173,7 @@ class Side(Protocol):
 
     def _becomeReady(self) -> None:
         self.ready = True
-        self.pauseProducing()
+        self.transport.pauseProducing()
         self.owner.sideReady(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -174,7 +187,7 @@ class Side(Protocol):
         The peer will send no more.
         """
         self.ended = True
-        self._watch()
+        self.watch()
         self.owner.sideEnded(self)
 
     def writeConnectionLost(self) -> None:
@@ -187,7 +200,7 @@ class Side(Protocol):
         The connection is closed.
         """
         self.lost = True
-        self._hangups.forget(self)
+        self.hangups.forget(self)
         inOrder = reason.check(ConnectionDone) is not None
         closing = self._closing or (self.secure and self._endSent)
         if closing and not self.unwritten():
@@ -202,6 +215,13 @@ class Side(Protocol):
         del self.owner
         owner.sideLost(self, not inOrder)
 
+    def dropped(self) -> None:
+        """
+        The relay has closed it.
+        """
+        self.lost = True
+        del self.owner
+
     def hungUp(self) -> None:
         """
         It was reset while it was not read, or is to be now that all is sent.
@@ -215,7 +235,7 @@ class Side(Protocol):
         Stop reading.
         """
         self.transport.pauseProducing()
-        self._watch()
+        self.watch()
 
     def resumeProducing(self) -> None:
         """
@@ -223,7 +243,7 @@ class Side(Protocol):
         """
         # A transport that was read to its end would report the end again.
         if not self.ended and not self.lost:
-            self._hangups.forget(self)
+            self.hangups.forget(self)
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -231,12 +251,21 @@ class Side(Protocol):
         The other transport is gone; the relay decides what follows.
         """
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
         """
         Have resets noticed while nothing is read.
         """
         if not self.lost:
-            self._hangups.watch(self)
+            self.hangups.watch(self)
+
+    def handOver(self) -> None:
+        """
+        Leave reading and writing to somebody else.
+        """
+        self.hangups.forget(self)
+        if not getattr(self.transport, "plain", False):
+            self.transport.stopReading()
+            self.transport.stopWriting()
 
     # What the relay asks.
 
@@ -285,6 +314,12 @@ class Side(Protocol):
         self.transport.unregisterProducer()
         self.transport.abortConnection()
 
+    def linger(self) -> None:
+        """
+        Read on, to nowhere.
+        """
+        self.resumeProducing()
+
     def resetWhenWritten(self) -> None:
         """
         Send what is to be written, then reset: bytes that came before a reset
@@ -307,7 +342,7 @@ class Side(Protocol):
 
     def _written(self) -> None:
         # A reset drops what the kernel still holds.
-        self._hangups.resetWhenSent(self)
+        self.hangups.resetWhenSent(self)
 
     def unwritten(self) -> int:
         """

@@ -57,6 +57,8 @@ def test_manyConnections(web: Web, balancer: Balancers) -> None:
         lacking("too few files may be open (ulimit -n)")
     web.put("page", b"here")
     front = balancer(web.port)
+    # It listens a moment before it runs and has all of its own files.
+    assert ask(front.port, "/page").endswith(b"\r\n\r\nhere")
     files, memory = front.descriptors(), [front.memory()]
     for _ in range(3):
         with contextlib.ExitStack() as stack:

@@ -1,0 +1,466 @@
+"""
+The relay between two plain sockets, which it reads and writes itself.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from iawlb.interfaces import IRelay
+from iawlb.plain import PlainConnection
+from iawlb.relay.machine import Machine
+from iawlb.relay.rules import Rules
+from iawlb.relay.side import Side
+from iawlb.session import Outcome
+
+_IN = select.EPOLLIN
+_OUT = select.EPOLLOUT
+_ERR = select.EPOLLERR
+_HUP = select.EPOLLHUP
+# Asks for nothing; errors and hangups are told regardless, here once and not in
+# every turn until they are seen to.
+_NOTHING = select.EPOLLET
+
+_DONE = Failure(ConnectionDone())
+_ABORTED = Failure(ConnectionAborted())
+
+
+def plain(side: Side) -> bool:
+    """
+    Say whether a side is a kernel's stream socket that nobody else writes to.
+    """
+    transport = side.transport
+    return (
+        isinstance(transport, Connection)
+        and not transport.TLS
+        and not transport.dataBuffer
+        and not transport._tempDataBuffer
+    )
+
+
+class Socket:
+    """
+    One of the two sockets.
+
+    @ivar passed: Bytes read from it and passed on.
+    @ivar pending: What could not be written to it as yet, at most one buffer.
+        While there is some, the other is not read: this is the back-pressure.
+    """
+
+    __slots__ = (
+        "_endSent",
+        "_events",
+        "_machine",
+        "_relay",
+        "_resetting",
+        "_side",
+        "_then",
+        "_view",
+        "broken",
+        "ended",
+        "isClient",
+        "lost",
+        "number",
+        "other",
+        "passed",
+        "pending",
+        "recvInto",
+        "send",
+    )
+
+    other: Socket
+
+    def __init__(self, relay: FastRelay, side: Side, machine: Machine) -> None:
+        side.handOver()
+        transport = side.transport
+        self._relay = relay
+        self._side = side
+        self._machine = machine
+        self._view = machine.buffer
+        self._events = 0
+        self._then: Callable[[], None] | None = None
+        self.ended = side.ended
+        self.lost = False
+        self.broken = False
+        self._endSent = False
+        self._resetting = False
+        self.passed = 0
+        self.pending: memoryview | None = None
+        self.isClient = False
+        self.number: int = transport.fileno()
+        handle: socket.socket = transport.socket
+        self.recvInto = handle.recv_into
+        self.send: Callable[..., int] = handle.send
+        side.owner = self
+
+    def start(self) -> None:
+        """
+        Be served by the machine, from the next turn on.
+        """
+        early, self._side.early = self._side.early, []
+        for data in early:
+            self._feed(data)
+        self._events = self._wanted()
+        self._machine.add(self.number, self._events, self._ready)
+
+    # Bytes.
+
+    def _ready(self, events: int) -> None:
+        """
+        The kernel has news.
+        """
+        if events & _OUT:
+            self._flush()
+        if events & _IN:
+            if not self.lost and self.other.pending is None and not self.ended:
+                self._read()
+        elif events & (_ERR | _HUP) and not self.lost:
+            self._hungUp(events)
+
+    def _read(self) -> None:
+        """
+        Pass one chunk on.
+        """
+        view = self._view
+        try:
+            number = self.recvInto(view)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._cut()
+            return
+        if not number:
+            self._end()
+            return
+        other = self.other
+        try:
+            sent = other.send(view[:number])
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            other._sendFailed()
+            return
+        self.passed += number
+        self._relay.asked = self.isClient
+        if sent != number:
+            other._hold(view[sent:number])
+
+    def _feed(self, data: bytes) -> None:
+        """
+        Pass on bytes that were read before this was its reader.
+        """
+        self.passed += len(data)
+        self._relay.asked = self.isClient
+        self.other._hold(memoryview(data))
+
+    def _hold(self, rest: memoryview) -> None:
+        """
+        Keep what could not be written.
+        """
+        before = b"" if self.pending is None else bytes(self.pending)
+        self.pending = memoryview(before + bytes(rest))
+        self._wait()
+        self.other._wait()
+
+    def _flush(self) -> None:
+        """
+        Write what was kept.
+        """
+        pending = self.pending
+        if pending is None:
+            return
+        try:
+            sent = self.send(pending)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._sendFailed()
+            return
+        if sent != len(pending):
+            self.pending = pending[sent:]
+            return
+        self.pending = None
+        self._wait()
+        self.other._wait()
+        then, self._then = self._then, None
+        if then is not None:
+            then()
+
+    def _wanted(self) -> int:
+        """
+        The events to wait for.
+        """
+        events = 0
+        if not self.ended and self.other.pending is None:
+            events = _IN
+        if self.pending is not None:
+            events |= _OUT
+        return events or _NOTHING
+
+    def _wait(self) -> None:
+        """
+        Wait for other events, if they have changed.
+        """
+        if self.lost or not self._events:
+            return
+        events = self._wanted()
+        if events != self._events:
+            self._events = events
+            self._machine.change(self.number, events)
+
+    # The end.
+
+    def _end(self) -> None:
+        """
+        Its peer will send no more.
+        """
+        if self.broken:
+            self._cut()
+            return
+        self.ended = True
+        self._wait()
+        self._relay.sideEnded(self)
+
+    def _cut(self) -> None:
+        """
+        Its peer reset it.
+        """
+        self._shut(_DONE, True)
+
+    def _sendFailed(self) -> None:
+        """
+        It was reset; what it sent before may still be there to be read.
+        """
+        self.broken = True
+        self.pending = None
+        self.send = len
+        if self.ended or self.other.pending is not None:
+            self._cut()
+        else:
+            self._wait()
+
+    def _hungUp(self, events: int) -> None:
+        """
+        It was reset or closed while it was not read.
+        """
+        if events & _ERR:
+            self._cut()
+        elif self.ended:
+            # Both halves are closed. Unix sockets say so when the peer is gone.
+            self._shut(_DONE, False)
+
+    def _shut(self, why: Failure, reset: bool) -> None:
+        """
+        Close, and tell.
+        """
+        if self.lost:
+            return
+        self.lost = True
+        self.pending = None
+        self._then = None
+        self._machine.remove(self.number)
+        side = self._side
+        if self._resetting:
+            side.hangups.forget(self)
+        if isinstance(side.transport, PlainConnection):
+            side.dropped()
+            side.transport.drop(why is _ABORTED)
+        else:
+            side.transport.connectionLost(why)
+        self._relay.sideLost(self, reset)
+
+    def forget(self) -> None:
+        """
+        Leave no cycle for the garbage collector.
+        """
+        del self.other, self._relay
+
+    # What the rules ask.
+
+    def endWriting(self) -> None:
+        """
+        Send what is to be written, then the end.
+        """
+        if not self._endSent:
+            self._endSent = True
+            self._afterPending(self._sendEnd)
+
+    def close(self) -> None:
+        """
+        Send what is to be written, then close.
+        """
+        # A reset that waits is not to become a clean end.
+        if not self._resetting:
+            self._afterPending(self._close)
+
+    def abort(self) -> None:
+        """
+        Close at once, with a reset.
+        """
+        self._shut(_ABORTED, False)
+
+    def resetWhenWritten(self) -> None:
+        """
+        Send what is to be written, then reset. A reset drops what the kernel
+        still holds, so it waits until that is sent.
+        """
+        self._resetting = True
+        self._afterPending(self._resetWhenSent)
+
+    def _resetWhenSent(self) -> None:
+        self._side.hangups.resetWhenSent(self)
+
+    @property
+    def transport(self) -> Connection:
+        """
+        Its transport, whose socket this reads and writes.
+        """
+        transport: Connection = self._side.transport
+        return transport
+
+    def hungUp(self) -> None:
+        """
+        All is sent: reset it.
+        """
+        self.abort()
+
+    def linger(self) -> None:
+        """
+        Read on, to nowhere.
+        """
+        self._machine.rehandle(self.number, self._discard)
+        self._wait()
+
+    def unwritten(self) -> int:
+        """
+        Count the bytes that the kernel has not taken yet.
+        """
+        return 0 if self.pending is None else len(self.pending)
+
+    def _afterPending(self, then: Callable[[], None]) -> None:
+        if self.pending is None:
+            then()
+        else:
+            self._then = then
+
+    def _sendEnd(self) -> None:
+        # One that is reset fails, as the machine is about to tell.
+        with suppress(OSError):
+            self._side.transport.socket.shutdown(socket.SHUT_WR)
+
+    def _close(self) -> None:
+        self._shut(_DONE, False)
+
+    def _discard(self, events: int) -> None:
+        """
+        The other is gone: read to nowhere.
+        """
+        if events & _OUT:
+            self._flush()
+        if self.lost or self.ended:
+            return
+        try:
+            number = self.recvInto(self._view)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._cut()
+            return
+        if not number:
+            self._end()
+
+    # What the side tells, though nobody but us reads or closes it.
+
+    def sideMade(self, side: Side) -> None:
+        """
+        Only before there is a relay.
+        """
+
+    def sideReady(self, side: Side) -> None:
+        """
+        Only before there is a relay.
+        """
+
+    def sideRead(self, side: Side, data: bytes) -> None:
+        """
+        Only before there is a relay.
+        """
+
+    def sideEnded(self, side: Side) -> None:
+        """
+        Only before there is a relay.
+        """
+
+    def sideLost(self, side: Side, reset: bool) -> None:
+        """
+        As we closed it.
+        """
+
+
+@implementer(IRelay)
+class FastRelay(Rules[Socket]):
+    """
+    Passes bytes with one read and one write for each event, level-triggered, and
+    at most one chunk of a socket in each turn: so no session starves another.
+    """
+
+    def __init__(
+        self,
+        client: Side,
+        destination: Side,
+        machine: Machine,
+        onRelease: Callable[[], None],
+        onEnd: Callable[[Outcome], None],
+    ) -> None:
+        """
+        @param machine: What serves the sockets.
+        """
+        super().__init__(
+            Socket(self, client, machine),
+            Socket(self, destination, machine),
+            onRelease,
+            onEnd,
+        )
+        self.client.isClient = True
+        self.client.other = self.destination
+        self.destination.other = self.client
+
+    @property
+    def bytesIn(self) -> int:  # type: ignore[override]  # read-only here
+        """
+        Bytes passed from the client to the destination.
+        """
+        return self.client.passed
+
+    @property
+    def bytesOut(self) -> int:  # type: ignore[override]  # read-only here
+        """
+        Bytes passed from the destination to the client.
+        """
+        return self.destination.passed
+
+    def start(self) -> None:
+        """
+        Begin to pass bytes.
+        """
+        pair = (self.client, self.destination)
+        for each in pair:
+            each.start()
+        for each in pair:
+            if each.ended and not each.lost:
+                self.sideEnded(each)
+
+    def forget(self) -> None:
+        """
+        Leave no cycle for the garbage collector.
+        """
+        for each in (self.client, self.destination):
+            each.forget()

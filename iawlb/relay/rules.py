@@ -1,0 +1,184 @@
+"""
+What follows when one side of a session ends or is gone: the same for every
+relay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from iawlb.session import Outcome
+
+
+class End(Protocol):
+    """
+    One of the two connections, as the rules see it.
+
+    @ivar ended: Whether its peer will send no more.
+    @ivar lost: Whether it is closed.
+    """
+
+    ended: bool
+    lost: bool
+
+    def endWriting(self) -> None:
+        """
+        Send what is to be written, then the end.
+        """
+
+    def close(self) -> None:
+        """
+        Send what is to be written, then close.
+        """
+
+    def abort(self) -> None:
+        """
+        Close at once, with a reset.
+        """
+
+    def resetWhenWritten(self) -> None:
+        """
+        Send what is to be written, then reset.
+        """
+
+    def linger(self) -> None:
+        """
+        Read on, to nowhere.
+        """
+
+    def unwritten(self) -> int:
+        """
+        Count the bytes that the kernel has not taken yet.
+        """
+
+
+EndT = TypeVar("EndT", bound=End)
+
+
+class Rules(Generic[EndT]):
+    """
+    The end of one side's bytes is passed to the other, behind them. A side that
+    is reset resets the other, behind the bytes that came before. A side that
+    ended its half, or cannot have halves (TLS), and then is gone, leaves the
+    other to take what is to be written:
+
+      - a destination is then closed, since nobody is left to read its answer;
+      - a client is sent the end and read, to nowhere, until it closes: closing
+        under a client that still sends would reset it, and could cut off the
+        end of its answer.
+    """
+
+    bytesIn: int
+    bytesOut: int
+
+    def __init__(
+        self,
+        client: EndT,
+        destination: EndT,
+        onRelease: Callable[[], None],
+        onEnd: Callable[[Outcome], None],
+    ) -> None:
+        """
+        @param onRelease: Called once, when the destination's side is closed.
+        @param onEnd: Called once, when both are.
+        """
+        self.asked = False
+        self.outcome: Outcome | None = None
+        self.client = client
+        self.destination = destination
+        self._onRelease = onRelease
+        self._onEnd = onEnd
+
+    @property
+    def halfClosed(self) -> Outcome | None:
+        """
+        What to call it if the side that has not ended does not follow.
+        """
+        if self.destination.ended or self.destination.lost:
+            return Outcome.CLIENT_HALF_CLOSED_TIMEOUT
+        if self.client.ended or self.client.lost:
+            return Outcome.DESTINATION_HALF_CLOSED_TIMEOUT
+        return None
+
+    def progress(self) -> object:
+        """
+        Say how far the bytes have come.
+        """
+        return (
+            self.bytesIn,
+            self.bytesOut,
+            self.halfClosed,
+            self.client.unwritten(),
+            self.destination.unwritten(),
+        )
+
+    def close(self, outcome: Outcome) -> None:
+        """
+        Close both sides after what is still to be written.
+        """
+        self.outcome = self.outcome or outcome
+        for side in (self.client, self.destination):
+            if not side.lost:
+                side.close()
+
+    def abort(self, outcome: Outcome) -> None:
+        """
+        Reset both sides.
+        """
+        self.outcome = self.outcome or outcome
+        for side in (self.client, self.destination):
+            if not side.lost:
+                side.abort()
+
+    def sideEnded(self, side: EndT) -> None:
+        """
+        Pass the end on; close when both have ended.
+        """
+        other = self.other(side)
+        if other.lost:
+            side.close()
+        elif other.ended:
+            side.close()
+            if not other.lost:
+                other.close()
+        else:
+            other.endWriting()
+
+    def sideLost(self, side: EndT, reset: bool) -> None:
+        """
+        Let the other take what is to be written, and follow.
+        """
+        other = self.other(side)
+        ending = self.outcome is not None
+        if reset and not ending:
+            self.outcome = (
+                Outcome.CLIENT_RESET
+                if side is self.client
+                else Outcome.DESTINATION_RESET
+            )
+        if side is self.destination:
+            self._onRelease()
+        if other.lost:
+            self._onEnd(self.outcome or Outcome.DONE)
+            self.forget()
+        elif ending:
+            pass  # the other side is closing as well
+        elif reset and not side.ended:
+            other.resetWhenWritten()
+        elif other is self.destination or other.ended:
+            other.close()
+        else:
+            other.endWriting()
+            other.linger()
+
+    def forget(self) -> None:
+        """
+        Leave no cycle for the garbage collector.
+        """
+
+    def other(self, side: EndT) -> EndT:
+        """
+        The other of the two.
+        """
+        return self.destination if side is self.client else self.client

@@ -1,0 +1,662 @@
+"""
+The relay between plain sockets: on sockets that are served by hand, and a whole
+balancer.
+"""
+
+from __future__ import annotations
+
+import gc
+import select
+import socket
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.address import UNIXAddress
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb.hangups import Hangups
+from iawlb.plain import PlainConnection
+from iawlb.relay.fast import FastRelay, plain
+from iawlb.relay.machine import Machine
+from iawlb.relay.portable import PortableRelay
+from iawlb.relay.side import Side
+from iawlb.session import Outcome
+from tests.doubles import Wire
+from tests.net import Echo, until
+from tests.rig import payload, rig
+from tests.stage import stage, together
+from tests.test_relay import Early
+
+CHUNK = 4096
+"""
+The size of the machine's buffer here.
+"""
+
+MUCH = 1024 * 1024
+"""
+More than the kernel holds for a peer that does not read.
+"""
+
+
+NEITHER = (False, False)
+
+
+class Counting:
+    """
+    An epoll object that counts the events it gives.
+    """
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+        self.events = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = self._real.poll(timeout, most)
+        self.events += len(found)
+        return found
+
+
+class Base(SynchronousTestCase):
+    """
+    A relay between two peers on sockets.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a machine.
+        """
+        self.reactor: Any = MemoryReactorClock()
+        machine: Any = Machine(self.reactor, CHUNK)
+        self.epoll = machine._epoll = Counting(machine._epoll)
+        self.machine = machine
+        self.addCleanup(self.epoll.close)
+        self.hangups = Hangups()
+        self.released = 0
+        self.outcomes: list[Outcome] = []
+
+    def pair(self, unix: bool) -> tuple[socket.socket, socket.socket]:
+        """
+        Make a socket and its peer.
+        """
+        if unix:
+            pair = socket.socketpair()
+        else:
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                peer = socket.create_connection(server.getsockname())
+                pair = (server.accept()[0], peer)
+        for each in pair:
+            self.addCleanup(each.close)
+            each.setblocking(False)
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                each.setsockopt(socket.SOL_SOCKET, option, 16384)
+        return pair
+
+    def side(self, unix: bool, lean: bool = True) -> tuple[Side, socket.socket]:
+        """
+        Make a side, and its peer.
+        """
+        side = Side(Early(), self.hangups, CHUNK)
+        mine, peer = self.pair(unix)
+        transport: Any
+        if lean:
+            transport = PlainConnection(mine, side, self.reactor, UNIXAddress(None))
+        else:
+            transport = Connection(mine, side, self.reactor)
+            transport.connected = 1
+        side.makeConnection(transport)
+        return side, peer
+
+    def prepare(
+        self, unix: bool = False, lean: bool = True, ended: tuple[bool, bool] = NEITHER
+    ) -> None:
+        """
+        Make a relay; it is not started.
+
+        @param ended: Whether the client and the destination have ended already.
+        """
+        self.clientSide, self.client = self.side(unix, lean)
+        self.destinationSide, self.destination = self.side(unix, lean)
+        self.clientSide.ended, self.destinationSide.ended = ended
+        self.relay = FastRelay(
+            self.clientSide,
+            self.destinationSide,
+            self.machine,
+            self._released,
+            self.outcomes.append,
+        )
+
+    def begin(self, unix: bool = False, lean: bool = True) -> None:
+        """
+        Make a relay, and start it.
+        """
+        self.prepare(unix, lean)
+        self.relay.start()
+
+    def _released(self) -> None:
+        self.released += 1
+
+    def settle(self) -> None:
+        """
+        Take turns until nothing happens any more; fail if that is never.
+        """
+        for _ in range(10_000):
+            before = self.epoll.events
+            self.machine.doRead()
+            if self.epoll.events == before:
+                return
+        self.fail("it spins")
+
+    def fill(self, peer: socket.socket) -> bytes:
+        """
+        Have a peer write as much as will go.
+        """
+        relay = self.relay
+        slow = relay.destination if peer is self.client else relay.client
+        data, sent = payload(MUCH), 0
+        while sent < MUCH:
+            try:
+                sent += peer.send(data[sent:])
+            except BlockingIOError:
+                self.settle()
+                # The kernel may move what it holds a little later.
+                if slow.unwritten() and not self.soon(self.machine, 0.1):
+                    return data[:sent]
+        raise AssertionError("all of it was taken")
+
+    def drained(self, peer: socket.socket) -> tuple[bytes, str]:
+        """
+        Have a peer read until its connection is over, while the relay goes on.
+
+        @return: What it read, and whether it was C{"ended"} or C{"reset"}.
+        """
+        got = b""
+        while True:
+            self.settle()
+            self.hangups.check()
+            try:
+                data = peer.recv(1 << 20)
+            except BlockingIOError:
+                # One that waits to be reset is polled for.
+                waiting = bool(self.hangups._sending)
+                if not self.soon(peer, 0.01 if waiting else 5):
+                    self.assertTrue(waiting, "it is not over")
+            except ConnectionResetError:
+                return got, "reset"
+            else:
+                got += data
+                if not data:
+                    return got, "ended"
+
+    def soon(self, peer: Any, seconds: float) -> bool:
+        """
+        Say whether the relay, or a peer, has something to read soon.
+        """
+        return bool(select.select([peer, self.machine], [], [], seconds)[0])
+
+    def read(self, peer: socket.socket) -> bytes:
+        """
+        Have a peer read what is passed to it.
+        """
+        self.settle()
+        return peer.recv(1 << 20)
+
+    def reset(self, peer: socket.socket) -> None:
+        """
+        Have a peer reset its connection.
+        """
+        linger = struct.pack("ii", 1, 0)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        peer.close()
+
+    def assertEnded(self, outcome: Outcome) -> None:
+        """
+        The session is over, it was said so once, and nothing is left of it.
+        """
+        self.assertEqual((self.released, self.outcomes), (1, [outcome]))
+        self.assertEqual(self.machine._handlers, {})
+        self.assertEqual(len(self.hangups), 0)
+        for each in (self.clientSide, self.destinationSide):
+            self.assertTrue(each.lost)
+            self.assertEqual(each.transport.fileno(), -1)
+
+
+class BytesTests(Base):
+    """
+    The bytes.
+    """
+
+    def test_bothWays(self) -> None:
+        """
+        Bytes pass both ways, are counted, and it is known who is to speak next.
+        """
+        for unix in (False, True):
+            self.begin(unix)
+            self.client.send(b"question")
+            self.assertEqual(self.read(self.destination), b"question")
+            self.assertTrue(self.relay.asked)
+            self.destination.send(b"the answer")
+            self.assertEqual(self.read(self.client), b"the answer")
+            self.assertFalse(self.relay.asked)
+            self.assertEqual((self.relay.bytesIn, self.relay.bytesOut), (8, 10))
+            self.relay.abort(Outcome.KILLED)
+
+    def test_oneChunk(self) -> None:
+        """
+        Of each socket one chunk is passed in a turn, however much it has: so a
+        busy session leaves the others their turn.
+        """
+        self.begin()
+        self.client.send(bytes(10 * CHUNK))
+        self.destination.send(bytes(10 * CHUNK))
+        for number in (1, 2, 3):
+            self.machine.doRead()
+            passed = (self.relay.bytesIn, self.relay.bytesOut)
+            self.assertEqual(passed, (number * CHUNK, number * CHUNK))
+
+    def test_backPressure(self) -> None:
+        """
+        While a peer does not read, at most one chunk is held for it, and nothing
+        is done for it; when it reads, it gets all, in order.
+        """
+        for unix in (False, True):
+            self.begin(unix)
+            sent = self.fill(self.client)
+            waiting = self.relay.destination.unwritten()
+            self.assertTrue(0 < waiting <= CHUNK)
+            # The other way it goes on.
+            self.destination.send(b"answer")
+            self.assertEqual(self.read(self.client), b"answer")
+            self.assertEqual(self.relay.destination.unwritten(), waiting)
+            self.client.shutdown(socket.SHUT_WR)
+            self.settle()
+            self.assertEqual(self.drained(self.destination), (sent, "ended"))
+            self.assertEqual(
+                self.relay.progress(),
+                (len(sent), 6, Outcome.DESTINATION_HALF_CLOSED_TIMEOUT, 0, 0),
+            )
+            self.relay.abort(Outcome.KILLED)
+
+    def test_falseAlarm(self) -> None:
+        """
+        News of the kernel's that turn out to be none do no harm.
+        """
+        self.begin()
+        for events in (select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP):
+            self.relay.client._ready(events)
+        sent = self.fill(self.client)
+        for events in (select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP):
+            self.relay.client._ready(events)
+            self.relay.destination._ready(events)
+        self.client.shutdown(socket.SHUT_WR)
+        self.assertEqual(self.drained(self.destination), (sent, "ended"))
+
+    def test_early(self) -> None:
+        """
+        Bytes that were read before there was a relay come first, and so does an
+        end.
+        """
+        self.prepare(ended=(False, True))
+        self.clientSide.early += [b"one ", b"two "]
+        self.destinationSide.early += [b"hello "]
+        self.client.send(b"three")
+        self.relay.start()
+        self.assertFalse(self.relay.asked)
+        self.assertEqual(self.clientSide.early, [])
+        self.assertEqual(self.read(self.destination), b"one two three")
+        self.assertEqual(self.drained(self.client), (b"hello ", "ended"))
+
+    def test_asked(self) -> None:
+        """
+        A request that came early is waited for an answer to, as any other.
+        """
+        self.prepare()
+        self.clientSide.early.append(b"question")
+        self.relay.start()
+        self.assertTrue(self.relay.asked)
+
+    def test_transports(self) -> None:
+        """
+        Twisted's own transports are taken over too, and find their descriptors
+        closed and their reactor free of them in the end.
+        """
+        self.begin(lean=False)
+        self.assertEqual(self.reactor.getReaders(), [])
+        self.client.send(b"question")
+        self.client.shutdown(socket.SHUT_WR)
+        self.assertEqual(self.drained(self.destination), (b"question", "ended"))
+        self.destination.close()
+        self.settle()
+        self.assertEnded(Outcome.DONE)
+
+    def test_plain(self) -> None:
+        """
+        It takes only a kernel's socket of which Twisted holds no bytes.
+        """
+        side, _ = self.side(unix=True)
+        self.assertTrue(plain(side))
+        side.write(b"welcome")
+        self.assertFalse(plain(side))
+        other = Side(Early(), self.hangups, CHUNK)
+        other.makeConnection(Wire(other))
+        self.assertFalse(plain(other))
+
+
+class EndTests(Base):
+    """
+    The end of a session.
+    """
+
+    def test_inOrder(self) -> None:
+        """
+        Each end is passed on behind the bytes; both make an end in order.
+        """
+        for first, second in (("client", "destination"), ("destination", "client")):
+            for unix in (False, True):
+                self.setUp()
+                self.begin(unix)
+                one, two = getattr(self, first), getattr(self, second)
+                one.send(b"last")
+                one.shutdown(socket.SHUT_WR)
+                self.assertEqual(self.drained(two), (b"last", "ended"))
+                two.send(b"words")
+                self.assertEqual(self.read(one), b"words")
+                two.close()
+                self.assertEqual(self.drained(one), (b"", "ended"))
+                self.assertEnded(Outcome.DONE)
+
+    def test_endedBefore(self) -> None:
+        """
+        Two that ended before there was a relay are closed.
+        """
+        self.prepare(ended=(True, True))
+        self.relay.start()
+        self.assertEnded(Outcome.DONE)
+
+    def test_reset(self) -> None:
+        """
+        A reset is passed on behind the bytes that came before it.
+        """
+        for which, outcome in (
+            ("client", Outcome.CLIENT_RESET),
+            ("destination", Outcome.DESTINATION_RESET),
+        ):
+            self.setUp()
+            self.begin()
+            other = {"client": self.destination, "destination": self.client}[which]
+            peer = getattr(self, which)
+            peer.send(b"half an ans")
+            self.reset(peer)
+            self.assertEqual(self.drained(other), (b"half an ans", "reset"))
+            self.assertEnded(outcome)
+
+    def test_resetBehindMuch(self) -> None:
+        """
+        The bytes that a slow peer has not taken yet come before the reset; its own
+        end meanwhile does not make it a clean end.
+        """
+        self.begin()
+        self.fill(self.destination)
+        passed = self.relay.bytesOut
+        self.reset(self.destination)
+        self.settle()
+        self.assertEqual(self.released, 1)
+        self.client.send(b"more")
+        self.client.shutdown(socket.SHUT_WR)
+        self.settle()
+        self.assertEqual(self.outcomes, [])
+        got, how = self.drained(self.client)
+        self.assertEqual((got, how), (payload(MUCH)[:passed], "reset"))
+        self.assertEnded(Outcome.DESTINATION_RESET)
+
+    def test_resetBoth(self) -> None:
+        """
+        A slow peer that is reset itself meanwhile is gone at once.
+        """
+        self.begin()
+        self.fill(self.destination)
+        self.reset(self.destination)
+        self.settle()
+        self.reset(self.client)
+        self.settle()
+        self.assertEnded(Outcome.DESTINATION_RESET)
+        self.hangups.check()
+
+    def test_sendToReset(self) -> None:
+        """
+        Who was reset while something was sent to it still has its last words
+        delivered, and then its reset.
+        """
+        self.begin()
+        self.client.send(b"question")
+        self.destination.send(b"too large")
+        self.reset(self.destination)
+        self.assertEqual(self.drained(self.client), (b"too large", "reset"))
+        self.assertEnded(Outcome.DESTINATION_RESET)
+
+    def test_endToReset(self) -> None:
+        """
+        So it has if an end was to be sent to it.
+        """
+        self.begin()
+        self.client.shutdown(socket.SHUT_WR)
+        self.destination.send(b"too large")
+        self.reset(self.destination)
+        self.assertEqual(self.drained(self.client), (b"too large", "reset"))
+        self.assertEnded(Outcome.DESTINATION_RESET)
+
+    def test_closedUnread(self) -> None:
+        """
+        So it has if it is a Unix socket, which has no resets, and had not read
+        all.
+        """
+        self.begin(unix=True)
+        self.fill(self.client)
+        self.destination.send(b"too large")
+        self.destination.close()
+        got, how = self.drained(self.client)
+        self.assertEqual(got, b"too large")
+        self.assertNotEqual(how, "open")
+        self.assertEnded(Outcome.DESTINATION_RESET)
+
+    def test_brokenBoth(self) -> None:
+        """
+        Two slow peers that are gone are both closed.
+        """
+        self.begin(unix=True)
+        self.fill(self.client)
+        self.fill(self.destination)
+        self.destination.close()
+        self.client.close()
+        self.settle()
+        self.assertEqual((self.released, len(self.outcomes)), (1, 1))
+        self.assertEqual(self.machine._handlers, {})
+
+    def test_resetWhileUnread(self) -> None:
+        """
+        A client that is reset while it is not read, for the destination is slow,
+        is gone at once, and the destination is reset behind the bytes.
+        """
+        self.begin()
+        self.fill(self.client)
+        passed = self.relay.bytesIn
+        self.reset(self.client)
+        self.settle()
+        self.assertTrue(self.clientSide.lost)
+        got, how = self.drained(self.destination)
+        self.assertEqual((got, how), (payload(MUCH)[:passed], "reset"))
+        self.assertEnded(Outcome.CLIENT_RESET)
+
+    def test_hangupWhileUnread(self) -> None:
+        """
+        A client that closes while it is not read costs no turn until it is; then
+        all that it sent is delivered, and its end.
+        """
+        self.begin(unix=True)
+        sent = self.fill(self.client)
+        self.client.close()
+        before = self.epoll.events
+        for _ in range(20):
+            self.machine.doRead()
+        self.assertLessEqual(self.epoll.events - before, 1)
+        self.assertEqual(self.drained(self.destination), (sent, "ended"))
+
+    def test_goneAfterEnd(self) -> None:
+        """
+        A client that ended its half and then is gone altogether, as only Unix
+        sockets can tell, leaves the destination nobody to answer.
+        """
+        self.begin(unix=True)
+        self.client.shutdown(socket.SHUT_WR)
+        self.assertEqual(self.drained(self.destination), (b"", "ended"))
+        self.client.close()
+        self.settle()
+        self.assertEnded(Outcome.DONE)
+
+    def test_linger(self) -> None:
+        """
+        A client that still sends when the destination has answered and closed
+        gets the whole answer and its end, and is read, to nowhere, until it has
+        sent all: a close before would reset it.
+        """
+        for ending in (socket.socket.close, self.reset):
+            self.setUp()
+            self.begin()
+            self.destination.send(b"no more")
+            self.destination.close()
+            self.settle()
+            for _ in range(3):
+                self.client.send(b"more")
+                self.settle()
+            self.assertEqual((self.released, self.outcomes), (1, []))
+            self.relay.client._discard(select.EPOLLIN)  # a false alarm
+            self.assertEqual(self.drained(self.client), (b"no more", "ended"))
+            ending(self.client)
+            self.settle()
+            self.assertEnded(Outcome.DESTINATION_RESET)
+
+    def test_lingerSlowly(self) -> None:
+        """
+        The same of a client that is slow to take the answer; also when it ends
+        before it has, or is reset.
+        """
+        answer = payload(MUCH)
+        for ending, expected in (
+            ("taken", (answer, "ended")),
+            ("ended", (answer, "ended")),
+            ("reset", None),
+        ):
+            self.setUp()
+            self.prepare(ended=(False, True))
+            self.destinationSide.early.append(answer)
+            self.relay.start()
+            self.reset(self.destination)
+            self.settle()
+            self.assertEqual((self.released, self.outcomes), (1, []))
+            if ending == "ended":
+                self.client.shutdown(socket.SHUT_WR)
+                self.settle()
+            if ending == "reset":
+                self.reset(self.client)
+            else:
+                self.assertEqual(self.drained(self.client), expected)
+                self.client.close()
+            self.settle()
+            self.assertEnded(Outcome.DESTINATION_RESET)
+
+    def test_close(self) -> None:
+        """
+        A session that is closed is closed behind the bytes; what comes of a peer
+        afterwards goes nowhere.
+        """
+        self.begin()
+        self.fill(self.destination)
+        passed = self.relay.bytesOut
+        self.relay.close(Outcome.IDLE_TIMEOUT)
+        self.assertEqual((self.released, self.outcomes), (1, []))
+        self.client.send(b"more")
+        self.settle()
+        self.assertEqual(self.outcomes, [])
+        self.relay.close(Outcome.KILLED)
+        got, _ = self.drained(self.client)
+        self.assertEqual(got, payload(MUCH)[:passed])
+        self.assertEnded(Outcome.IDLE_TIMEOUT)
+
+    def test_abort(self) -> None:
+        """
+        One that is aborted resets both, at once.
+        """
+        self.begin()
+        self.fill(self.destination)
+        self.relay.abort(Outcome.KILLED)
+        self.assertEnded(Outcome.KILLED)
+        self.assertEqual(self.drained(self.destination)[1], "reset")
+
+
+@pytest.mark.parametrize("family", ["tcp4", "tcp6", "unix"])
+@pytest_twisted.ensureDeferred
+async def test_chosen(family: str, tmp_path: Path) -> None:
+    """
+    Plain sockets of every family are relayed this way, unless that is not wanted.
+    """
+    for wanted, kind in (("fast", FastRelay), ("portable", PortableRelay)):
+        folder = tmp_path / wanted
+        folder.mkdir()
+        async with rig(wanted, family, folder) as on:
+            await on.pair()
+            assert type(on.session.relay) is kind
+
+
+@pytest_twisted.ensureDeferred
+async def test_automatic() -> None:
+    """
+    Nobody needs to ask for it.
+    """
+    async with stage() as on:
+        server = await on.serve()
+        await on.client()
+        await server.peer()
+        (session,) = on.balancer.sessions
+        assert isinstance(session.relay, FastRelay)
+
+
+def ours(thing: object) -> bool:
+    """
+    Say whether something is an object of iawlb's.
+    """
+    # Of some types that is not a string.
+    return str(type(thing).__module__).startswith("iawlb")
+
+
+@pytest_twisted.ensureDeferred
+async def test_noCycles() -> None:
+    """
+    A thousand sessions leave the garbage collector nothing of ours to find: its
+    work would stop all others meanwhile.
+    """
+    async with stage(relay="fast") as on:
+        await on.serve(make=Echo)
+        await together(10, 1, on.assertEchoed)
+        gc.collect()
+        # What earlier tests have left, and the runner lets go of meanwhile.
+        known = {id(each) for each in gc.get_objects() if ours(each)}
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            await together(20, 50, on.assertEchoed)
+            await until(lambda: not on.balancer.sessions)
+            gc.collect()
+            left = [each for each in gc.garbage if ours(each)]
+            found = [type(each) for each in left if id(each) not in known]
+        finally:
+            gc.set_debug(0)
+            left = []
+            gc.garbage.clear()
+        assert found == []
+        assert len(on.recorder.outcomes) == 1010

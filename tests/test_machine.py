@@ -1,0 +1,224 @@
+"""
+Many sockets behind one reader, served by hand.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from iawlb.relay import machine as module
+from iawlb.relay.machine import EVENTS_PER_TURN, Machine
+
+
+class MachineTests(SynchronousTestCase):
+    """
+    Sockets are served when something happens to them, each by its own handler.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a machine that serves nothing.
+        """
+        self.reactor = MemoryReactorClock()
+        self.machine = Machine(self.reactor, 1024)
+        self.addCleanup(self.machine._epoll.close)
+        self.seen: list[tuple[str, int]] = []
+
+    def pair(self) -> tuple[socket.socket, socket.socket]:
+        """
+        Make a socket and its peer.
+        """
+        pair = socket.socketpair()
+        for each in pair:
+            self.addCleanup(each.close)
+            each.setblocking(False)
+        return pair
+
+    def handler(self, name: str) -> Callable[[int], None]:
+        """
+        Make a handler that only writes down that it was called.
+        """
+        return lambda events: self.seen.append((name, events))
+
+    def turn(self) -> list[tuple[str, int]]:
+        """
+        Take a turn, and say who was called with what.
+        """
+        self.seen.clear()
+        self.machine.doRead()
+        return list(self.seen)
+
+    def test_reader(self) -> None:
+        """
+        It is one reader of the reactor, however many sockets there are, and none
+        once it is stopped; it can be started again.
+        """
+        self.assertTrue(verifyObject(IReadDescriptor, self.machine))
+        self.assertEqual(self.machine.logPrefix(), "iawlb")
+        self.assertEqual(self.machine.fileno(), self.machine._epoll.fileno())
+        for _ in range(2):
+            self.machine.start()
+            self.assertEqual(self.reactor.getReaders(), [self.machine])
+            self.machine.stop()
+            self.assertEqual(self.reactor.getReaders(), [])
+
+    def test_wakesReactor(self) -> None:
+        """
+        The reactor sees that one of its sockets is ready, and no more when all
+        were served.
+        """
+        mine, peer = self.pair()
+
+        def receive(events: int) -> None:
+            mine.recv(9)
+
+        self.machine.add(mine.fileno(), select.EPOLLIN, receive)
+        self.assertEqual(select.select([self.machine], [], [], 0)[0], [])
+        peer.send(b"x")
+        self.assertEqual(select.select([self.machine], [], [], 0)[0], [self.machine])
+        self.machine.doRead()
+        self.assertEqual(select.select([self.machine], [], [], 0)[0], [])
+
+    def test_suits(self) -> None:
+        """
+        A reactor that watches descriptors can have one, where there is epoll;
+        others take the portable relay.
+        """
+        real = object.__new__(EPollReactor)
+        self.assertTrue(Machine.suits(real))
+        self.assertFalse(Machine.suits(Clock()))
+        self.patch(module, "select", object())
+        self.assertFalse(Machine.suits(real))
+
+    def test_change(self) -> None:
+        """
+        A socket is told of what it waits for, and of nothing else; who is told
+        can change too.
+        """
+        mine, peer = self.pair()
+        peer.send(b"x")
+        number = mine.fileno()
+        self.machine.add(number, select.EPOLLOUT, self.handler("a"))
+        self.assertEqual(self.turn(), [("a", select.EPOLLOUT)])
+        self.machine.change(number, select.EPOLLIN)
+        self.assertEqual(self.turn(), [("a", select.EPOLLIN)])
+        self.machine.rehandle(number, self.handler("b"))
+        self.assertEqual(self.turn(), [("b", select.EPOLLIN)])
+        self.machine.add(number, select.EPOLLOUT, self.handler("c"))
+        self.assertEqual(self.turn(), [("c", select.EPOLLOUT)])
+
+    def test_removed(self) -> None:
+        """
+        A socket that was removed is told nothing, even if another descriptor of
+        the same connection keeps the kernel's end of it open.
+        """
+        mine, peer = self.pair()
+        with mine.dup():
+            self.machine.add(mine.fileno(), select.EPOLLIN, self.handler("a"))
+            peer.send(b"x")
+            self.machine.remove(mine.fileno())
+            self.machine.remove(mine.fileno())
+            mine.close()
+            self.assertEqual(self.turn(), [])
+            self.assertEqual(self.turn(), [])
+
+    def test_removeIf(self) -> None:
+        """
+        A socket that somebody else has taken over stays with that one; else it
+        can go on without the machine.
+        """
+        mine, _ = self.pair()
+        number, first, second = mine.fileno(), self.handler("a"), self.handler("b")
+        self.machine.add(number, select.EPOLLOUT, first)
+        self.machine.add(number, select.EPOLLOUT, second)
+        self.machine.removeIf(number, first)
+        self.assertEqual(self.turn(), [("b", select.EPOLLOUT)])
+        self.machine.removeIf(number, second)
+        self.assertEqual(self.turn(), [])
+        self.machine.add(number, select.EPOLLOUT, first)
+        self.assertEqual(self.turn(), [("a", select.EPOLLOUT)])
+
+    def test_sameNumber(self) -> None:
+        """
+        What the kernel had to tell of a socket that was closed in the same turn
+        is not told to a new one that got its number.
+        """
+        (one, peer), (two, other), spare = self.pair(), self.pair(), self.pair()
+        peer.send(b"x")
+        other.send(b"x")
+        ours = [one, two]
+
+        def first(events: int) -> None:
+            """
+            Close the socket that is served after this one; a new one follows.
+            """
+            served = next(each for each in ours if each.fileno() == self.serving)
+            closing = ours[1 - ours.index(served)]
+            number = closing.fileno()
+            self.machine.remove(number)
+            closing.close()
+            fresh = spare[0].dup()
+            self.addCleanup(fresh.close)
+            self.assertEqual(fresh.fileno(), number)
+            self.machine.add(number, select.EPOLLIN, self.handler("fresh"))
+
+        for each in ours:
+            number = each.fileno()
+            self.machine.add(number, select.EPOLLIN, self.serve(number, first))
+        self.assertEqual(self.turn(), [])
+        # In the next turn it is told what is its own.
+        for each in ours:
+            if each.fileno() >= 0:
+                self.machine.change(each.fileno(), 0)
+        self.assertEqual(self.turn(), [])
+        spare[1].send(b"x")
+        self.assertEqual(self.turn(), [("fresh", select.EPOLLIN)])
+
+    def serve(self, number: int, then: Callable[[int], None]) -> Callable[[int], None]:
+        """
+        Make a handler that says which descriptor is served.
+        """
+
+        def handler(events: int) -> None:
+            self.serving = number
+            then(events)
+
+        return handler
+
+    def test_fair(self) -> None:
+        """
+        Each of many sockets that are always ready has its turn before any has its
+        second, and the reactor has its own in between.
+        """
+        number = EVENTS_PER_TURN + 10
+        for name in range(number):
+            mine, _ = self.pair()
+            self.machine.add(mine.fileno(), select.EPOLLOUT, self.handler(str(name)))
+        first, second = self.turn(), self.turn()
+        self.assertEqual(len(first), EVENTS_PER_TURN)
+        served = [name for name, _ in (*first, *second)][:number]
+        self.assertEqual(sorted(served), sorted(map(str, range(number))))
+
+    def test_handlerRaises(self) -> None:
+        """
+        A fault in serving one socket is logged once, and costs that one only.
+        """
+        (bad, _), (good, _) = self.pair(), self.pair()
+
+        def broken(events: int) -> None:
+            raise ZeroDivisionError()
+
+        self.machine.add(bad.fileno(), select.EPOLLOUT, broken)
+        self.machine.add(good.fileno(), select.EPOLLOUT, self.handler("good"))
+        for _ in range(3):
+            self.assertEqual(self.turn(), [("good", select.EPOLLOUT)])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
