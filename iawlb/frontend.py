@@ -214,6 +214,7 @@ class Arrival:
         """
         self._frontend.admission.enter(self._session)
         if self._session.pulled is None:
+            self._session.waited = True
             side.watch()
 
     def sideRead(self, side: Side, data: bytes) -> None:

@@ -62,6 +62,7 @@ class Session:
         of its connections.
     @ivar listener: The name of the listener that accepted it.
     @ivar accepted: When it was accepted.
+    @ivar waited: Whether it had to wait for a worker.
     @ivar pulled: When a worker pulled it, or L{None} while it waits.
     @ivar connected: When it was connected to its destination, or L{None}.
     @ivar ended: When it ended, or L{None}.
@@ -90,6 +91,7 @@ class Session:
         "relay",
         "side",
         "tries",
+        "waited",
     )
 
     def __init__(
@@ -107,6 +109,7 @@ class Session:
         self.clientHost = clientHost
         self.listener = listener
         self.accepted = accepted
+        self.waited = False
         self.pulled: float | None = None
         self.connected: float | None = None
         self.ended: float | None = None

@@ -55,11 +55,6 @@ What a connect can fail of that is this machine's want, and does not mean that t
 destination is down. C{EAGAIN} is a Unix socket whose backlog is full.
 """
 
-JUST_NOW = 0.001
-"""
-How long ago a session may have been accepted to be taken for alive, in seconds.
-"""
-
 LOCAL_PAUSE = 0.1
 """
 How long a worker does not pull after such an error, in seconds.
@@ -217,9 +212,8 @@ class Worker:
 
     def _serve(self, session: Session) -> None:
         self._onPull()
-        waited = self.clock.seconds() - session.accepted
-        # A system call, which those that were accepted just now are spared.
-        if waited > JUST_NOW and wasReset(session.side):
+        # A system call, which those that were pulled at once are spared.
+        if session.waited and wasReset(session.side):
             # It left, and the reactor does not tell of those that are not read.
             session.holder.dismiss(Outcome.CLIENT_LEFT_QUEUE)
             return
@@ -448,6 +442,7 @@ class Serving:
         """
         self._session.holder, self._client.owner = self._before
         self._session.pulled = None
+        self._session.waited = True
         return self._session
 
     def dismiss(self, outcome: Outcome) -> None:
