@@ -533,6 +533,25 @@ class LackTests(SynchronousTestCase):
         rig.advance(0.2)
         self.assertEqual([n for n, _ in rig.recorder.pulls], [1, 2, 3])
 
+    def test_fullBacklog(self) -> None:
+        """
+        A Unix destination whose backlog is full is not down: its clients are
+        tried again, and meanwhile those of others are accepted and served.
+        """
+        told: list[bool] = []
+        self.patch(LoadBalancer, "_lack", lambda _, lacking: told.append(lacking))
+        rig = Rig(2)
+        a, b = rig.backends
+        a.refuse = BlockingIOError(errno.EAGAIN, "try again")
+        rig.clients(4)
+        self.assertEqual((rig.states(), rig.balancer.waiting), (["up", "up"], 0))
+        self.assertEqual(len(b.wires), 4)
+        rig.advance(0.2)
+        a.refuse = None
+        rig.clients(4)
+        self.assertGreater(len(a.wires), 0)
+        self.assertEqual(told, [])
+
     def test_window(self) -> None:
         """
         It is not tried more often when the destination may make several connects
