@@ -77,6 +77,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
                     )
             return names
 
+        # argparse calls it as it would a type.
         return read  # type: ignore[return-value]
 
     def variant(text: str) -> Peer:

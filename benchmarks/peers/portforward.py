@@ -12,6 +12,7 @@ from twisted.protocols.portforward import ProxyFactory
 port, destination = int(sys.argv[1]), int(sys.argv[2])
 reactor.listenTCP(
     port,
+    # Twisted declares another kind of factory than it takes.
     ProxyFactory("127.0.0.1", destination),  # type: ignore[arg-type]
     backlog=4096,
     interface="127.0.0.1",

@@ -361,7 +361,8 @@ class Socket:
 
     def _discard(self, events: int) -> None:
         """
-        The other is gone: read to nowhere.
+        The other is gone: read to nowhere. (Its lines of L{_read} are not shared,
+        as a call more for each chunk would cost where it counts.)
         """
         if events & _OUT:
             self._flush()
