@@ -310,7 +310,7 @@ def _queue(run: Run) -> Sample:
         queue = ConnectionQueue(Least(), lambda: [destination])
         numbers = itertools.count(1)
         for number in itertools.islice(numbers, waiting):
-            session = Session(number, "", "127.0.0.1", "", 0.0, nobody, nobody)
+            session = Session(number, None, "", 0.0, nobody, nobody)
             queue.put(session)
 
         def turn(

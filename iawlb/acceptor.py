@@ -13,14 +13,17 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet import tcp
-from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IReadDescriptor,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iawlb.plain import PlainConnection, addressOf
+from iawlb.frontend import Frontend
+from iawlb.plain import addressOf
 from iawlb.ratelimit import OncePerSecond
-from iawlb.relay.side import Side
 
 ACCEPTS_PER_TURN = 8
 """
@@ -34,8 +37,23 @@ How long nothing is accepted when the machine lacks a descriptor or memory for
 it, in seconds. The kernel's backlog holds the connections meanwhile.
 """
 
-_LACKING = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-_GONE = frozenset((errno.ECONNABORTED, errno.EPERM, errno.EPROTO))
+_GONE = frozenset(
+    (
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EPERM,
+        errno.EPROTO,
+    )
+)
+"""
+What accept tells of one connection, and not of the listening socket (Linux's
+accept(2)).
+"""
 
 
 @implementer(IReadDescriptor)
@@ -52,7 +70,11 @@ class Acceptor:
     log = Logger()
 
     def __init__(
-        self, reactor: Any, port: tcp.Port, name: str, room: Callable[[], int]
+        self,
+        reactor: Any,
+        port: tcp.Port,
+        name: str,
+        room: Callable[[], int],
     ) -> None:
         """
         @param name: The listener's name.
@@ -68,8 +90,8 @@ class Acceptor:
         self._lacking = OncePerSecond(
             reactor,
             lambda number: self.log.warn(
-                "{listener} cannot accept, this machine lacks something: {error}; "
-                "connections wait in the kernel's backlog ({number} times)",
+                "{listener} cannot accept: {error}; connections wait in the "
+                "kernel's backlog ({number} times)",
                 listener=name,
                 error=errno.errorcode[self._error],
                 number=number,
@@ -129,27 +151,38 @@ class Acceptor:
 
         @param most: No more than so many.
         """
+        listening: Any = self._port.socket
         for _ in range(min(most, self._room())):
             try:
-                accepted, peer = self._port.socket.accept()
+                # What accept() of Python's own class makes of it takes half as
+                # long again as the kernel, and nothing of it is used.
+                number, peer = listening._accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in _GONE:
                     continue  # that client left already
-                if error.errno not in _LACKING:
-                    raise
-                self._hold(error.errno)
+                self._hold(error.errno or errno.EINVAL)
                 return
-            self._serve(accepted, peer)
+            family = self._port.addressFamily
+            self._serve(socket.SocketType(family, socket.SOCK_STREAM, 0, number), peer)
 
-    def _serve(self, accepted: socket.socket, peer: Any) -> None:
+    def _serve(self, accepted: socket.SocketType, peer: Any) -> None:
         """
         Do what the port's own loop does with an accepted socket.
         """
         port = self._port
         address = addressOf(port.addressFamily, peer)
         factory: Any = port.factory
+        if isinstance(factory, Frontend):
+            # No wrapper such as TLS needs the port's own kind of transport.
+            accepted.setblocking(False)
+            try:
+                factory.accepted(accepted, address)
+            except Exception:
+                self.log.failure("serving an accepted connection failed")
+                accepted.close()
+            return
         try:
             protocol = factory.buildProtocol(address)
         except Exception:
@@ -159,16 +192,14 @@ class Acceptor:
         if protocol is None:
             accepted.close()
             return
-        if isinstance(protocol, Side):
-            # No wrapper such as TLS needs the port's own kind of transport.
-            accepted.setblocking(False)
-            protocol.makeConnection(
-                PlainConnection(accepted, protocol, self._reactor, address)
-            )
-            return
         port.sessionno += 1
         transport = port.transport(
-            accepted, protocol, peer, port, port.sessionno, self._reactor
+            socket.socket(fileno=accepted.detach()),
+            protocol,
+            peer,
+            port,
+            port.sessionno,
+            self._reactor,
         )
         try:
             protocol.makeConnection(transport)

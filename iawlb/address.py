@@ -25,9 +25,9 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 
+from iawlb.dialer import PlainEndpoint, Target, targetOf
 from iawlb.interfaces import InvalidSetting
 from iawlb.names import NameEndpoint
-from iawlb.plain import PlainEndpoint, Target, targetOf
 
 LONGEST = 4096
 """

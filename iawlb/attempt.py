@@ -20,11 +20,18 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
+from iawlb.dialer import Dialer, Dialing, PlainEndpoint, errorOf
 from iawlb.hangups import Hangups
 from iawlb.names import NameEndpoint
-from iawlb.plain import Dialer, Dialing, PlainConnection, PlainEndpoint, Target
-from iawlb.relay.side import Side
+from iawlb.plain import PlainConnection
+from iawlb.relay.side import Side, SideOwner
 from iawlb.settings import Settings
+
+Connected = Side | socket.SocketType
+"""
+What a connect gives: the destination's side, or a bare socket if it was dialed,
+of which a fast relay needs no more.
+"""
 
 
 def _nobody(_: object) -> None:
@@ -33,93 +40,139 @@ def _nobody(_: object) -> None:
     """
 
 
-class Attempt(ClientFactory[Side]):
+class Connector:
     """
-    A connect that is bounded in time and calls back once: with the connected
-    side, or with why there is none. It is connected once the TLS handshake, if
-    any, is done.
+    Connects to one destination.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        endpoint: IStreamClientEndpoint,
+        settings: Settings,
+        hangups: Hangups,
+        dialer: Dialer | None,
+    ) -> None:
+        """
+        @param dialer: Dials it, if its endpoint has a plain target.
+        """
+        self.clock = clock
+        self.endpoint = endpoint
+        self.settings = settings
+        self.hangups = hangups
+        self.dialer = dialer
+        self._dialable = (
+            endpoint if isinstance(endpoint, PlainEndpoint | NameEndpoint) else None
+        )
+
+    def connect(
+        self,
+        onConnected: Callable[[Connected], None],
+        onFailed: Callable[[Failure], None],
+    ) -> Attempt | None:
+        """
+        Connect, bounded in time. It is connected once the TLS handshake, if any,
+        is done.
+
+        @param onConnected: Called with the connection, maybe before this returns.
+        @param onFailed: Called with why there is none, maybe before this returns.
+        @return: What can be cancelled, or L{None} if it is decided already.
+        """
+        dialer, dialable = self.dialer, self._dialable
+        target = None if dialer is None or dialable is None else dialable.target
+        if dialer is None or dialable is None or target is None:
+            attempt = Attempt(self, onConnected, onFailed)
+            attempt.connect()
+        else:
+            handle, error = dialer.begin(target)
+            if not error and handle is not None:
+                onConnected(handle)
+                return None
+            attempt = Attempt(self, onConnected, onFailed)
+            attempt.dial(dialer, dialable, handle, error)
+        return None if attempt.over else attempt
+
+    def side(self, handle: socket.SocketType) -> Side:
+        """
+        Make the side of a socket that was dialed, for who needs more than that.
+        """
+        side = Side(SideOwner(), self.hangups, self.settings.bufferSize)
+        side.makeConnection(PlainConnection(handle, side, self.clock))
+        return side
+
+
+class Attempt(ClientFactory[Side], SideOwner):
+    """
+    A connect that takes a while. It calls back once.
+
+    @ivar over: Whether it has, or was cancelled.
     """
 
     noisy = False
 
     def __init__(
         self,
-        clock: IReactorTime,
-        settings: Settings,
-        hangups: Hangups,
-        dialer: Dialer | None,
-        onConnected: Callable[[Side], None],
+        connector: Connector,
+        onConnected: Callable[[Connected], None],
         onFailed: Callable[[Failure], None],
     ) -> None:
-        self._settings = settings
-        self._hangups = hangups
+        self.over = False
+        self._connector = connector
         self._onConnected = onConnected
         self._onFailed = onFailed
         self._sides: list[Side] = []
         self._connecting: Deferred[Any] | None = None
-        self._over = False
-        self._clock = clock
-        self._dialer = dialer
         self._dialing: Dialing | None = None
         self._timer: IDelayedCall | None = None
-        self._began = clock.seconds()
+        self._began = connector.clock.seconds()
 
-    def start(self, endpoint: IStreamClientEndpoint) -> None:
-        """
-        Begin.
-        """
-        if self._dialer is not None and isinstance(
-            endpoint, PlainEndpoint | NameEndpoint
-        ):
-            target = endpoint.target
-            if target is not None:
-                self._dial(self._dialer, endpoint, target)
-                return
-        self._connect(endpoint)
-
-    def _dial(
-        self, dialer: Dialer, endpoint: PlainEndpoint | NameEndpoint, target: Target
+    def dial(
+        self,
+        dialer: Dialer,
+        endpoint: PlainEndpoint | NameEndpoint,
+        handle: socket.SocketType | None,
+        error: int,
     ) -> None:
-        self._dialing = dialer.dial(
-            target,
-            lambda handle: self._dialed(handle, target.peer),
-            lambda error: self._dialFailed(endpoint, error),
-        )
+        """
+        Go on with a socket whose connect is under way or has failed.
+        """
 
-    def _dialFailed(
-        self, endpoint: PlainEndpoint | NameEndpoint, error: ConnectError
-    ) -> None:
-        self._dialing = None
-        others = endpoint.dialFailed()
-        if others and not isinstance(error, ConnectTimeout):
-            self._connect(endpoint)
+        def connected(handle: socket.SocketType) -> None:
+            self._dialing = None
+            self._succeeded(handle)
+
+        def failed(error: ConnectError) -> None:
+            self._dialing = None
+            others = endpoint.dialFailed()
+            if others and not isinstance(error, ConnectTimeout):
+                self.connect()
+            else:
+                self._failed(Failure(error))
+
+        if handle is None:
+            failed(errorOf(error))
         else:
-            self._failed(Failure(error))
+            self._dialing = dialer.wait(handle, connected, failed)
 
-    def _dialed(self, handle: socket.socket, peer: IAddress) -> None:
-        self._dialing = None
-        side = self.buildProtocol(peer)
-        connection = PlainConnection(handle, side, self._clock, peer)
-        connection.setTcpNoDelay(True)
-        side.makeConnection(connection)
-
-    def _connect(self, endpoint: IStreamClientEndpoint) -> None:
+    def connect(self) -> None:
         """
         Connect by the endpoint's own means.
         """
-        left = self._began + self._settings.connectTimeout - self._clock.seconds()
-        self._timer = self._clock.callLater(max(0.0, left), self._timedOut)
+        connector = self._connector
+        clock = connector.clock
+        left = self._began + connector.settings.connectTimeout - clock.seconds()
+        self._timer = clock.callLater(max(0.0, left), self._timedOut)
         # An endpoint that raises has failed to connect.
-        connecting: Deferred[Any] = maybeDeferred(endpoint.connect, self)
+        connecting: Deferred[Any] = maybeDeferred(connector.endpoint.connect, self)
         connecting.addCallbacks(lambda _: None, self._failed)
-        if not self._over:
+        if not self.over:
             self._connecting = connecting
 
     def cancel(self) -> None:
         """
         Give up, and call nobody.
         """
-        self._over = True
+        self.over = True
         # Twisted's connector and factory keep each other, and this, until the
         # garbage collector comes; they are not to keep the session with it.
         self._onConnected = self._onFailed = _nobody
@@ -141,43 +194,26 @@ class Attempt(ClientFactory[Side]):
         Make the destination's side; an endpoint that tries several addresses
         may ask for more than one.
         """
-        side = Side(self, self._hangups, self._settings.bufferSize)
+        connector = self._connector
+        side = Side(self, connector.hangups, connector.settings.bufferSize)
         self._sides.append(side)
         return side
 
     # What the sides tell.
-
-    def sideMade(self, side: Side) -> None:
-        """
-        Connected, but maybe without TLS as yet.
-        """
 
     def sideReady(self, side: Side) -> None:
         """
         Connected. Called before the endpoint's own Deferred fires, so that the
         first bytes of a destination that speaks first find the relay.
         """
-        if self._over:
+        if self.over:
             side.abort()
             return
         self._sides.remove(side)
         # It is connected: only the other addresses' sides are given up, and not
         # the Deferred, which is about to fire.
         self._connecting = None
-        onConnected = self._onConnected
-        self.cancel()
-        onConnected(side)
-
-    def sideRead(self, side: Side, data: bytes) -> None:
-        """
-        Bytes that came in one read with the end of the handshake.
-        """
-        side.early.append(data)
-
-    def sideEnded(self, side: Side) -> None:
-        """
-        The side remembers it.
-        """
+        self._succeeded(side)
 
     def sideLost(self, side: Side, reset: bool) -> None:
         """
@@ -186,12 +222,17 @@ class Attempt(ClientFactory[Side]):
         why = f"closed during the TLS handshake: {side.why}"
         self._failed(Failure(ConnectError(string=why)))
 
+    def _succeeded(self, connection: Connected) -> None:
+        onConnected = self._onConnected
+        self.cancel()
+        onConnected(connection)
+
     def _timedOut(self) -> None:
-        seconds = f"{self._settings.connectTimeout:g}"
+        seconds = f"{self._connector.settings.connectTimeout:g}"
         self._failed(Failure(ConnectTimeout(f"no connection within {seconds} s")))
 
     def _failed(self, failure: Failure) -> None:
-        if not self._over:
+        if not self.over:
             onFailed = self._onFailed
             self.cancel()
             onFailed(failure)

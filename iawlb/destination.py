@@ -91,7 +91,9 @@ class Destination:
         Say whether its worker may wait for a session.
         """
         return (
-            self.available
+            self.down is None
+            and not self.paused
+            and not self.draining
             and self.connecting < self._window
             and (not self.slots or self.active < self.slots)
         )
@@ -105,17 +107,18 @@ class Destination:
 
     def connectEnded(self) -> None:
         """
-        A connect is over, well or not.
+        A connect failed or was given up.
         """
         self.connecting -= 1
 
     def connected(self) -> None:
         """
-        A connect succeeded (before L{connectEnded} is told of it).
+        A connect succeeded.
         """
         self.served += 1
         if self.connecting >= self._window:
             self._window += 1
+        self.connecting -= 1
 
     def give(self) -> None:
         """

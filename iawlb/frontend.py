@@ -4,18 +4,20 @@ Where clients come in.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
 from iawlb.events import SESSION_QUEUED, Events
 from iawlb.hangups import Hangups
+from iawlb.plain import PlainClient
 from iawlb.queue import ConnectionQueue
 from iawlb.ratelimit import OncePerSecond
-from iawlb.relay.side import Side
+from iawlb.relay.side import Side, SideOwner
 from iawlb.session import Outcome, Session
 from iawlb.settings import Settings
 from iawlb.table import SessionTable
@@ -75,11 +77,14 @@ class Admission:
         """
         A session goes to the queue, with its batch.
         """
-        self._batch[session] = None
         enough = self._settings.acceptBatch
-        if enough > 1:
-            free = self._freeSlots()
-            enough = enough if free is None else min(enough, free)
+        if enough == 1:
+            self._put(session)
+            self._onQueued()
+            return
+        self._batch[session] = None
+        free = self._freeSlots()
+        enough = enough if free is None else min(enough, free)
         if len(self._batch) >= enough:
             self.flush()
         elif self._timer is None:
@@ -94,9 +99,12 @@ class Admission:
             timer.cancel()
         batch, self._batch = self._batch, {}
         for session in batch:
-            self._events.session(session, SESSION_QUEUED)
-            self._queue.put(session)
+            self._put(session)
         self._onQueued()
+
+    def _put(self, session: Session) -> None:
+        self._events.session(session, SESSION_QUEUED)
+        self._queue.put(session)
 
     def leave(self, session: Session) -> None:
         """
@@ -151,6 +159,15 @@ class Frontend(ServerFactory):
             return None
         return Side(Arrival(self, addr), self.hangups, self.settings.bufferSize)
 
+    def accepted(self, handle: socket.SocketType, addr: IAddress) -> None:
+        """
+        Take an accepted socket, for which there is room.
+        """
+        arrival = Arrival(self, addr)
+        client = PlainClient(handle, arrival, self.hangups)
+        arrival.sideMade(client)
+        arrival.sideReady(client)
+
     def stop(self) -> None:
         """
         Keep no timer.
@@ -158,23 +175,7 @@ class Frontend(ServerFactory):
         self._turnedAway.stop()
 
 
-def describe(address: IAddress | None) -> tuple[str, str]:
-    """
-    Write an address for people.
-
-    @return: The whole of it, and the host alone.
-    """
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}", address.host
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}", address.host
-    if isinstance(address, UNIXAddress):
-        path = address.name.decode(errors="replace") if address.name else ""
-        return f"unix:{path}", "unix"
-    return str(address), str(address)
-
-
-class Arrival:
+class Arrival(SideOwner):
     """
     A client that was accepted and waits for a worker.
     """
@@ -200,15 +201,14 @@ class Arrival:
 
     # What its side tells.
 
-    def sideMade(self, side: Side) -> None:
+    def sideMade(self, side: Any) -> None:
         """
         It is accepted.
         """
-        client, host = describe(self._address)
         frontend = self._frontend
-        self._session = frontend.table.begin(client, host, frontend.name, side, self)
+        self._session = frontend.table.begin(self._address, frontend.name, side, self)
 
-    def sideReady(self, side: Side) -> None:
+    def sideReady(self, side: Any) -> None:
         """
         It may enter the queue.
         """
@@ -217,18 +217,7 @@ class Arrival:
             self._session.waited = True
             side.watch()
 
-    def sideRead(self, side: Side, data: bytes) -> None:
-        """
-        Bytes that came in one read with the end of the handshake.
-        """
-        side.early.append(data)
-
-    def sideEnded(self, side: Side) -> None:
-        """
-        The side remembers it: a half-close, so it keeps its place.
-        """
-
-    def sideLost(self, side: Side, reset: bool) -> None:
+    def sideLost(self, side: Any, reset: bool) -> None:
         """
         It is gone.
         """

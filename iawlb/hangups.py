@@ -22,10 +22,9 @@ class Watched(Typed):
     A connection that is not being read, or is to be reset.
     """
 
-    @property
-    def transport(self) -> object:
+    def fileno(self) -> int:
         """
-        Its transport.
+        Its descriptor, or -1 if it has none.
         """
 
     def hungUp(self) -> None:
@@ -57,7 +56,7 @@ class Hangups:
         """
         Watch a connection, if it has a file descriptor.
         """
-        number = _number(connection)
+        number = connection.fileno()
         if number >= 0 and connection not in self._numbers:
             self._watched[number] = connection
             self._numbers[connection] = number
@@ -100,20 +99,12 @@ class Hangups:
                 connection.hungUp()
 
 
-def _number(connection: Watched) -> int:
-    """
-    Look up the file descriptor of a connection; -1 if it has none.
-    """
-    fileno = getattr(connection.transport, "fileno", None)
-    return -1 if fileno is None else int(fileno())
-
-
 def _unsent(connection: Watched) -> int:
     """
     Ask the kernel how many bytes it has not sent, as the peer takes no more.
     """
     try:
-        answer = ioctl(_number(connection), _SIOCOUTQNSD, bytes(4))
+        answer = ioctl(connection.fileno(), _SIOCOUTQNSD, bytes(4))
     except OSError:
         return 0  # it does not say, as for Unix sockets, which keep them
     return int.from_bytes(answer, sys.byteorder)

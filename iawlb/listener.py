@@ -23,8 +23,9 @@ from twisted.python.failure import Failure
 
 from iawlb.acceptor import Acceptor
 from iawlb.events import LISTENER_CLOSED, LISTENER_LISTENING, LISTENER_REFUSING, Events
-from iawlb.frontend import Frontend, describe
+from iawlb.frontend import Frontend
 from iawlb.interfaces import CannotListen
+from iawlb.session import describe
 
 RETRY = 1.0
 """

@@ -18,7 +18,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from iawlb.address import parseDestination, parseListen
+from iawlb.attempt import Connector
 from iawlb.destination import Destination
+from iawlb.dialer import Dialer
 from iawlb.eventlog import EventLog
 from iawlb.events import (
     DESTINATION_ADDED,
@@ -40,7 +42,6 @@ from iawlb.interfaces import (
 from iawlb.limits import connectionLimit
 from iawlb.listener import Listener
 from iawlb.names import lookedUp
-from iawlb.plain import Dialer
 from iawlb.policies import POLICIES
 from iawlb.queue import ConnectionQueue
 from iawlb.relay.machine import Machine
@@ -201,15 +202,13 @@ class LoadBalancer(MultiService):
             endpoint = address
         destination = Destination(text, own, self.settings, self._order)
         worker = Worker(
-            self._reactor,
             destination,
-            endpoint,
+            Connector(
+                self._reactor, endpoint, self.settings, self._hangups, self._dialer
+            ),
             self._queue,
             self._table,
             self._events,
-            self._hangups,
-            self.settings,
-            self._dialer,
             onChange=self._changed,
             onPull=self._checkRoom,
             onLacking=self._lack,
@@ -238,10 +237,10 @@ class LoadBalancer(MultiService):
             worker.check()
             self._changed()
 
-        def gone(_: object) -> Deferred[None]:
+        def gone(_: object) -> None:
             if self._workers.pop(name, None) is not None:
                 self._events.destination(destination, DESTINATION_REMOVED)
-            return worker.stop()
+            worker.stop()
 
         return worker.whenIdle().addCallback(gone)
 
@@ -431,7 +430,7 @@ class LoadBalancer(MultiService):
             cutting.cancel()
         # A removal that waited for a slot to rest is done now.
         for worker in list(self._workers.values()):
-            await worker.stop()
+            worker.stop()
         self.factory.stop()
         if self._dialer is not None:
             self._dialer.stop()
@@ -460,7 +459,7 @@ class LoadBalancer(MultiService):
     def _startWorker(self, worker: Worker) -> None:
         worker.start()
         # A name that does not resolve makes its destination down from the start.
-        lookedUp(worker.endpoint).addErrback(worker.nameFailed)
+        lookedUp(worker.connector.endpoint).addErrback(worker.nameFailed)
 
     # What the parts ask and tell.
 

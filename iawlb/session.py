@@ -7,8 +7,12 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress
+
 if TYPE_CHECKING:
     from iawlb.interfaces import IRelay
+    from iawlb.plain import PlainClient
     from iawlb.relay.side import Side
 
 
@@ -41,6 +45,22 @@ class Outcome(Enum):
         self.text = text
 
 
+def describe(address: IAddress | None) -> tuple[str, str]:
+    """
+    Write an address for people.
+
+    @return: The whole of it, and the host alone.
+    """
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}", address.host
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}", address.host
+    if isinstance(address, UNIXAddress):
+        path = address.name.decode(errors="replace") if address.name else ""
+        return f"unix:{path}", "unix"
+    return str(address), str(address)
+
+
 class Holder(Protocol):
     """
     Who has a session at the moment: the queue's door, then a worker.
@@ -57,9 +77,7 @@ class Session:
     The record of one client connection. All times are the reactor's seconds.
 
     @ivar number: Counts the sessions of a balancer, from 1, in accept order.
-    @ivar client: The client's address, for people.
-    @ivar clientHost: The client's address without its port, the same for each
-        of its connections.
+    @ivar address: The client's address.
     @ivar listener: The name of the listener that accepted it.
     @ivar accepted: When it was accepted.
     @ivar waited: Whether it had to wait for a worker.
@@ -70,7 +88,7 @@ class Session:
     @ivar destination: The name of the destination that serves it, or that was
         tried last, or L{None}.
     @ivar outcome: How it ended, or L{None} while it lives.
-    @ivar side: The client's connection while the session lives.
+    @ivar side: The client's connection until it is relayed.
     @ivar holder: Who has it at the moment, while it lives.
     @ivar relay: What passes its bytes while it is connected.
     """
@@ -78,8 +96,7 @@ class Session:
     __slots__ = (
         "_bytes",
         "accepted",
-        "client",
-        "clientHost",
+        "address",
         "connected",
         "destination",
         "ended",
@@ -97,16 +114,14 @@ class Session:
     def __init__(
         self,
         number: int,
-        client: str,
-        clientHost: str,
+        address: IAddress | None,
         listener: str,
         accepted: float,
-        side: Side,
+        side: Side | PlainClient,
         holder: Holder,
     ) -> None:
         self.number = number
-        self.client = client
-        self.clientHost = clientHost
+        self.address = address
         self.listener = listener
         self.accepted = accepted
         self.waited = False
@@ -120,6 +135,21 @@ class Session:
         self.holder = holder
         self.relay: IRelay | None = None
         self._bytes = (0, 0)
+
+    @property
+    def client(self) -> str:
+        """
+        The client's address, for people.
+        """
+        return describe(self.address)[0]
+
+    @property
+    def clientHost(self) -> str:
+        """
+        The client's address without its port, the same for each of its
+        connections.
+        """
+        return describe(self.address)[1]
 
     @property
     def bytesIn(self) -> int:

@@ -7,9 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 
 from iawlb.events import SESSION_ACCEPTED, SESSION_ENDED, Events
+from iawlb.plain import PlainClient
 from iawlb.relay.side import Side
 from iawlb.session import Holder, Outcome, Session
 
@@ -42,7 +43,11 @@ class SessionTable:
         return iter(list(self._live))
 
     def begin(
-        self, client: str, clientHost: str, listener: str, side: Side, holder: Holder
+        self,
+        address: IAddress | None,
+        listener: str,
+        side: Side | PlainClient,
+        holder: Holder,
     ) -> Session:
         """
         Begin the session of a client that was just accepted.
@@ -50,8 +55,7 @@ class SessionTable:
         self._count += 1
         session = Session(
             self._count,
-            client,
-            clientHost,
+            address,
             listener,
             self._clock.seconds(),
             side,

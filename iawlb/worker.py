@@ -9,35 +9,24 @@ import errno
 from collections.abc import Callable, Iterable
 from random import random
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
-from twisted.internet.interfaces import (
-    IDelayedCall,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.attempt import Attempt
+from iawlb.attempt import Attempt, Connected, Connector
 from iawlb.destination import HURRY, Destination
 from iawlb.events import (
     DESTINATION_DOWN,
     DESTINATION_UP,
-    SESSION_CONNECTED,
-    SESSION_PULLED,
     SESSION_PUT_BACK,
     Events,
 )
-from iawlb.hangups import Hangups, wasReset
-from iawlb.interfaces import IRelay
-from iawlb.plain import Dialer
+from iawlb.hangups import wasReset
 from iawlb.queue import ConnectionQueue
 from iawlb.ratelimit import OncePerSecond
-from iawlb.relay.fast import FastRelay, plain
-from iawlb.relay.portable import PortableRelay
-from iawlb.relay.side import Side
+from iawlb.serving import Serving
 from iawlb.session import Outcome, Session
-from iawlb.settings import Settings
 from iawlb.table import SessionTable
 
 LOCAL_ERRORS = frozenset(
@@ -83,15 +72,11 @@ class Worker:
 
     def __init__(
         self,
-        clock: IReactorTime,
         destination: Destination,
-        endpoint: IStreamClientEndpoint,
+        connector: Connector,
         queue: ConnectionQueue,
         table: SessionTable,
         events: Events,
-        hangups: Hangups,
-        settings: Settings,
-        dialer: Dialer | None,
         *,
         onChange: Callable[[], None],
         onPull: Callable[[], None],
@@ -112,27 +97,24 @@ class Worker:
         self.queue = queue
         self.table = table
         self.events = events
-        self.clock = clock
-        self.endpoint = endpoint
-        self.hangups = hangups
-        self.settings = settings
-        self.dialer = dialer
+        self.connector = connector
+        self.clock = connector.clock
+        self.settings = connector.settings
         self._onChange = onChange
         self._onPull = onPull
         self._onLacking = onLacking
         self._onPutBack = onPutBack
         self._inHurry = inHurry
         self._stopping = False
-        self._wake: Deferred[None] | None = None
         self._pulling: Deferred[Session] | None = None
-        self._running: Deferred[None] = succeed(None)
+        self._busy = False
         # What is called, and is called at once when the worker stops.
         self._timers: dict[IDelayedCall, Callable[[], None]] = {}
         self._probing: IDelayedCall | Attempt | None = None
         # Oldest first.
         self._connecting: dict[Serving, None] = {}
         self._whenIdle: list[Deferred[None]] = []
-        self._localErrors = OncePerSecond(clock, self._logLocalErrors)
+        self._localErrors = OncePerSecond(self.clock, self._logLocalErrors)
         self._lastLocalError = 0
 
     def start(self) -> None:
@@ -142,13 +124,11 @@ class Worker:
         self._stopping = False
         if self.destination.down is not None:
             self._scheduleProbe()
-        self._running = ensureDeferred(self._run())
+        self.check()
 
-    def stop(self) -> Deferred[None]:
+    def stop(self) -> None:
         """
         Pull and probe no more. Sessions that are served go on.
-
-        @return: Fires when the loop has ended.
         """
         self._stopping = True
         if self._probing is not None:
@@ -160,44 +140,48 @@ class Worker:
             call()
         self._localErrors.stop()
         self.check()
-        return self._running
-
-    async def _run(self) -> None:
-        """
-        Connections wait, workers pull.
-        """
-        while not self._stopping:
-            if not self._mayPull():
-                self._wake = Deferred()
-                await self._wake
-                continue
-            self._pulling = self.queue.get(self.destination)
-            try:
-                session = await self._pulling
-            except CancelledError:
-                continue  # it may not pull any more; or it stops
-            finally:
-                self._pulling = None
-            self._serve(session)
-
-    def _mayPull(self) -> bool:
-        return not self._stopping and not self.lacking and self.destination.canPull()
 
     def check(self) -> None:
         """
         Begin to wait for a session, or cease to, as the destination's state now
         says.
         """
-        may = self._mayPull()
-        if self._wake is not None and (may or self._stopping):
-            wake, self._wake = self._wake, None
-            wake.callback(None)
-        elif self._pulling is not None and not may:
+        if self._pulling is None:
+            self._pull()
+        elif not self._mayPull():
             self._pulling.cancel()
         if self._whenIdle and self.destination.active == 0:
             waiting, self._whenIdle = self._whenIdle, []
             for each in waiting:
                 each.callback(None)
+
+    def _pull(self) -> None:
+        """
+        Connections wait, workers pull.
+        """
+        if self._busy:
+            return  # what is served first asks for more, and the loop goes on
+        self._busy = True
+        while self._pulling is None and self._mayPull():
+            self._pulling = self.queue.get(self.destination)
+            self._pulling.addCallbacks(self._pulled, self._ceased)
+        self._busy = False
+
+    def _mayPull(self) -> bool:
+        return not self._stopping and not self.lacking and self.destination.canPull()
+
+    def _pulled(self, session: Session) -> None:
+        self._pulling = None
+        busy, self._busy = self._busy, True
+        try:
+            self._serve(session)
+        finally:
+            self._busy = busy
+            self._pull()
+
+    def _ceased(self, failure: Failure) -> None:
+        failure.trap(CancelledError)
+        self._pulling = None
 
     def whenIdle(self) -> Deferred[None]:
         """
@@ -227,7 +211,7 @@ class Worker:
         A connect succeeded.
         """
         self.destination.connected()
-        self._connectEnded(serving)
+        del self._connecting[serving]
         self.check()
 
     def given(self, serving: Serving) -> None:
@@ -356,19 +340,13 @@ class Worker:
             timer.reset(HURRY)
 
     def _probe(self) -> None:
-        attempt = Attempt(
-            self.clock,
-            self.settings,
-            self.hangups,
-            self.dialer,
-            self._probed,
-            self._probeFailed,
-        )
-        self._probing = attempt
-        attempt.start(self.endpoint)
+        self._probing = None
+        attempt = self.connector.connect(self._probed, self._probeFailed)
+        if attempt is not None:
+            self._probing = attempt
 
-    def _probed(self, side: Side) -> None:
-        side.close()
+    def _probed(self, connection: Connected) -> None:
+        connection.close()
         self._probing = None
         self.destination.recovered()
         self.events.destination(self.destination, DESTINATION_UP)
@@ -386,145 +364,3 @@ class Worker:
         """
         if self.destination.down is None and not self._stopping:
             self._goDown(failure)
-
-
-class Serving:
-    """
-    One session that a worker serves: connecting at first, then relayed.
-    """
-
-    log = Logger()
-
-    def __init__(self, worker: Worker, session: Session) -> None:
-        self._worker = worker
-        self._session = session
-        self._client = session.side
-        self._before = (session.holder, session.side.owner)
-        self._attempt: Attempt | None = None
-        self._relay: IRelay | None = None
-        self._outcome = Outcome.CLIENT_LEFT_CONNECT
-
-    def start(self) -> None:
-        """
-        Connect.
-        """
-        worker, session = self._worker, self._session
-        session.holder = self
-        self._client.owner = self
-        session.tries += 1
-        session.pulled = worker.clock.seconds()
-        session.destination = worker.destination.name
-        worker.events.session(session, SESSION_PULLED)
-        self._attempt = Attempt(
-            worker.clock,
-            worker.settings,
-            worker.hangups,
-            worker.dialer,
-            self._connected,
-            self._connectFailed,
-        )
-        self._attempt.start(worker.endpoint)
-        if self._attempt is not None:
-            # It takes a while, in which the client may leave.
-            self._client.watch()
-
-    def cancelConnect(self) -> None:
-        """
-        Give the connect up.
-        """
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            attempt.cancel()
-
-    def release(self) -> Session:
-        """
-        Return the session to who held it before.
-        """
-        self._session.holder, self._client.owner = self._before
-        self._session.pulled = None
-        self._session.waited = True
-        return self._session
-
-    def dismiss(self, outcome: Outcome) -> None:
-        """
-        End the session.
-        """
-        if self._relay is not None:
-            self._relay.abort(outcome)
-        else:
-            self._outcome = outcome
-            self.cancelConnect()
-            self._client.abort()
-
-    def _connected(self, destination: Side) -> None:
-        worker, session = self._worker, self._session
-        self._attempt = None
-        dialer = worker.dialer
-        relay: IRelay
-        if dialer is not None and plain(self._client) and plain(destination):
-            relay = FastRelay(
-                self._client,
-                destination,
-                dialer.machine,
-                self._released,
-                self._ended,
-            )
-        else:
-            relay = PortableRelay(
-                self._client, destination, self._released, self._ended
-            )
-        self._relay = session.relay = relay
-        session.connected = worker.clock.seconds()
-        worker.connected(self)
-        worker.events.session(session, SESSION_CONNECTED)
-        try:
-            self._relay.start()
-        except Exception:
-            # A transport of somebody else's may refuse to be relayed.
-            self.log.failure(
-                "relaying a session to {destination} failed",
-                destination=worker.destination.name,
-            )
-            self._relay.abort(Outcome.FAILED)
-
-    def _connectFailed(self, failure: Failure) -> None:
-        self._attempt = None
-        self._worker.failed(self, failure)
-
-    def _released(self) -> None:
-        self._worker.given(self)
-
-    def _ended(self, outcome: Outcome) -> None:
-        self._relay = None
-        self._worker.table.end(self._session, outcome)
-
-    # What the client's side tells while we connect.
-
-    def sideMade(self, side: Side) -> None:
-        """
-        Only before a worker pulls.
-        """
-
-    def sideReady(self, side: Side) -> None:
-        """
-        Only before a worker pulls.
-        """
-
-    def sideRead(self, side: Side, data: bytes) -> None:
-        """
-        Bytes that TLS had read already.
-        """
-        side.early.append(data)
-
-    def sideEnded(self, side: Side) -> None:
-        """
-        The side remembers it.
-        """
-
-    def sideLost(self, side: Side, reset: bool) -> None:
-        """
-        The client left during the connect.
-        """
-        self.cancelConnect()
-        self._worker.dropped(self)
-        self._worker.table.end(self._session, self._outcome)

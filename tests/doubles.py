@@ -215,7 +215,8 @@ def session(number: int, host: str = "192.0.2.1", accepted: float = 0.0) -> Sess
     Make a session that has no connection.
     """
     side: Any = None
-    return Session(number, f"{host}:1", host, "test", accepted, side, _Holder())
+    address = IPv4Address("TCP", host, 1)
+    return Session(number, address, "test", accepted, side, _Holder())
 
 
 def logged(case: SynchronousTestCase) -> EventLoggingObserver:

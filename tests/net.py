@@ -26,6 +26,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 reactor: Any = _reactor
@@ -240,3 +241,13 @@ def freePort(host: str = "127.0.0.1") -> int:
         asking.bind((host, 0))
         number: int = asking.getsockname()[1]
         return number
+
+
+def listening(case: SynchronousTestCase, backlog: int = 10) -> socket.socket:
+    """
+    Listen on a port of 127.0.0.1, of which nobody accepts.
+    """
+    server = socket.create_server(("127.0.0.1", 0), backlog=backlog)
+    case.addCleanup(server.close)
+    server.settimeout(5)
+    return server

@@ -21,10 +21,9 @@ from zope.interface import implementer
 from iawlb.address import parseDestination
 from iawlb.destination import Destination
 from iawlb.events import SESSION_ENDED
-from iawlb.frontend import describe
 from iawlb.interfaces import IObserver
 from iawlb.service import LoadBalancer
-from iawlb.session import Outcome, Session
+from iawlb.session import Outcome, Session, describe
 from tests.net import LIMIT, Peer, Server, connected, pause, reactor, until
 
 RELAYS: dict[str, dict[str, Any]] = {

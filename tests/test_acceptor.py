@@ -16,15 +16,16 @@ import pytest
 import pytest_twisted
 from twisted.internet.address import IPv6Address
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectionLost, ConnectionRefusedError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.tcp import Server as TCPServer
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.acceptor import PAUSE, Acceptor
-from tests.doubles import logged
+from tests.doubles import Rig, logged
 from tests.net import Echo, Peer, Server, connected, freePort, pause, reactor
 from tests.rig import endpointOf, serverEndpoint
 
@@ -281,15 +282,17 @@ class FakeSocket:
     """
 
     def __init__(self) -> None:
-        self.results: list[tuple[socket.socket, Any] | int] = []
+        self.results: list[tuple[int, Any] | int | OSError] = []
         self.options: list[tuple[int, ...]] = []
 
-    def accept(self) -> tuple[socket.socket, Any]:
+    def _accept(self) -> tuple[int, Any]:
         if not self.results:
             raise BlockingIOError()
         result = self.results.pop(0)
         if isinstance(result, int):
             raise OSError(result, os.strerror(result))
+        if isinstance(result, OSError):
+            raise result
         return result
 
     def getsockname(self) -> tuple[str, int]:
@@ -337,19 +340,32 @@ class TroubleTests(SynchronousTestCase):
         self.acceptor = Acceptor(self.reactor, port, "front", lambda: 100)
         self.lines = logged(self)
         self.acceptor.resume()
+        self.addCleanup(self.closeAccepted)
+
+    def closeAccepted(self) -> None:
+        """
+        Close what was accepted.
+        """
+        for each in self.server.peers:
+            each.transport.connectionLost(Failure(ConnectionLost()))
 
     def come(self, peer: Any = ("::1", 1234, 0, 0)) -> socket.socket:
         """
         A connection waits to be accepted.
+
+        @return: The client's end.
         """
         ours, theirs = socket.socketpair()
-        self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
-        with ours:
-            accepted = socket.socket(socket.AF_INET6, fileno=ours.detach())
-        self.addCleanup(accepted.close)
-        self.port.socket.results.append((accepted, peer))
-        return accepted
+        self.port.socket.results.append((ours.detach(), peer))
+        return theirs
+
+    def assertClosed(self, client: socket.socket) -> None:
+        """
+        A client's connection was closed.
+        """
+        client.setblocking(False)
+        self.assertEqual(client.recv(1), b"")
 
     def warnings(self) -> list[int]:
         """
@@ -419,24 +435,51 @@ class TroubleTests(SynchronousTestCase):
 
     def test_gone(self) -> None:
         """
-        A client that left the backlog does not keep the next one from being
-        accepted.
+        A client that left the backlog, or whose network did, does not keep the
+        next one from being accepted.
         """
-        self.port.socket.results.append(errno.ECONNABORTED)
-        self.come()
+        for error in (errno.ECONNABORTED, errno.EHOSTUNREACH):
+            self.port.socket.results.append(error)
+            self.come()
         self.acceptor.doRead()
-        self.assertEqual(len(self.server.peers), 1)
+        self.assertEqual(len(self.server.peers), 2)
+        self.assertEqual(self.warnings(), [])
 
     def test_broken(self) -> None:
         """
-        An error that nobody expects is the reactor's to log; the next check of
-        the room begins anew.
+        An error that nobody expects is reported, and accepting tried again.
         """
-        self.port.socket.results.append(errno.EINVAL)
-        error = self.assertRaises(OSError, self.acceptor.doRead)
+        self.port.socket.results += [errno.EINVAL, OSError("no number")]
+        for _ in range(2):
+            self.acceptor.doRead()
+            self.assertEqual(self.reactor.getReaders(), [])
+            self.reactor.advance(PAUSE)
+        self.come()
+        self.acceptor.doRead()
+        self.assertEqual(len(self.server.peers), 1)
+        self.acceptor.stop()
+        self.assertEqual(sum(self.warnings()), 2)
+
+    def test_dropped(self) -> None:
+        """
+        One that the reactor has ceased to serve begins anew when there is room.
+        """
         self.reactor.removeReader(self.acceptor)
-        self.acceptor.connectionLost(error)
+        self.acceptor.connectionLost(Failure(ConnectionLost()))
         self.acceptor.resume()
+        self.assertEqual(self.reactor.getReaders(), [self.acceptor])
+
+    def test_frontendRaises(self) -> None:
+        """
+        A fault of our own is logged, and costs one connection.
+        """
+        rig = Rig()
+        self.port.factory = rig.balancer.factory
+        client = self.come()
+        self.patch(rig.balancer._table, "begin", lambda *args: 1 / 0)
+        self.acceptor.doRead()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertClosed(client)
         self.assertEqual(self.reactor.getReaders(), [self.acceptor])
 
     def test_factoryRaises(self) -> None:
@@ -449,10 +492,10 @@ class TroubleTests(SynchronousTestCase):
             def buildProtocol(self, addr: IAddress | None) -> None:
                 raise ZeroDivisionError()
 
-        accepted = self.come()
+        client = self.come()
         self.port.factory = Broken()
         self.acceptor.doRead()
-        self.assertEqual(accepted.fileno(), -1)
+        self.assertClosed(client)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.port.factory = self.server
         self.come()
@@ -468,13 +511,13 @@ class TroubleTests(SynchronousTestCase):
             def connectionMade(self) -> None:
                 raise ZeroDivisionError()
 
-        accepted = self.come()
+        client = self.come()
         self.come()
         makes = iter((Broken, Peer))
         self.server.make = lambda: next(makes)()
         self.acceptor.doRead()
         self.reactor.advance(0)
-        self.assertEqual(accepted.fileno(), -1)
+        self.assertClosed(client)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(
             [each.lost is None for each in self.server.peers], [False, True]
@@ -489,10 +532,10 @@ class TroubleTests(SynchronousTestCase):
             def buildProtocol(self, addr: IAddress | None) -> None:
                 return None
 
-        accepted = self.come()
+        client = self.come()
         self.port.factory = Closed()
         self.acceptor.doRead()
-        self.assertEqual(accepted.fileno(), -1)
+        self.assertClosed(client)
 
     def test_linkLocal(self) -> None:
         """
@@ -507,7 +550,7 @@ class TroubleTests(SynchronousTestCase):
                 return super().buildProtocol(addr)
 
         index, name = socket.if_nameindex()[0]
-        self.port.factory = Seeing()
+        self.port.factory = self.server = Seeing()
         self.come(("fe80::1", 1234, 0, index))
         self.acceptor.doRead()
         self.assertEqual(seen, [IPv6Address("TCP", f"fe80::1%{name}", 1234, 0, index)])

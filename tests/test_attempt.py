@@ -18,13 +18,12 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb import plain
-from iawlb.attempt import Attempt
+from iawlb import dialer
+from iawlb.attempt import Attempt, Connector
+from iawlb.dialer import Dialer, PlainEndpoint, Target
 from iawlb.hangups import Hangups
 from iawlb.names import NameEndpoint
-from iawlb.plain import Dialer, PlainEndpoint, Target
 from iawlb.relay.machine import Machine
-from iawlb.relay.side import Side
 from iawlb.settings import Settings
 from tests.doubles import Backend, SecureWire, Wire
 from tests.net import freePort
@@ -41,23 +40,25 @@ class AttemptTests(SynchronousTestCase):
         """
         self.clock = Clock()
         self.backend = Backend()
-        self.made: list[Side] = []
+        self.made: list[Any] = []
         self.failed: list[Failure] = []
-        self.attempt = Attempt(
-            self.clock,
-            Settings(connectTimeout="2s"),  # type: ignore[arg-type]  # text is read
-            Hangups(),
-            None,
-            self.made.append,
-            self.failed.append,
-        )
+
+    def connect(self, backend: Backend) -> Attempt | None:
+        """
+        Begin.
+        """
+        settings = Settings(connectTimeout="2s")  # type: ignore[arg-type]  # it is read
+        connector = Connector(self.clock, backend, settings, Hangups(), None)
+        return connector.connect(self.made.append, self.failed.append)
 
     def begin(self) -> None:
         """
         Begin, and leave it pending.
         """
         self.backend.hold = True
-        self.attempt.start(self.backend)
+        attempt = self.connect(self.backend)
+        assert attempt is not None
+        self.attempt = attempt
 
     def assertQuiet(self, made: int = 0, failed: int = 0) -> None:
         """
@@ -83,7 +84,7 @@ class AttemptTests(SynchronousTestCase):
         """
         An endpoint that connects before it returns is as good.
         """
-        self.attempt.start(self.backend)
+        self.assertIsNone(self.connect(self.backend))
         self.assertQuiet(made=1)
 
     def test_refused(self) -> None:
@@ -100,7 +101,7 @@ class AttemptTests(SynchronousTestCase):
         A connect that fails before it is pending does too.
         """
         self.backend.refuse = ConnectionRefusedError()
-        self.attempt.start(self.backend)
+        self.assertIsNone(self.connect(self.backend))
         self.failed[0].trap(ConnectionRefusedError)
         self.assertQuiet(failed=1)
 
@@ -113,7 +114,7 @@ class AttemptTests(SynchronousTestCase):
             def connect(self, protocolFactory: object) -> Deferred[object]:
                 raise LookupError("no such tunnel")
 
-        self.attempt.start(Broken())
+        self.assertIsNone(self.connect(Broken()))
         self.failed[0].trap(LookupError)
         self.assertQuiet(failed=1)
 
@@ -227,7 +228,7 @@ class DialTests(SynchronousTestCase):
         self.machine = Machine(self.clock, 1024)
         self.addCleanup(self.machine._epoll.close)
         self.dialer = Dialer(self.clock, self.machine, 2)
-        self.made: list[Side] = []
+        self.made: list[Any] = []
         self.failed: list[Failure] = []
         server = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(server.close)
@@ -235,26 +236,25 @@ class DialTests(SynchronousTestCase):
         self.nobody = Target(socket.AF_INET, ("127.0.0.1", freePort()))
         self.backend = Backend()
 
-    def attempt(self) -> Attempt:
+    def connector(self, endpoint: Any) -> Connector:
         """
-        Make a connect that is not begun.
+        Prepare connects to an endpoint.
         """
-        return Attempt(
-            self.clock,
-            Settings(connectTimeout=2),
-            Hangups(),
-            self.dialer,
-            self.made.append,
-            self.failed.append,
-        )
+        settings = Settings(connectTimeout=2)
+        return Connector(self.clock, endpoint, settings, Hangups(), self.dialer)
 
-    def dial(self, target: Target) -> Attempt:
+    def connect(self, endpoint: Any) -> Attempt | None:
+        """
+        Begin to connect to an endpoint.
+        """
+        connector = self.connector(endpoint)
+        return connector.connect(self.made.append, self.failed.append)
+
+    def dial(self, target: Target) -> Attempt | None:
         """
         Begin to connect to a target.
         """
-        attempt = self.attempt()
-        attempt.start(PlainEndpoint(self.backend, target))
-        return attempt
+        return self.connect(PlainEndpoint(self.backend, target))
 
     def turn(self) -> None:
         """
@@ -271,8 +271,8 @@ class DialTests(SynchronousTestCase):
         self.assertEqual((len(self.made), len(self.failed)), (made, failed))
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(self.dialer.under, {})
-        for side in self.made:
-            side.transport.drop(False)
+        for each in self.made:
+            each.close()
 
     def test_connected(self) -> None:
         """
@@ -280,20 +280,37 @@ class DialTests(SynchronousTestCase):
         is not read as yet.
         """
         self.dial(self.target)
-        handle = self.made[0].transport.socket
+        handle = self.made[0]
         option = (socket.IPPROTO_TCP, socket.TCP_NODELAY)
         self.assertEqual(handle.getsockopt(*option), 1)
         self.assertEqual(handle.getpeername(), self.target.name)
-        self.assertEqual(self.made[0].transport.getPeer(), self.target.peer)
         self.assertEqual(self.clock.getReaders(), [])
         self.assertEqual(self.backend.tries, 0)
         self.assertQuiet(made=1)
+
+    def test_side(self) -> None:
+        """
+        Who needs a transport for it gets one, that is not read as yet either, and
+        whose end is its own affair.
+        """
+        connector = self.connector(self.backend)
+        ours, peer = socket.socketpair()
+        self.addCleanup(peer.close)
+        side = connector.side(ours)
+        self.assertTrue(side.ready)
+        self.assertEqual(self.clock.getReaders(), [])
+        side.write(b"question")
+        side.transport.doWrite()
+        self.assertEqual(peer.recv(100), b"question")
+        side.abort()
+        self.clock.advance(0)
+        self.assertEqual((side.lost, ours.fileno()), (True, -1))
 
     def test_connectedLater(self) -> None:
         """
         So it is if that takes a while.
         """
-        self.patch(plain, "_connected", lambda handle: False)
+        self.patch(dialer, "_connected", lambda handle: False)
         self.dial(self.target)
         self.assertEqual(self.made, [])
         self.turn()
@@ -309,11 +326,19 @@ class DialTests(SynchronousTestCase):
         self.assertEqual(self.backend.tries, 0)
         self.assertQuiet(failed=1)
 
+    def test_noSuchPath(self) -> None:
+        """
+        So does one that fails before it is under way.
+        """
+        self.assertIsNone(self.dial(Target(socket.AF_UNIX, "/nowhere/socket")))
+        self.failed[0].trap(ConnectError)
+        self.assertQuiet(failed=1)
+
     def test_timeout(self) -> None:
         """
         One that hangs fails when the connect timeout is over.
         """
-        self.patch(plain, "_connected", lambda handle: False)
+        self.patch(dialer, "_connected", lambda handle: False)
         self.dial(self.target)
         self.clock.advance(2)
         self.failed[0].trap(ConnectTimeout)
@@ -323,9 +348,10 @@ class DialTests(SynchronousTestCase):
         """
         One that is given up is closed, and nobody is told.
         """
-        self.patch(plain, "_connected", lambda handle: False)
+        self.patch(dialer, "_connected", lambda handle: False)
         before = os.listdir("/proc/self/fd")
         attempt = self.dial(self.target)
+        assert attempt is not None
         attempt.cancel()
         self.assertEqual(os.listdir("/proc/self/fd"), before)
         self.assertQuiet()
@@ -348,7 +374,7 @@ class DialTests(SynchronousTestCase):
         the others are tried within the same connect.
         """
         name = self.named()
-        self.attempt().start(name)
+        self.connect(name)
         self.assertEqual(self.backend.tries, 0)
         self.turn()
         self.assertEqual(self.backend.tries, 1)
@@ -363,7 +389,7 @@ class DialTests(SynchronousTestCase):
         """
         name = self.named()
         name.dialFailed()
-        self.attempt().start(name)
+        self.connect(name)
         self.assertEqual(self.backend.tries, 1)
         self.made.clear()
         self.assertQuiet()
@@ -373,10 +399,10 @@ class DialTests(SynchronousTestCase):
         When that address hangs until the time is over, the connect has failed;
         the next one tries them all.
         """
-        self.patch(plain, "_connected", lambda handle: False)
+        self.patch(dialer, "_connected", lambda handle: False)
         name = self.named()
         with socket.create_server(("127.0.0.1", name.port)):
-            self.attempt().start(name)
+            self.connect(name)
             self.clock.advance(2)
         self.failed[0].trap(ConnectTimeout)
         self.assertIsNone(name.target)

@@ -21,7 +21,6 @@ def connect(one: Destination, times: int = 1) -> None:
         one.take()
     for _ in range(times):
         one.connected()
-        one.connectEnded()
 
 
 class StateTests(SynchronousTestCase):
@@ -165,7 +164,6 @@ class WindowTests(SynchronousTestCase):
             self.assertEqual(number, expected)
             for _ in range(number):
                 one.connected()
-                one.connectEnded()
 
     def test_growsOnlyWhenUsed(self) -> None:
         """

@@ -14,13 +14,11 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.address import UNIXAddress
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.hangups import Hangups
-from iawlb.plain import PlainConnection
 from iawlb.relay.fast import FastRelay, plain
 from iawlb.relay.machine import Machine
 from iawlb.relay.portable import PortableRelay
@@ -79,6 +77,8 @@ class Base(SynchronousTestCase):
         self.machine = machine
         self.addCleanup(self.epoll.close)
         self.hangups = Hangups()
+        self.mine: list[socket.socket] = []
+        self.sides: list[Side] = []
         self.released = 0
         self.outcomes: list[Outcome] = []
 
@@ -99,45 +99,63 @@ class Base(SynchronousTestCase):
                 each.setsockopt(socket.SOL_SOCKET, option, 16384)
         return pair
 
-    def side(self, unix: bool, lean: bool = True) -> tuple[Side, socket.socket]:
+    def end(self, unix: bool) -> tuple[socket.socket, socket.socket]:
         """
-        Make a side, and its peer.
+        Make a socket for the relay, and its peer.
         """
-        side = Side(Early(), self.hangups, CHUNK)
         mine, peer = self.pair(unix)
-        transport: Any
-        if lean:
-            transport = PlainConnection(mine, side, self.reactor, UNIXAddress(None))
-        else:
-            transport = Connection(mine, side, self.reactor)
-            transport.connected = 1
+        self.mine.append(mine)
+        return mine, peer
+
+    def side(self) -> tuple[Side, socket.socket]:
+        """
+        Make a side with a transport of Twisted's, and its peer.
+        """
+        mine, peer = self.end(unix=False)
+        side = Side(Early(), self.hangups, CHUNK)
+        transport: Any = Connection(mine, side, self.reactor)
+        transport.connected = 1
         side.makeConnection(transport)
+        self.sides.append(side)
         return side, peer
 
-    def prepare(
-        self, unix: bool = False, lean: bool = True, ended: tuple[bool, bool] = NEITHER
-    ) -> None:
+    def join(self, client: Any, destination: Any) -> None:
         """
         Make a relay; it is not started.
-
-        @param ended: Whether the client and the destination have ended already.
         """
-        self.clientSide, self.client = self.side(unix, lean)
-        self.destinationSide, self.destination = self.side(unix, lean)
-        self.clientSide.ended, self.destinationSide.ended = ended
         self.relay = FastRelay(
-            self.clientSide,
-            self.destinationSide,
+            client,
+            destination,
             self.machine,
+            self.hangups,
             self._released,
             self.outcomes.append,
         )
 
-    def begin(self, unix: bool = False, lean: bool = True) -> None:
+    def prepare(self, ended: tuple[bool, bool] = NEITHER) -> None:
         """
-        Make a relay, and start it.
+        Make a relay between transports of Twisted's; it is not started.
+
+        @param ended: Whether the client and the destination have ended already.
         """
-        self.prepare(unix, lean)
+        self.clientSide, self.client = self.side()
+        self.destinationSide, self.destination = self.side()
+        self.clientSide.ended, self.destinationSide.ended = ended
+
+    def start(self) -> None:
+        """
+        Start one between them.
+        """
+        self.join(self.clientSide, self.destinationSide)
+        self.relay.start()
+
+    def begin(self, unix: bool = False) -> None:
+        """
+        Start a relay between bare sockets.
+        """
+        client, self.client = self.end(unix)
+        destination, self.destination = self.end(unix)
+        self.join(client, destination)
         self.relay.start()
 
     def _released(self) -> None:
@@ -223,9 +241,8 @@ class Base(SynchronousTestCase):
         self.assertEqual((self.released, self.outcomes), (1, [outcome]))
         self.assertEqual(self.machine._handlers, {})
         self.assertEqual(len(self.hangups), 0)
-        for each in (self.clientSide, self.destinationSide):
-            self.assertTrue(each.lost)
-            self.assertEqual(each.transport.fileno(), -1)
+        self.assertEqual([each.fileno() for each in self.mine], [-1, -1])
+        self.assertTrue(all(each.lost for each in self.sides))
 
 
 class BytesTests(Base):
@@ -307,7 +324,7 @@ class BytesTests(Base):
         self.clientSide.early += [b"one ", b"two "]
         self.destinationSide.early += [b"hello "]
         self.client.send(b"three")
-        self.relay.start()
+        self.start()
         self.assertFalse(self.relay.asked)
         self.assertEqual(self.clientSide.early, [])
         self.assertEqual(self.read(self.destination), b"one two three")
@@ -319,7 +336,7 @@ class BytesTests(Base):
         """
         self.prepare()
         self.clientSide.early.append(b"question")
-        self.relay.start()
+        self.start()
         self.assertTrue(self.relay.asked)
 
     def test_transports(self) -> None:
@@ -327,7 +344,8 @@ class BytesTests(Base):
         Twisted's own transports are taken over too, and find their descriptors
         closed and their reactor free of them in the end.
         """
-        self.begin(lean=False)
+        self.prepare()
+        self.start()
         self.assertEqual(self.reactor.getReaders(), [])
         self.client.send(b"question")
         self.client.shutdown(socket.SHUT_WR)
@@ -340,7 +358,7 @@ class BytesTests(Base):
         """
         It takes only a kernel's socket of which Twisted holds no bytes.
         """
-        side, _ = self.side(unix=True)
+        side, _ = self.side()
         self.assertTrue(plain(side))
         side.write(b"welcome")
         self.assertFalse(plain(side))
@@ -377,7 +395,7 @@ class EndTests(Base):
         Two that ended before there was a relay are closed.
         """
         self.prepare(ended=(True, True))
-        self.relay.start()
+        self.start()
         self.assertEnded(Outcome.DONE)
 
     def test_reset(self) -> None:
@@ -441,6 +459,18 @@ class EndTests(Base):
         self.assertEqual(self.drained(self.client), (b"too large", "reset"))
         self.assertEnded(Outcome.DESTINATION_RESET)
 
+    def test_sendMoreToReset(self) -> None:
+        """
+        So it has if more is to be sent to it meanwhile.
+        """
+        self.begin()
+        words = payload(3 * CHUNK)
+        self.destination.send(words)
+        self.reset(self.destination)
+        self.client.send(bytes(3 * CHUNK))
+        self.assertEqual(self.drained(self.client), (words, "reset"))
+        self.assertEnded(Outcome.DESTINATION_RESET)
+
     def test_endToReset(self) -> None:
         """
         So it has if an end was to be sent to it.
@@ -489,7 +519,7 @@ class EndTests(Base):
         passed = self.relay.bytesIn
         self.reset(self.client)
         self.settle()
-        self.assertTrue(self.clientSide.lost)
+        self.assertEqual(self.mine[0].fileno(), -1)
         got, how = self.drained(self.destination)
         self.assertEqual((got, how), (payload(MUCH)[:passed], "reset"))
         self.assertEnded(Outcome.CLIENT_RESET)
@@ -556,7 +586,7 @@ class EndTests(Base):
             self.setUp()
             self.prepare(ended=(False, True))
             self.destinationSide.early.append(answer)
-            self.relay.start()
+            self.start()
             self.reset(self.destination)
             self.settle()
             self.assertEqual((self.released, self.outcomes), (1, []))

@@ -7,8 +7,7 @@ from __future__ import annotations
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.frontend import describe
-from iawlb.session import Outcome
+from iawlb.session import Outcome, describe
 from tests.doubles import Rig, SecureWire, Wire, logged
 
 

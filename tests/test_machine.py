@@ -7,6 +7,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IReadDescriptor
@@ -28,20 +29,22 @@ class MachineTests(SynchronousTestCase):
         """
         Make a machine that serves nothing.
         """
-        self.reactor = MemoryReactorClock()
+        self.reactor: Any = MemoryReactorClock()
         self.machine = Machine(self.reactor, 1024)
         self.addCleanup(self.machine._epoll.close)
         self.seen: list[tuple[str, int]] = []
+        self.peers: dict[socket.socket, socket.socket] = {}
 
     def pair(self) -> tuple[socket.socket, socket.socket]:
         """
         Make a socket and its peer.
         """
-        pair = socket.socketpair()
-        for each in pair:
+        mine, peer = socket.socketpair()
+        for each in (mine, peer):
             self.addCleanup(each.close)
             each.setblocking(False)
-        return pair
+        self.peers[mine] = peer
+        return mine, peer
 
     def handler(self, name: str) -> Callable[[int], None]:
         """
@@ -57,7 +60,7 @@ class MachineTests(SynchronousTestCase):
         self.machine.doRead()
         return list(self.seen)
 
-    def test_reader(self) -> None:
+    def test_oneReader(self) -> None:
         """
         It is one reader of the reactor, however many sockets there are, and none
         once it is stopped; it can be started again.

@@ -5,44 +5,24 @@ Tests for L{iawlb.relay.portable}, in memory.
 from __future__ import annotations
 
 import gc
+from typing import Any
 from weakref import ref
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.hangups import Hangups
 from iawlb.relay.portable import PortableRelay
-from iawlb.relay.side import Side
+from iawlb.relay.side import Side, SideOwner
 from iawlb.session import Outcome
 from tests.doubles import Rig, Wire
 
 
-class Early:
+class Early(SideOwner):
     """
     Has a side before there is a relay.
     """
 
-    def sideMade(self, side: Side) -> None:
-        """
-        Nothing to do.
-        """
-
-    def sideReady(self, side: Side) -> None:
-        """
-        Nothing to do.
-        """
-
-    def sideRead(self, side: Side, data: bytes) -> None:
-        """
-        Keep it.
-        """
-        side.early.append(data)
-
-    def sideEnded(self, side: Side) -> None:
-        """
-        The side remembers it.
-        """
-
-    def sideLost(self, side: Side, reset: bool) -> None:
+    def sideLost(self, side: Any, reset: bool) -> None:
         """
         Not expected.
         """

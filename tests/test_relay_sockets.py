@@ -579,7 +579,7 @@ async def test_nothingLeft(relay: str, family: str, tmp_path: Path) -> None:
         try:
             for number in range(10):
                 client, destination = await on.pair()
-                left += [ref(on.session.side), ref(on.session.relay)]
+                left += [ref(on.session.holder), ref(on.session.relay)]
                 client.write(b"q")
                 destination.write(b"a")
                 await client.got(1)

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
 
-from iawlb.plain import PlainEndpoint
+from iawlb.dialer import PlainEndpoint
 from iawlb.relay.portable import PortableRelay
 from iawlb.session import Outcome
 from tests.net import LIMIT, Peer, Server, freePort, reactor, until

@@ -8,6 +8,7 @@ import gc
 import weakref
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -94,7 +95,7 @@ class SessionTests(SynchronousTestCase):
             session: Session | None = None
 
         parts: list[Any] = [Part(), Part(), Part()]
-        one = Session(1, "c", "c", "l", 0.0, parts[0], parts[1])
+        one = Session(1, None, "l", 0.0, parts[0], parts[1])
         one.relay = parts[2]
         for each in parts:
             each.session = one
@@ -130,7 +131,8 @@ class TableTests(SynchronousTestCase):
         Accept a client.
         """
         nobody: Any = object()
-        return self.table.begin("192.0.2.1:5", "192.0.2.1", "web", nobody, nobody)
+        address = IPv4Address("TCP", "192.0.2.1", 5)
+        return self.table.begin(address, "web", nobody, nobody)
 
     def test_begin(self) -> None:
         """

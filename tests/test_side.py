@@ -17,11 +17,11 @@ from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
 from iawlb.hangups import Hangups
-from iawlb.relay.side import Side
+from iawlb.relay.side import Side, SideOwner
 from tests.doubles import Wire
 
 
-class Owner:
+class Owner(SideOwner):
     """
     Writes down what it is told.
     """
@@ -29,31 +29,31 @@ class Owner:
     def __init__(self) -> None:
         self.told: list[object] = []
 
-    def sideMade(self, side: Side) -> None:
+    def sideMade(self, side: Any) -> None:
         """
         Connected.
         """
         self.told.append("made")
 
-    def sideReady(self, side: Side) -> None:
+    def sideReady(self, side: Any) -> None:
         """
         Ready.
         """
         self.told.append("ready")
 
-    def sideRead(self, side: Side, data: bytes) -> None:
+    def sideRead(self, side: Any, data: bytes) -> None:
         """
         Bytes.
         """
         self.told.append(data)
 
-    def sideEnded(self, side: Side) -> None:
+    def sideEnded(self, side: Any) -> None:
         """
         An end.
         """
         self.told.append("ended")
 
-    def sideLost(self, side: Side, reset: bool) -> None:
+    def sideLost(self, side: Any, reset: bool) -> None:
         """
         A loss.
         """

@@ -6,19 +6,19 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from iawlb.hangups import Hangups
 from iawlb.interfaces import IRelay
-from iawlb.plain import PlainConnection
+from iawlb.plain import resetNow
 from iawlb.relay.machine import Machine
 from iawlb.relay.rules import Rules
-from iawlb.relay.side import Side
+from iawlb.relay.side import Side, SideOwner
 from iawlb.session import Outcome
 
 _IN = select.EPOLLIN
@@ -46,7 +46,14 @@ def plain(side: Side) -> bool:
     )
 
 
-class Socket:
+def _swallow(data: memoryview, flags: int = 0) -> int:
+    """
+    What is sent to one that was reset.
+    """
+    return len(data)
+
+
+class Socket(SideOwner):
     """
     One of the two sockets.
 
@@ -56,13 +63,15 @@ class Socket:
     """
 
     __slots__ = (
+        "_early",
         "_endSent",
         "_events",
+        "_handle",
         "_machine",
         "_relay",
         "_resetting",
-        "_side",
         "_then",
+        "_transport",
         "_view",
         "broken",
         "ended",
@@ -78,35 +87,48 @@ class Socket:
 
     other: Socket
 
-    def __init__(self, relay: FastRelay, side: Side, machine: Machine) -> None:
-        side.handOver()
-        transport = side.transport
+    def __init__(
+        self,
+        relay: FastRelay,
+        end: Side | socket.SocketType,
+        machine: Machine,
+        isClient: bool,
+    ) -> None:
+        self.ended = False
+        self._early: Sequence[bytes] = ()
+        # One of Twisted's, to be told when its socket is closed.
+        self._transport: Connection | None = None
+        if isinstance(end, Side):
+            handle = end.handOver()
+            self.ended = end.ended
+            self._early = end.early
+            end.early = []
+            end.owner = self
+            self._transport = end.transport
+        else:
+            handle = end
         self._relay = relay
-        self._side = side
+        self._handle = handle
         self._machine = machine
         self._view = machine.buffer
         self._events = 0
         self._then: Callable[[], None] | None = None
-        self.ended = side.ended
         self.lost = False
         self.broken = False
         self._endSent = False
         self._resetting = False
         self.passed = 0
         self.pending: memoryview | None = None
-        self.isClient = False
-        self.number: int = transport.fileno()
-        handle: socket.socket = transport.socket
+        self.isClient = isClient
+        self.number: int = handle.fileno()
         self.recvInto = handle.recv_into
-        self.send: Callable[..., int] = handle.send
-        side.owner = self
+        self.send: Callable[[memoryview, int], int] = handle.send
 
     def start(self) -> None:
         """
         Be served by the machine, from the next turn on.
         """
-        early, self._side.early = self._side.early, []
-        for data in early:
+        for data in self._early:
             self._feed(data)
         self._events = self._wanted()
         self._machine.add(self.number, self._events, self._ready)
@@ -142,7 +164,7 @@ class Socket:
             return
         other = self.other
         try:
-            sent = other.send(view[:number])
+            sent = other.send(view[:number], 0)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -178,7 +200,7 @@ class Socket:
         if pending is None:
             return
         try:
-            sent = self.send(pending)
+            sent = self.send(pending, 0)
         except BlockingIOError:
             return
         except OSError:
@@ -226,8 +248,8 @@ class Socket:
             self._cut()
             return
         self.ended = True
-        self._wait()
         self._relay.sideEnded(self)
+        self._wait()
 
     def _cut(self) -> None:
         """
@@ -241,7 +263,7 @@ class Socket:
         """
         self.broken = True
         self.pending = None
-        self.send = len
+        self.send = _swallow
         if self.ended or self.other.pending is not None:
             self._cut()
         else:
@@ -267,14 +289,16 @@ class Socket:
         self.pending = None
         self._then = None
         self._machine.remove(self.number)
-        side = self._side
         if self._resetting:
-            side.hangups.forget(self)
-        if isinstance(side.transport, PlainConnection):
-            side.dropped()
-            side.transport.drop(why is _ABORTED)
+            self._relay.hangups.forget(self)
+        transport = self._transport
+        if transport is not None:
+            transport.connectionLost(why)
         else:
-            side.transport.connectionLost(why)
+            if why is _ABORTED:
+                resetNow(self._handle)
+            else:
+                self._handle.close()
         self._relay.sideLost(self, reset)
 
     def forget(self) -> None:
@@ -298,8 +322,12 @@ class Socket:
         Send what is to be written, then close.
         """
         # A reset that waits is not to become a clean end.
-        if not self._resetting:
-            self._afterPending(self._close)
+        if self._resetting:
+            return
+        if self.pending is None:
+            self._shut(_DONE, False)
+        else:
+            self._then = self.close
 
     def abort(self) -> None:
         """
@@ -316,15 +344,13 @@ class Socket:
         self._afterPending(self._resetWhenSent)
 
     def _resetWhenSent(self) -> None:
-        self._side.hangups.resetWhenSent(self)
+        self._relay.hangups.resetWhenSent(self)
 
-    @property
-    def transport(self) -> Connection:
+    def fileno(self) -> int:
         """
-        Its transport, whose socket this reads and writes.
+        Its descriptor.
         """
-        transport: Connection = self._side.transport
-        return transport
+        return self.number
 
     def hungUp(self) -> None:
         """
@@ -353,11 +379,10 @@ class Socket:
 
     def _sendEnd(self) -> None:
         # One that is reset fails, as the machine is about to tell.
-        with suppress(OSError):
-            self._side.transport.socket.shutdown(socket.SHUT_WR)
-
-    def _close(self) -> None:
-        self._shut(_DONE, False)
+        try:
+            self._handle.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # it was reset, as the machine is about to tell
 
     def _discard(self, events: int) -> None:
         """
@@ -378,33 +403,6 @@ class Socket:
         if not number:
             self._end()
 
-    # What the side tells, though nobody but us reads or closes it.
-
-    def sideMade(self, side: Side) -> None:
-        """
-        Only before there is a relay.
-        """
-
-    def sideReady(self, side: Side) -> None:
-        """
-        Only before there is a relay.
-        """
-
-    def sideRead(self, side: Side, data: bytes) -> None:
-        """
-        Only before there is a relay.
-        """
-
-    def sideEnded(self, side: Side) -> None:
-        """
-        Only before there is a relay.
-        """
-
-    def sideLost(self, side: Side, reset: bool) -> None:
-        """
-        As we closed it.
-        """
-
 
 @implementer(IRelay)
 class FastRelay(Rules[Socket]):
@@ -415,22 +413,24 @@ class FastRelay(Rules[Socket]):
 
     def __init__(
         self,
-        client: Side,
-        destination: Side,
+        client: Side | socket.SocketType,
+        destination: Side | socket.SocketType,
         machine: Machine,
+        hangups: Hangups,
         onRelease: Callable[[], None],
         onEnd: Callable[[Outcome], None],
     ) -> None:
         """
         @param machine: What serves the sockets.
+        @param hangups: Knows when all is sent to one that is to be reset.
         """
         super().__init__(
-            Socket(self, client, machine),
-            Socket(self, destination, machine),
+            Socket(self, client, machine, True),
+            Socket(self, destination, machine, False),
             onRelease,
             onEnd,
         )
-        self.client.isClient = True
+        self.hangups = hangups
         self.client.other = self.destination
         self.destination.other = self.client
 

@@ -104,16 +104,17 @@ class Machine:
         """
         Serve those that are ready.
         """
+        events = self._epoll.poll(0, EVENTS_PER_TURN)
         stale = self._stale
         stale.clear()
         handlers = self._handlers
-        for number, events in self._epoll.poll(0, EVENTS_PER_TURN):
+        for number, event in events:
             if number not in stale:
                 handler = handlers.get(number)
                 if handler is None:
                     continue
                 try:
-                    handler(events)
+                    handler(event)
                 except Exception:
                     # Else the reactor would drop us, and all sessions with us.
                     self.log.failure("serving a socket failed")

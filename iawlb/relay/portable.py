@@ -10,12 +10,12 @@ from zope.interface import implementer
 
 from iawlb.interfaces import IRelay
 from iawlb.relay.rules import Rules
-from iawlb.relay.side import Side
+from iawlb.relay.side import Side, SideOwner
 from iawlb.session import Outcome
 
 
 @implementer(IRelay)
-class PortableRelay(Rules[Side]):
+class PortableRelay(Rules[Side], SideOwner):
     """
     Passes bytes through C{dataReceived} and C{write}, and lets each transport
     pause the other side while it has enough to write: so at most two buffers of
@@ -51,16 +51,6 @@ class PortableRelay(Rules[Side]):
                 side.resumeProducing()
 
     # What the sides tell.
-
-    def sideMade(self, side: Side) -> None:
-        """
-        Only before there is a relay.
-        """
-
-    def sideReady(self, side: Side) -> None:
-        """
-        Only before there is a relay.
-        """
 
     def sideRead(self, side: Side, data: bytes) -> None:
         """

@@ -4,9 +4,9 @@ One of the two connections of a session, whatever its transport.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
-from typing import Protocol as Typed
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
@@ -30,33 +30,36 @@ for each read, and with 256 KiB relaying took twice the time.
 """
 
 
-class SideOwner(Typed):
+class SideOwner:
     """
     Who is told what happens to a side: the frontend or a connect at first, then
-    the relay.
+    the relay. What an owner does not await is nothing to it.
     """
 
-    def sideMade(self, side: Side) -> None:
+    __slots__ = ()
+
+    def sideMade(self, side: Any) -> None:
         """
         It is connected.
         """
 
-    def sideReady(self, side: Side) -> None:
+    def sideReady(self, side: Any) -> None:
         """
         It is connected, and its TLS handshake, if any, is done.
         """
 
-    def sideRead(self, side: Side, data: bytes) -> None:
+    def sideRead(self, side: Any, data: bytes) -> None:
         """
-        Bytes came.
+        Bytes came; who does not pass them on leaves them to the one who will.
+        """
+        side.early.append(data)
+
+    def sideEnded(self, side: Any) -> None:
+        """
+        Its peer will send no more, and may still read. The side remembers it.
         """
 
-    def sideEnded(self, side: Side) -> None:
-        """
-        Its peer will send no more, and may still read.
-        """
-
-    def sideLost(self, side: Side, reset: bool) -> None:
+    def sideLost(self, side: Any, reset: bool) -> None:
         """
         It is closed.
 
@@ -215,12 +218,12 @@ class Side(Protocol):
         del self.owner
         owner.sideLost(self, not inOrder)
 
-    def dropped(self) -> None:
+    def fileno(self) -> int:
         """
-        The relay has closed it.
+        Its descriptor, or -1 if it has none.
         """
-        self.lost = True
-        del self.owner
+        fileno = getattr(self.transport, "fileno", None)
+        return -1 if fileno is None else int(fileno())
 
     def hungUp(self) -> None:
         """
@@ -258,14 +261,16 @@ class Side(Protocol):
         if not self.lost:
             self.hangups.watch(self)
 
-    def handOver(self) -> None:
+    def handOver(self) -> socket.SocketType:
         """
-        Leave reading and writing to somebody else.
+        Leave the socket to somebody else, who reads, writes and closes it, and
+        tells the transport of its end.
         """
         self.hangups.forget(self)
-        if not getattr(self.transport, "plain", False):
-            self.transport.stopReading()
-            self.transport.stopWriting()
+        self.transport.stopReading()
+        self.transport.stopWriting()
+        handle: socket.SocketType = self.transport.socket
+        return handle
 
     # What the relay asks.
 

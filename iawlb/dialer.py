@@ -1,0 +1,263 @@
+"""
+Connects plain sockets, without what Twisted does for each that a relay does not
+need: a resolver's Deferred, a connector, a timer and two further Deferreds.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import strerror
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, TimeoutError, getConnectError
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from zope.interface import implementer
+
+from iawlb.relay.machine import Machine
+
+
+def _connected(handle: socket.SocketType) -> bool:
+    """
+    Say whether a connect that was begun has succeeded already.
+    """
+    try:
+        handle.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def errorOf(number: int) -> ConnectError:
+    """
+    Make Twisted's exception of an error's number.
+    """
+    error: ConnectError = getConnectError((number, strerror(number)))
+    return error
+
+
+@dataclass(frozen=True)
+class Target:
+    """
+    What a plain socket connects to.
+
+    @ivar family: The socket's address family.
+    @ivar name: What C{connect} takes.
+    @ivar local: What C{bind} takes first, if anything.
+    """
+
+    family: int
+    name: Any
+    local: Any = None
+
+
+def targetOf(
+    address: IPv4Address | IPv6Address, port: int, local: tuple[str, int] | None
+) -> Target:
+    """
+    Make the target of an IP address.
+
+    @param local: The host and port to connect from, if any.
+    """
+    if isinstance(address, IPv4Address):
+        return Target(socket.AF_INET, (address.host, port), local)
+    # Numeric, so nothing is looked up; an interface's name becomes its number.
+    info = socket.getaddrinfo(
+        address.host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )
+    return Target(socket.AF_INET6, info[0][4], local)
+
+
+@implementer(IStreamClientEndpoint)
+class PlainEndpoint:
+    """
+    An endpoint whose target is known, for who can dial; for others it is the
+    endpoint that it stands for.
+    """
+
+    def __init__(self, endpoint: IStreamClientEndpoint, target: Target) -> None:
+        self._endpoint = endpoint
+        self.target: Target | None = target
+
+    def dialFailed(self) -> bool:
+        """
+        Nothing is left to try.
+        """
+        return False
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        Connect the usual way.
+        """
+        return self._endpoint.connect(protocolFactory)
+
+
+class Dialing:
+    """
+    A connect that is under way.
+    """
+
+    def __init__(
+        self,
+        dialer: Dialer,
+        handle: socket.SocketType,
+        deadline: float,
+        onConnected: Callable[[socket.SocketType], None],
+        onFailed: Callable[[ConnectError], None],
+    ) -> None:
+        self.deadline = deadline
+        self._dialer = dialer
+        self._handle = handle
+        self._onConnected = onConnected
+        self._onFailed = onFailed
+
+    def ready(self, events: int) -> None:
+        """
+        The kernel has decided.
+        """
+        error = self._handle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self.fail(errorOf(error))
+            return
+        self._finish()
+        machine, number = self._dialer.machine, self._handle.fileno()
+        try:
+            self._onConnected(self._handle)
+        finally:
+            # A relay that the machine serves has made the socket its own.
+            machine.removeIf(number, self.ready)
+
+    def fail(self, error: ConnectError) -> None:
+        """
+        It did not succeed.
+        """
+        self.cancel()
+        self._onFailed(error)
+
+    def cancel(self) -> None:
+        """
+        Give up, and tell nobody.
+        """
+        self._finish()
+        self._dialer.machine.remove(self._handle.fileno())
+        self._handle.close()
+
+    def _finish(self) -> None:
+        self._dialer.under.pop(self, None)
+
+
+class Dialer:
+    """
+    Connects plain sockets, all with the same time-out: so one timer serves them
+    all, in the order in which they began.
+    """
+
+    def __init__(self, clock: IReactorTime, machine: Machine, timeout: float) -> None:
+        """
+        @param timeout: Longest connect, in seconds.
+        """
+        self.machine = machine
+        self._clock = clock
+        self._timeout = timeout
+        # Oldest first.
+        self.under: dict[Dialing, None] = {}
+        self._timer: IDelayedCall | None = None
+
+    def begin(self, target: Target) -> tuple[socket.SocketType | None, int]:
+        """
+        Begin to connect.
+
+        @return: The socket, and 0 if it is connected already or C{EINPROGRESS};
+            or L{None}, and the number of the error.
+        """
+        try:
+            # Python's own class adds nothing that is used, and costs a little.
+            handle = socket.SocketType(
+                target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+            )
+        except OSError as error:
+            return None, error.errno or errno.EINVAL
+        try:
+            if target.family != socket.AF_UNIX:
+                handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if target.local is not None:
+                handle.bind(target.local)
+            code = handle.connect_ex(target.name)
+        except OSError as error:
+            code = error.errno or errno.EINVAL
+        if code == errno.EINPROGRESS and _connected(handle):
+            # As is the rule on one machine: no turn of the reactor is needed.
+            code = 0
+        if code and code != errno.EINPROGRESS:
+            handle.close()
+            return None, code
+        return handle, code
+
+    def wait(
+        self,
+        handle: socket.SocketType,
+        onConnected: Callable[[socket.SocketType], None],
+        onFailed: Callable[[ConnectError], None],
+    ) -> Dialing:
+        """
+        Wait for a connect that is under way.
+
+        @param onConnected: Called with the socket.
+        @param onFailed: Called with why there is none.
+        @return: What can be cancelled.
+        """
+        dialing = Dialing(
+            self,
+            handle,
+            self._clock.seconds() + self._timeout,
+            onConnected,
+            onFailed,
+        )
+        self.machine.add(handle.fileno(), select.EPOLLOUT, dialing.ready)
+        self.under[dialing] = None
+        self._wait()
+        return dialing
+
+    def _wait(self) -> None:
+        """
+        Wait for the oldest's time to be over.
+        """
+        if self._timer is None and self.under:
+            wait = next(iter(self.under)).deadline - self._clock.seconds()
+            self._timer = self._clock.callLater(max(0, wait), self._expire)
+
+    def _expire(self) -> None:
+        """
+        Fail those whose time is over.
+        """
+        self._timer = None
+        now = self._clock.seconds()
+        for dialing in list(self.under):
+            if dialing.deadline > now:
+                break
+            # Those of one destination fail together, with the first of them.
+            if dialing in self.under:
+                dialing.fail(
+                    TimeoutError(string=f"no connection within {self._timeout:g} s")
+                )
+        # Their sessions may have been dialed for anew meanwhile.
+        self._wait()
+
+    def stop(self) -> None:
+        """
+        Keep no timer.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

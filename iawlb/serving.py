@@ -1,0 +1,146 @@
+"""
+A session while a worker serves it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from iawlb.attempt import Attempt, Connected
+from iawlb.events import SESSION_CONNECTED, SESSION_PULLED
+from iawlb.interfaces import IRelay
+from iawlb.plain import PlainClient
+from iawlb.relay.fast import FastRelay, plain
+from iawlb.relay.portable import PortableRelay
+from iawlb.relay.side import Side, SideOwner
+from iawlb.session import Outcome, Session
+
+if TYPE_CHECKING:
+    from iawlb.worker import Worker
+
+
+class Serving(SideOwner):
+    """
+    One session that a worker serves: connecting at first, then relayed.
+    """
+
+    log = Logger()
+
+    def __init__(self, worker: Worker, session: Session) -> None:
+        self._worker = worker
+        self._session = session
+        self._client = session.side
+        self._before = (session.holder, session.side.owner)
+        self._attempt: Attempt | None = None
+        self._relay: IRelay | None = None
+        self._outcome = Outcome.CLIENT_LEFT_CONNECT
+
+    def start(self) -> None:
+        """
+        Connect.
+        """
+        worker, session = self._worker, self._session
+        session.holder = self
+        self._client.owner = self
+        session.tries += 1
+        session.pulled = worker.clock.seconds()
+        session.destination = worker.destination.name
+        worker.events.session(session, SESSION_PULLED)
+        self._attempt = worker.connector.connect(self._connected, self._connectFailed)
+        if self._attempt is not None:
+            # It takes a while, in which the client may leave.
+            self._client.watch()
+
+    def cancelConnect(self) -> None:
+        """
+        Give the connect up.
+        """
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.cancel()
+
+    def release(self) -> Session:
+        """
+        Return the session to who held it before.
+        """
+        self._session.holder, self._client.owner = self._before
+        self._session.pulled = None
+        self._session.waited = True
+        return self._session
+
+    def dismiss(self, outcome: Outcome) -> None:
+        """
+        End the session.
+        """
+        if self._relay is not None:
+            self._relay.abort(outcome)
+        else:
+            self._outcome = outcome
+            self.cancelConnect()
+            self._client.abort()
+
+    def _connected(self, destination: Connected) -> None:
+        worker, session = self._worker, self._session
+        self._attempt = None
+        relay = session.relay = self._relay = self._relayTo(destination)
+        session.connected = worker.clock.seconds()
+        worker.connected(self)
+        worker.events.session(session, SESSION_CONNECTED)
+        try:
+            relay.start()
+        except Exception:
+            # A transport of somebody else's may refuse to be relayed.
+            self.log.failure(
+                "relaying a session to {destination} failed",
+                destination=worker.destination.name,
+            )
+            relay.abort(Outcome.FAILED)
+
+    def _relayTo(self, destination: Connected) -> IRelay:
+        """
+        Make the fastest relay that can be.
+        """
+        connector, client = self._worker.connector, self._client
+        dialer = connector.dialer
+        if (
+            dialer is not None
+            and (isinstance(client, PlainClient) or plain(client))
+            and (not isinstance(destination, Side) or plain(destination))
+        ):
+            return FastRelay(
+                client.handOver() if isinstance(client, PlainClient) else client,
+                destination,
+                dialer.machine,
+                connector.hangups,
+                self._released,
+                self._ended,
+            )
+        if isinstance(client, PlainClient):
+            client = connector.side(client.handOver())
+        if not isinstance(destination, Side):
+            destination = connector.side(destination)
+        return PortableRelay(client, destination, self._released, self._ended)
+
+    def _connectFailed(self, failure: Failure) -> None:
+        self._attempt = None
+        self._worker.failed(self, failure)
+
+    def _released(self) -> None:
+        self._worker.given(self)
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._relay = None
+        self._worker.table.end(self._session, outcome)
+
+    # What the client's side tells while we connect.
+
+    def sideLost(self, side: Any, reset: bool) -> None:
+        """
+        The client left during the connect.
+        """
+        self.cancelConnect()
+        self._worker.dropped(self)
+        self._worker.table.end(self._session, self._outcome)

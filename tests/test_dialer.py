@@ -1,0 +1,370 @@
+"""
+Plain connects, on sockets that no reactor knows.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import select
+import socket
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.address import IPv6Address
+from twisted.internet.error import ConnectError, ConnectionRefusedError
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb import dialer
+from iawlb.dialer import Dialer, Dialing, PlainEndpoint, Target, errorOf, targetOf
+from iawlb.relay.machine import Machine
+from iawlb.worker import localError
+from tests.doubles import Backend
+from tests.net import freePort, listening
+
+
+class TargetTests(SynchronousTestCase):
+    """
+    What is dialed.
+    """
+
+    def test_linkLocal(self) -> None:
+        """
+        The interface of a link-local address is dialed by its number.
+        """
+        number, name = socket.if_nameindex()[0]
+        target = targetOf(IPv6Address("TCP", f"fe80::1%{name}", 80), 80, None)
+        self.assertEqual(target.name[3], number)
+
+    def test_endpoint(self) -> None:
+        """
+        Who cannot dial a plain endpoint connects to it the usual way; there is no
+        other address to try when it fails.
+        """
+        backend = Backend()
+        backend.hold = True
+        endpoint = PlainEndpoint(backend, Target(socket.AF_UNIX, "/nowhere"))
+        connecting = endpoint.connect(None)  # type: ignore[arg-type]
+        self.assertNoResult(connecting)
+        self.assertEqual(backend.tries, 1)
+        self.assertFalse(endpoint.dialFailed())
+
+
+class DialerTests(SynchronousTestCase):
+    """
+    Plain connects.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make a dialer with a time-out of two seconds.
+        """
+        self.clock: Any = MemoryReactorClock()
+        self.machine = Machine(self.clock, 1024)
+        self.addCleanup(self.machine._epoll.close)
+        self.dialer = Dialer(self.clock, self.machine, 2)
+        self.made: list[socket.socket] = []
+        self.failed: list[ConnectError] = []
+        self.addCleanup(self.closeMade)
+
+    def closeMade(self) -> None:
+        """
+        Close the connections.
+        """
+        for each in self.made:
+            each.close()
+
+    def dial(self, name: Any, family: int = socket.AF_INET, **more: Any) -> Any:
+        """
+        Dial.
+        """
+        target = Target(family, name, **more)
+        return self.ask(target, self.made.append, self.failed.append)
+
+    def ask(self, target: Target, connected: Any, failed: Any) -> Dialing | None:
+        """
+        Dial, as a connect does.
+        """
+        handle, error = self.dialer.begin(target)
+        if handle is None:
+            failed(errorOf(error))
+        elif error:
+            return self.dialer.wait(handle, connected, failed)
+        else:
+            connected(handle)
+        return None
+
+    def turn(self) -> None:
+        """
+        Wait for the kernel, and take a turn.
+        """
+        select.select([self.machine], [], [], 5)
+        self.machine.doRead()
+
+    def slowly(self) -> None:
+        """
+        Have no connect succeed at once.
+        """
+        self.patch(dialer, "_connected", lambda handle: False)
+
+    def silent(self) -> Any:
+        """
+        Listen where connects neither succeed nor fail.
+        """
+        server = listening(self, backlog=0)
+        for _ in range(3):
+            filler = socket.socket()
+            self.addCleanup(filler.close)
+            filler.setblocking(False)
+            filler.connect_ex(server.getsockname())
+        return server.getsockname()
+
+    def assertIdle(self) -> None:
+        """
+        Nothing is left of any connect.
+        """
+        self.assertEqual(self.dialer.under, {})
+        self.assertEqual(self.machine._handlers, {})
+
+    def test_atOnce(self) -> None:
+        """
+        On one machine a connect has succeeded when it was begun, over TCP as over
+        Unix sockets; the socket does not block.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder, "socket"))
+            with socket.socket(socket.AF_UNIX) as server:
+                server.bind(path)
+                server.listen()
+                self.assertIsNone(self.dial(path, socket.AF_UNIX))
+        self.assertIsNone(self.dial(listening(self).getsockname()))
+        for each in self.made:
+            self.assertFalse(each.getblocking())
+        self.assertEqual((len(self.made), self.failed), (2, []))
+        self.assertIdle()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_later(self) -> None:
+        """
+        One that takes longer succeeds when the kernel says so. Its socket is then
+        whoever's asked for it, and watched no more.
+        """
+        self.slowly()
+        server = listening(self)
+        self.assertIsInstance(self.dial(server.getsockname()), Dialing)
+        self.assertEqual(self.made, [])
+        self.turn()
+        self.made[0].send(b"hello")
+        with server.accept()[0] as accepted:
+            self.assertEqual(accepted.recv(9), b"hello")
+        self.assertIdle()
+        self.assertEqual(self.machine._epoll.poll(0), [])
+
+    def test_takenOver(self) -> None:
+        """
+        If that one has the machine serve it, it stays served.
+        """
+        self.slowly()
+        seen: list[int] = []
+
+        def takeOver(handle: socket.socket) -> None:
+            self.made.append(handle)
+            self.machine.add(handle.fileno(), select.EPOLLOUT, seen.append)
+
+        target = Target(socket.AF_INET, listening(self).getsockname())
+        self.ask(target, takeOver, self.failed.append)
+        self.turn()
+        self.turn()
+        self.assertEqual(seen, [select.EPOLLOUT])
+
+    def test_refused(self) -> None:
+        """
+        A connect that is refused says so, and leaves no descriptor.
+        """
+        before = os.listdir("/proc/self/fd")
+        self.dial(("127.0.0.1", freePort()))
+        self.turn()
+        self.assertIsInstance(self.failed[0], ConnectionRefusedError)
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+        self.assertIdle()
+
+    def test_noSuchPath(self) -> None:
+        """
+        A connect that fails at once says why, and leaves no descriptor; be it
+        that such a path cannot be.
+        """
+        before = os.listdir("/proc/self/fd")
+        for path, number in (
+            ("/nowhere/socket", errno.ENOENT),
+            ("/" + "a" * 200, errno.EINVAL),
+        ):
+            self.assertIsNone(self.dial(path, socket.AF_UNIX))
+            self.assertEqual(self.failed.pop().osError, number)
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+
+    def test_local(self) -> None:
+        """
+        A connect comes from the local address that was asked for; one that is not
+        this machine's is this machine's fault.
+        """
+        name = listening(self).getsockname()
+        self.dial(name, local=("127.0.0.2", 0))
+        self.assertEqual(self.made[0].getsockname()[0], "127.0.0.2")
+        self.dial(name, local=("192.0.2.1", 0))
+        self.assertEqual(localError(Failure(self.failed[0])), errno.EADDRNOTAVAIL)
+
+    def test_noDescriptor(self) -> None:
+        """
+        Without a free descriptor a connect fails of this machine, and not of the
+        destination.
+        """
+        name = listening(self).getsockname()
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            self.assertIsNone(self.dial(name))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        self.assertEqual(localError(Failure(self.failed[0])), errno.EMFILE)
+
+    def test_fullBacklog(self) -> None:
+        """
+        Nor does a Unix socket whose backlog is full mean that the destination is
+        down.
+        """
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            socket.socket(socket.AF_UNIX) as server,
+        ):
+            path = str(Path(folder, "socket"))
+            server.bind(path)
+            server.listen(0)
+            while not self.failed:
+                self.assertLess(len(self.made), 10)
+                self.dial(path, socket.AF_UNIX)
+        self.assertEqual(localError(Failure(self.failed[0])), errno.EAGAIN)
+
+    def test_timeout(self) -> None:
+        """
+        A connect that hangs fails when its time is over, each at its own; all of
+        them cost one timer.
+        """
+        name = self.silent()
+        before = os.listdir("/proc/self/fd")
+        for _ in range(3):
+            self.assertIsInstance(self.dial(name), Dialing)
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+            self.clock.advance(0.5)
+        seen = []
+        for _ in range(5):
+            seen.append(len(self.failed))
+            self.assertLessEqual(len(self.clock.getDelayedCalls()), 1)
+            self.clock.advance(0.5)
+        self.assertEqual(seen, [0, 1, 2, 3, 3])
+        self.assertIsInstance(self.failed[0], ConnectTimeout)
+        self.assertIn("2 s", str(self.failed[0]))
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertIdle()
+
+    def test_cancel(self) -> None:
+        """
+        A connect that is given up is closed at once, and nobody is told.
+        """
+        name = self.silent()
+        before = os.listdir("/proc/self/fd")
+        first, second = self.dial(name), self.dial(name)
+        first.cancel()
+        second.cancel()
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+        self.assertIdle()
+        self.clock.advance(10)
+        self.assertEqual((self.made, self.failed), ([], []))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_together(self) -> None:
+        """
+        Who gives up its other connects as the first of them fails is not told of
+        those as well.
+        """
+        name = self.silent()
+        dialings: list[Any] = []
+
+        def fail(error: ConnectError) -> None:
+            self.failed.append(error)
+            dialings[1].cancel()
+
+        for _ in range(2):
+            target = Target(socket.AF_INET, name)
+            dialings.append(self.ask(target, self.made.append, fail))
+        self.clock.advance(2)
+        self.assertEqual(len(self.failed), 1)
+        self.assertIdle()
+
+    def test_dialedAnew(self) -> None:
+        """
+        A connect that begins because others have timed out has the whole time,
+        and there is still one timer, which a stop cancels.
+        """
+        name = self.silent()
+
+        def again(error: ConnectError) -> None:
+            self.dial(name)
+
+        self.ask(Target(socket.AF_INET, name), self.made.append, again)
+        self.clock.advance(1)
+        self.dial(name)
+        self.clock.advance(1)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(1)
+        self.assertEqual(len(self.failed), 1)
+        self.clock.advance(1)
+        self.assertEqual(len(self.failed), 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stop(self) -> None:
+        """
+        A stop leaves no timer.
+        """
+        self.dialer.stop()
+        self.dial(self.silent()).cancel()
+        self.dialer.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_resetAtOnce(self) -> None:
+        """
+        A destination that accepts and resets at once has failed.
+        """
+        self.slowly()
+        server = listening(self)
+        self.dial(server.getsockname())
+        accepted, _ = server.accept()
+        linger = struct.pack("ii", 1, 0)
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        accepted.close()
+        self.turn()
+        self.assertEqual(len(self.failed), 1)
+        self.assertIdle()
+
+    def test_raises(self) -> None:
+        """
+        If who asked for the socket fails, it is not served any more all the same.
+        """
+        self.slowly()
+
+        def broken(handle: socket.socket) -> None:
+            self.made.append(handle)
+            raise ZeroDivisionError()
+
+        target = Target(socket.AF_INET, listening(self).getsockname())
+        self.ask(target, broken, self.failed.append)
+        self.turn()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertIdle()
+        self.assertEqual(self.machine._epoll.poll(0), [])
