@@ -15,6 +15,7 @@ from typing import Any
 from twisted.internet import tcp
 from twisted.internet.interfaces import (
     IDelayedCall,
+    IReactorFDSet,
     IReadDescriptor,
 )
 from twisted.logger import Logger
@@ -24,6 +25,7 @@ from zope.interface import implementer
 from iawlb.frontend import Frontend
 from iawlb.plain import addressOf
 from iawlb.ratelimit import OncePerSecond
+from iawlb.relay.machine import Machine
 
 ACCEPTS_PER_TURN = 8
 """
@@ -75,12 +77,15 @@ class Acceptor:
         port: tcp.Port,
         name: str,
         room: Callable[[], int],
+        readers: IReactorFDSet | Machine,
     ) -> None:
         """
         @param name: The listener's name.
         @param room: Says how many more connections may be accepted now.
+        @param readers: Says when there are connections to accept.
         """
         self._reactor = reactor
+        self._readers = readers
         self._port = port
         self._room = room
         self.refusing = False
@@ -123,7 +128,7 @@ class Acceptor:
         """
         if not self._reading and self._held is None:
             self._reading = True
-            self._reactor.addReader(self)
+            self._readers.addReader(self)
 
     def pause(self) -> None:
         """
@@ -134,7 +139,7 @@ class Acceptor:
             self._held = None
         if self._reading:
             self._reading = False
-            self._reactor.removeReader(self)
+            self._readers.removeReader(self)
 
     def doRead(self) -> None:
         """

@@ -16,6 +16,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
+    IReactorFDSet,
     IStreamServerEndpoint,
 )
 from twisted.logger import Logger
@@ -25,6 +26,7 @@ from iawlb.acceptor import Acceptor
 from iawlb.events import LISTENER_CLOSED, LISTENER_LISTENING, LISTENER_REFUSING, Events
 from iawlb.frontend import Frontend
 from iawlb.interfaces import CannotListen
+from iawlb.relay.machine import Machine
 from iawlb.session import describe
 
 RETRY = 1.0
@@ -74,15 +76,18 @@ class Listener:
         frontend: Frontend,
         events: Events,
         room: Callable[[], int],
+        readers: IReactorFDSet | Machine,
     ) -> None:
         """
         @param path: The Unix socket to clear away if it is stale, if any.
         @param text: The address as the user wrote it.
         @param room: Says how many more connections may be accepted now.
+        @param readers: Says when there are connections to accept.
         """
         self.name = frontend.name
         self.address = text
         self._reactor = reactor
+        self._readers = readers
         self._endpoint = endpoint
         self._path = path
         self._text = text
@@ -128,7 +133,9 @@ class Listener:
         self._port = port
         self.address = describe(port.getHost())[0]
         if isinstance(port, tcp.Port):
-            self._acceptor = Acceptor(self._reactor, port, self.name, self._room)
+            self._acceptor = Acceptor(
+                self._reactor, port, self.name, self._room, self._readers
+            )
         self._events.listener(self.name, self.address, LISTENER_LISTENING)
         self._follow()
         self.check()

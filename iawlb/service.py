@@ -323,6 +323,7 @@ class LoadBalancer(MultiService):
                 frontend,
                 self._events,
                 self._room,
+                self._reactor if self._dialer is None else self._dialer.machine,
             )
         )
 

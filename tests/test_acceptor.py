@@ -44,7 +44,9 @@ class Door:
         self.room = 100
         self.endpoint = endpointOf(server)
         self.clients: list[Peer] = []
-        self.acceptor = Acceptor(reactor, server.port, "test", lambda: self.room)
+        self.acceptor = Acceptor(
+            reactor, server.port, "test", lambda: self.room, reactor
+        )
 
     async def client(self) -> Peer:
         """
@@ -337,7 +339,7 @@ class TroubleTests(SynchronousTestCase):
         self.server = Server()
         self.port: Any = FakePort(self.server)
         port: Any = self.port
-        self.acceptor = Acceptor(self.reactor, port, "front", lambda: 100)
+        self.acceptor = Acceptor(self.reactor, port, "front", lambda: 100, self.reactor)
         self.lines = logged(self)
         self.acceptor.resume()
         self.addCleanup(self.closeAccepted)

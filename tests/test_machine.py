@@ -13,11 +13,47 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from iawlb.relay import machine as module
-from iawlb.relay.machine import EVENTS_PER_TURN, Machine
+from iawlb.relay.machine import EVENTS_PER_ROUND, Machine
+
+
+@implementer(IReadDescriptor)
+class Reader:
+    """
+    Counts how often it was asked to read.
+    """
+
+    def __init__(self, handle: socket.socket) -> None:
+        self.handle = handle
+        self.read = 0
+
+    def fileno(self) -> int:
+        """
+        Its descriptor.
+        """
+        return self.handle.fileno()
+
+    def logPrefix(self) -> str:
+        """
+        Its name.
+        """
+        return "reader"
+
+    def doRead(self) -> None:
+        """
+        Count it.
+        """
+        self.read += 1
+
+    def connectionLost(self, reason: Failure) -> None:
+        """
+        Never, here.
+        """
 
 
 class MachineTests(SynchronousTestCase):
@@ -197,17 +233,34 @@ class MachineTests(SynchronousTestCase):
 
         return handler
 
+    def test_reader(self) -> None:
+        """
+        What reads for the reactor can read for the machine as well, and stop.
+        """
+        reader = Reader(self.pair()[0])
+        peer = self.peers[reader.handle]
+        peer.send(b"x")
+        self.machine.addReader(reader)
+        self.machine.doRead()
+        self.assertEqual(reader.read, 1)
+        self.machine.removeReader(reader)
+        self.machine.doRead()
+        self.assertEqual(reader.read, 1)
+        self.machine.addReader(reader)
+        self.machine.doRead()
+        self.assertEqual(reader.read, 2)
+
     def test_fair(self) -> None:
         """
         Each of many sockets that are always ready has its turn before any has its
         second, and the reactor has its own in between.
         """
-        number = EVENTS_PER_TURN + 10
+        number = EVENTS_PER_ROUND + 10
         for name in range(number):
             mine, _ = self.pair()
             self.machine.add(mine.fileno(), select.EPOLLOUT, self.handler(str(name)))
         first, second = self.turn(), self.turn()
-        self.assertEqual(len(first), EVENTS_PER_TURN)
+        self.assertEqual(len(first), EVENTS_PER_ROUND)
         served = [name for name, _ in (*first, *second)][:number]
         self.assertEqual(sorted(served), sorted(map(str, range(number))))
 
@@ -225,3 +278,122 @@ class MachineTests(SynchronousTestCase):
         for _ in range(3):
             self.assertEqual(self.turn(), [("good", select.EPOLLOUT)])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class EpollReactor(MemoryReactorClock):
+    """
+    A reactor with an epoll object, as Twisted's own on Linux.
+
+    @ivar due: Seconds until its next timer, or L{None}.
+    """
+
+    due: float | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._poller = select.epoll()
+
+    def timeout(self) -> float | None:
+        """
+        Say when its next timer is due.
+        """
+        return self.due
+
+
+class StayTests(MachineTests):
+    """
+    With Twisted's reactor for Linux the machine does the same, and stays a little
+    while for what comes next.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make one, in a reactor's epoll object.
+        """
+        super().setUp()
+        self.machine._epoll.close()
+        self.reactor: Any = EpollReactor()
+        self.machine = Machine(self.reactor, 1024)
+        assert self.machine._news is not None
+        for each in (
+            self.machine._epoll,
+            self.machine._news,
+            self.reactor._poller,
+        ):
+            self.addCleanup(each.close)
+        self.reactor._poller.register(self.machine, select.EPOLLIN)
+        # So that it takes its own rounds in these tests, and no clock is asked.
+        self.now = 0.0
+        self.patch(module, "monotonic", self.monotonic)
+
+    def monotonic(self) -> float:
+        """
+        A millisecond goes by with each look.
+        """
+        self.now += 0.001
+        return self.now
+
+    def chain(self, number: int) -> None:
+        """
+        Make sockets each of which, when served, has the next one be ready; the
+        first is.
+        """
+        pairs = [self.pair() for _ in range(number)]
+
+        def make(place: int) -> Callable[[int], None]:
+            def handler(events: int) -> None:
+                pairs[place][0].recv(1)
+                self.seen.append((str(place), events))
+                if place + 1 < number:
+                    pairs[place + 1][1].send(b"x")
+
+            return handler
+
+        for place, (mine, _) in enumerate(pairs):
+            self.machine.add(mine.fileno(), select.EPOLLIN, make(place))
+        pairs[0][1].send(b"x")
+
+    def stay(self, seconds: float) -> None:
+        """
+        Have it stay longer.
+        """
+        self.patch(module, "STAY", seconds)
+
+    def test_stays(self) -> None:
+        """
+        What is ready soon after is served in the same turn of the reactor.
+        """
+        self.stay(0.01)
+        self.chain(5)
+        self.assertEqual([name for name, _ in self.turn()], list("01234"))
+
+    def test_reactorsTurn(self) -> None:
+        """
+        It does not stay for long: the reactor has its turn.
+        """
+        self.stay(0.004)
+        self.chain(100)
+        self.assertEqual([name for name, _ in self.turn()], list("0123"))
+        self.assertEqual([name for name, _ in self.turn()], list("4567"))
+
+    def test_reactorsTimer(self) -> None:
+        """
+        Nor at all if a timer of the reactor's is due.
+        """
+        self.stay(0.01)
+        self.reactor.due = 0.0
+        self.chain(3)
+        self.assertEqual([name for name, _ in self.turn()], ["0"])
+        self.reactor.due = 0.5
+        self.assertEqual([name for name, _ in self.turn()], ["1", "2"])
+
+    def test_reactorsSocket(self) -> None:
+        """
+        Nor when something of the reactor's own is ready and nothing of ours is.
+        """
+        self.stay(60)
+        mine, peer = self.pair()
+        self.reactor._poller.register(mine, select.EPOLLIN)
+        peer.send(b"x")
+        self.chain(1)
+        self.assertEqual([name for name, _ in self.turn()], ["0"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -14,9 +15,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-EVENTS_PER_TURN = 128
+EVENTS_PER_ROUND = 128
 """
-Sockets served before the reactor has its turn, each with at most one chunk.
+Sockets served before they are asked for again, each with at most one chunk.
+"""
+
+STAY = 0.001
+"""
+How long the machine serves on before the reactor has its turn, and how long it
+waits for the next event meanwhile, in seconds.
 """
 
 Handler = Callable[[int], None]
@@ -29,6 +36,11 @@ class Machine:
     costs neither the reactor's log context, nor a call to the kernel for each
     write.
 
+    A turn of the reactor costs 10 us, beside the 5 us of passing a chunk. So the
+    machine waits a little for the next event itself, while the reactor has nothing
+    else to do: this it sees with a second epoll object, in which the reactor's own
+    is the only descriptor.
+
     @ivar buffer: Where every socket is read into, one at a time.
     """
 
@@ -38,10 +50,16 @@ class Machine:
         self._reactor = reactor
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
-        # Descriptors closed in this turn: the events that the kernel still has
+        # Descriptors closed in this round: the events that the kernel still has
         # for them are not those of a socket that got the same number since.
         self._stale: set[int] = set()
         self.buffer = memoryview(bytearray(bufferSize))
+        # Twisted has no public name for it, and other reactors have none at all.
+        poller = getattr(reactor, "_poller", None)
+        self._news: select.epoll | None = None
+        if isinstance(poller, select.epoll):
+            self._news = select.epoll()
+            self._news.register(poller, select.EPOLLIN)
 
     @classmethod
     def suits(cls, reactor: Any) -> bool:
@@ -102,9 +120,35 @@ class Machine:
 
     def doRead(self) -> None:
         """
-        Serve those that are ready.
+        Serve those that are ready, and those that are so soon after.
         """
-        events = self._epoll.poll(0, EVENTS_PER_TURN)
+        leave = monotonic() + STAY
+        served = self._serve()
+        while self._goesOn(served) and monotonic() < leave:
+            served = self._serve()
+
+    def _goesOn(self, served: int) -> bool:
+        """
+        Say whether another round is due before the reactor's turn.
+
+        @param served: How many the last one has served.
+        """
+        if not served or self._news is None:
+            return False
+        if served > 1:
+            return True  # one of them may be ready again by now
+        # The next event is likely to be one of ours, unless the reactor has
+        # something else to do.
+        wait = self._reactor.timeout()
+        return (wait is None or wait >= STAY) and bool(self._news.poll(STAY))
+
+    def _serve(self) -> int:
+        """
+        Serve those that are ready.
+
+        @return: How many these are.
+        """
+        events = self._epoll.poll(0, EVENTS_PER_ROUND)
         stale = self._stale
         stale.clear()
         handlers = self._handlers
@@ -119,6 +163,25 @@ class Machine:
                     # Else the reactor would drop us, and all sessions with us.
                     self.log.failure("serving a socket failed")
                     self.removeIf(number, handler)
+        return len(events)
+
+    def addReader(self, reader: IReadDescriptor) -> None:
+        """
+        Serve a reader as the reactor would.
+        """
+
+        def ready(events: int) -> None:
+            reader.doRead()
+
+        self.add(reader.fileno(), select.EPOLLIN, ready)
+
+    def removeReader(self, reader: IReadDescriptor) -> None:
+        """
+        Serve it no more; it stays open.
+        """
+        number = reader.fileno()
+        self._epoll.unregister(number)
+        self.remove(number)
 
     def start(self) -> None:
         """
