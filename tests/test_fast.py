@@ -62,6 +62,22 @@ class Counting:
         return found
 
 
+class Telling:
+    """
+    A socket whose next look tells an error.
+    """
+
+    def __init__(self, real: Any, error: type[OSError]) -> None:
+        self._real = real
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def recv(self, most: int, flags: int) -> bytes:
+        raise self._error()
+
+
 class Base(SynchronousTestCase):
     """
     A relay between two peers on sockets.
@@ -389,6 +405,60 @@ class EndTests(Base):
                 two.close()
                 self.assertEqual(self.drained(one), (b"", "ended"))
                 self.assertEnded(Outcome.DONE)
+
+    def test_withLastBytes(self) -> None:
+        """
+        An end that has come with the last bytes is passed on with them: the peer
+        is woken once.
+        """
+        for unix in (False, True):
+            self.begin(unix)
+            self.destination.send(b"the answer")
+            self.destination.shutdown(socket.SHUT_WR)
+            self.machine.doRead()
+            self.assertEqual(self.client.recv(100), b"the answer")
+            self.assertEqual(self.client.recv(100), b"")
+            self.relay.abort(Outcome.KILLED)
+
+    def test_fullChunk(self) -> None:
+        """
+        A chunk that fills the buffer may have more behind it, and then the end.
+        """
+        for more in (0, 1, CHUNK):
+            self.setUp()
+            self.begin()
+            data = payload(CHUNK + more)
+            self.client.send(data)
+            self.client.shutdown(socket.SHUT_WR)
+            self.assertEqual(self.drained(self.destination), (data, "ended"))
+            self.relay.abort(Outcome.KILLED)
+
+    def test_resetBehindEnd(self) -> None:
+        """
+        A client that is reset just as the end behind its last bytes is looked for
+        was reset, and not ended; the bytes are delivered. If there is nothing to
+        see as yet, the next turn tells.
+        """
+        for error, how, outcome in (
+            (ConnectionResetError, "reset", [Outcome.CLIENT_RESET]),
+            (BlockingIOError, "ended", []),
+        ):
+            self.setUp()
+            self.begin()
+            self.client.send(b"last")
+            self.client.shutdown(socket.SHUT_WR)
+            socket_ = self.relay.client
+            real: Any = socket_._handle
+            telling: Any = Telling(real, error)
+            socket_._handle = telling
+            self.machine.doRead()
+            self.assertEqual(self.destination.recv(100), b"last")
+            self.assertEqual(self.outcomes, [])
+            socket_._handle = real
+            self.assertEqual(self.drained(self.destination), (b"", how))
+            self.assertEqual(self.outcomes, outcome)
+            if not outcome:
+                self.relay.abort(Outcome.KILLED)
 
     def test_endedBefore(self) -> None:
         """

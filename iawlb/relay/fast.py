@@ -21,7 +21,8 @@ from iawlb.relay.rules import Rules
 from iawlb.relay.side import Side, SideOwner
 from iawlb.session import Outcome
 
-_IN = select.EPOLLIN
+# With the peer's end, if it has come.
+_IN = select.EPOLLIN | select.EPOLLRDHUP
 _OUT = select.EPOLLOUT
 _ERR = select.EPOLLERR
 _HUP = select.EPOLLHUP
@@ -143,13 +144,15 @@ class Socket(SideOwner):
             self._flush()
         if events & _IN:
             if not self.lost and self.other.pending is None and not self.ended:
-                self._read()
+                self._read(events & select.EPOLLRDHUP)
         elif events & (_ERR | _HUP) and not self.lost:
             self._hungUp(events)
 
-    def _read(self) -> None:
+    def _read(self, ending: int) -> None:
         """
-        Pass one chunk on.
+        Pass one chunk on, together with the end if that is all there is.
+
+        @param ending: Whether the end is known to have come.
         """
         view = self._view
         try:
@@ -162,9 +165,11 @@ class Socket(SideOwner):
         if not number:
             self._end()
             return
+        ended = ending and not self.broken and self._isLast(number)
         other = self.other
         try:
-            sent = other.send(view[:number], 0)
+            # The kernel sends the end, which follows at once, in the same packet.
+            sent = other.send(view[:number], socket.MSG_MORE if ended else 0)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -174,6 +179,23 @@ class Socket(SideOwner):
         self._relay.asked = self.isClient
         if sent != number:
             other._hold(view[sent:number])
+        if ended:
+            self._end()
+
+    def _isLast(self, number: int) -> bool:
+        """
+        Say whether the end is all that is left behind a chunk of so many bytes.
+        """
+        if number == len(self._view):
+            return False
+        try:
+            return not self._handle.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # The kernel has told this for the last time; next comes an end.
+            self.broken = True
+            return False
 
     def _feed(self, data: bytes) -> None:
         """
