@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,73 @@ class DialerTests(SynchronousTestCase):
         self.assertEqual((len(self.made), self.failed), (2, []))
         self.assertIdle()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def inRound(self, call: Callable[[], None]) -> None:
+        """
+        Call in a round of the machine.
+        """
+        ours, peer = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(peer.close)
+
+        def once(events: int) -> None:
+            ours.recv(1)
+            call()
+
+        self.machine.add(ours.fileno(), select.EPOLLIN, once)
+        peer.send(b"x")
+        self.machine.doRead()
+        self.machine.remove(ours.fileno())
+
+    def test_answerWithBytes(self) -> None:
+        """
+        The packet that tells the destination that it is connected is spared where
+        the client's first bytes come in time.
+        """
+        server = listening(self)
+        server.setblocking(False)
+
+        def speakFirst() -> None:
+            self.dial(server.getsockname())
+            self.assertRaises(BlockingIOError, server.accept)
+            self.made[0].send(b"question")
+            with server.accept()[0] as accepted:
+                self.assertEqual(accepted.recv(100), b"question")
+
+        self.inRound(speakFirst)
+        self.assertEqual(len(self.made), 1)
+
+    def test_answerAlone(self) -> None:
+        """
+        A destination that is to speak first is told when what was ready has been
+        served, and before anything is waited for; those whose client has left
+        meanwhile do not matter.
+        """
+        server = listening(self)
+        server.setblocking(False)
+
+        def wait() -> None:
+            for _ in range(2):
+                self.dial(server.getsockname())
+            self.assertRaises(BlockingIOError, server.accept)
+            self.made[0].close()
+
+        self.inRound(wait)
+        for _ in range(2):
+            server.accept()[0].close()
+
+    def test_answerAtOnce(self) -> None:
+        """
+        A connect that nothing else is served with, or that took its time, is told
+        at once.
+        """
+        server = listening(self)
+        server.setblocking(False)
+        self.dial(server.getsockname())
+        server.accept()[0].close()
+        self.slowly()
+        self.dial(server.getsockname()).cancel()
+        server.accept()[0].close()
 
     def test_later(self) -> None:
         """

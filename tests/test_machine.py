@@ -250,6 +250,30 @@ class MachineTests(SynchronousTestCase):
         self.machine.doRead()
         self.assertEqual(reader.read, 2)
 
+    def test_afterRound(self) -> None:
+        """
+        What is to be done after a round is done when those that were ready by its
+        end have been served, and once; and at once between turns.
+        """
+        self.machine.afterRound(lambda: self.seen.append(("at once", 0)))
+        self.assertEqual(self.seen, [("at once", 0)])
+        (one, its), (two, other) = self.pair(), self.pair()
+
+        def first(events: int) -> None:
+            one.recv(1)
+            self.machine.afterRound(lambda: self.seen.append(("after", 0)))
+            other.send(b"x")
+
+        def second(events: int) -> None:
+            two.recv(1)
+            self.seen.append(("second", 0))
+
+        self.machine.add(one.fileno(), select.EPOLLIN, first)
+        self.machine.add(two.fileno(), select.EPOLLIN, second)
+        its.send(b"x")
+        self.assertEqual(self.turn(), [("second", 0), ("after", 0)])
+        self.assertEqual(self.turn(), [])
+
     def test_fair(self) -> None:
         """
         Each of many sockets that are always ready has its turn before any has its
@@ -358,6 +382,24 @@ class StayTests(MachineTests):
         Have it stay longer.
         """
         self.patch(module, "STAY", seconds)
+
+    def test_afterRound(self) -> None:
+        """
+        What is to be done after a round does not wait longer than the machine
+        stays.
+        """
+        self.stay(0.004)
+        super().test_afterRound()
+        self.stay(0)
+        one, its = self.pair()
+
+        def first(events: int) -> None:
+            one.recv(1)
+            self.machine.afterRound(lambda: self.seen.append(("after", 0)))
+
+        self.machine.add(one.fileno(), select.EPOLLIN, first)
+        its.send(b"x")
+        self.assertEqual(self.turn(), [("after", 0)])
 
     def test_stays(self) -> None:
         """

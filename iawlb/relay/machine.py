@@ -50,6 +50,8 @@ class Machine:
         self._reactor = reactor
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
+        self._inRound = False
+        self._after: list[Callable[[], None]] = []
         # Descriptors closed in this round: the events that the kernel still has
         # for them are not those of a socket that got the same number since.
         self._stale: set[int] = set()
@@ -123,9 +125,12 @@ class Machine:
         Serve those that are ready, and those that are so soon after.
         """
         leave = monotonic() + STAY
+        self._inRound = True
         served = self._serve()
         while self._goesOn(served) and monotonic() < leave:
             served = self._serve()
+        self._inRound = False
+        self._callAfter()
 
     def _goesOn(self, served: int) -> bool:
         """
@@ -133,6 +138,8 @@ class Machine:
 
         @param served: How many the last one has served.
         """
+        if self._after:
+            return True
         if not served or self._news is None:
             return False
         if served > 1:
@@ -149,6 +156,7 @@ class Machine:
         @return: How many these are.
         """
         events = self._epoll.poll(0, EVENTS_PER_ROUND)
+        after, self._after = self._after, []
         stale = self._stale
         stale.clear()
         handlers = self._handlers
@@ -163,7 +171,25 @@ class Machine:
                     # Else the reactor would drop us, and all sessions with us.
                     self.log.failure("serving a socket failed")
                     self.removeIf(number, handler)
+        for call in after:
+            call()
         return len(events)
+
+    def afterRound(self, call: Callable[[], None]) -> None:
+        """
+        Call when those that are ready by the end of this round have been served
+        too, unless it is the reactor's turn before, and without waiting for any;
+        at once if no round is under way.
+        """
+        if self._inRound:
+            self._after.append(call)
+        else:
+            call()
+
+    def _callAfter(self) -> None:
+        after, self._after = self._after, []
+        for call in after:
+            call()
 
     def addReader(self, reader: IReadDescriptor) -> None:
         """
