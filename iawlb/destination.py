@@ -27,6 +27,7 @@ class Destination:
     @ivar slots: Sessions it may serve at a time; 0 is no limit.
     @ivar weight: Its share, under policies that know shares.
     @ivar active: Sessions that hold a slot now, connecting ones included.
+    @ivar load: (active + 1) / weight, what one more session would make of it.
     @ivar connecting: Of these, those whose connect is under way.
     @ivar down: Why it is down, or L{None} while it is up.
     @ivar paused: Whether it was told not to pull.
@@ -48,6 +49,7 @@ class Destination:
         self.slots = own.slots
         self.weight = own.weight
         self.active = 0
+        self.load = 1 / own.weight
         self.connecting = 0
         self.down: str | None = None
         self.paused = False
@@ -104,6 +106,7 @@ class Destination:
         """
         self.active += 1
         self.connecting += 1
+        self.load = (self.active + 1) / self.weight
 
     def connectEnded(self) -> None:
         """
@@ -125,6 +128,7 @@ class Destination:
         A slot is free again.
         """
         self.active -= 1
+        self.load = (self.active + 1) / self.weight
 
     def failed(self, why: str) -> None:
         """

@@ -7,12 +7,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from hashlib import blake2b
+from operator import attrgetter
 
 from zope.interface import implementer
 
 from iawlb.destination import Destination
 from iawlb.interfaces import IPolicy
 from iawlb.session import Session
+
+# Many destinations may wait, so these are read without a call of Python.
+_LOAD = attrgetter("load")
+_ORDER = attrgetter("order")
 
 
 class _AnyMayServe:
@@ -45,7 +50,7 @@ class Least(_AnyMayServe):
         Pick the least loaded.
         """
         # min() keeps the first of equals, and the longest waiting is first.
-        return min(waiting, key=lambda each: (each.active + 1) / each.weight)
+        return min(waiting, key=_LOAD)
 
 
 @implementer(IPolicy)
@@ -71,7 +76,7 @@ class First(_AnyMayServe):
         """
         Pick by order.
         """
-        return min(waiting, key=lambda each: each.order)
+        return min(waiting, key=_ORDER)
 
 
 @implementer(IPolicy)

@@ -28,6 +28,17 @@ class StateTests(SynchronousTestCase):
     Whether it takes sessions.
     """
 
+    def test_load(self) -> None:
+        """
+        The load is what one more session would make of it, by weight.
+        """
+        one = destination("web-1", weight=4)
+        seen = [one.load]
+        for step in (one.take, one.take, one.give):
+            step()
+            seen.append(one.load)
+        self.assertEqual(seen, [0.25, 0.5, 0.75, 0.5])
+
     def test_words(self) -> None:
         """
         The state is one word, the one that matters most; only a destination that

@@ -27,7 +27,8 @@ def loaded(name: str, active: int, weight: int = 1, order: int = 0) -> Destinati
     Make a destination that serves so many.
     """
     made = destination(name, order, weight=weight)
-    made.active = active
+    for _ in range(active):
+        made.take()
     return made
 
 
@@ -93,7 +94,7 @@ class ChoiceTests(SynchronousTestCase):
         """
         waiting = [loaded(str(weight), 0, weight) for weight in (1, 2, 5)]
         for _ in range(800):
-            Least().choose(waiting).active += 1
+            Least().choose(waiting).take()
         self.assertEqual([each.active for each in waiting], [100, 200, 500])
 
     def test_fifo(self) -> None:
@@ -145,7 +146,8 @@ class SourceTests(SynchronousTestCase):
         waiting = [loaded("a", 0), loaded("b", 0), loaded("c", 0)]
         before = self.placed(waiting)
         for each in waiting:
-            each.active = 100
+            for _ in range(100):
+                each.take()
         self.assertEqual(self.placed(waiting), before)
 
     def test_balancersAgree(self) -> None:
