@@ -5,8 +5,8 @@ Connections wait, workers pull.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice, takewhile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import merge
 
 from twisted.internet.defer import (
     Deferred,
@@ -56,15 +56,12 @@ class ConnectionQueue(DeferredQueue[Session]):
         self._available = available
         self._anyones: _Line = OrderedDict()
         self._bound: dict[Destination, _Line] = {}
-        self._where: dict[Session, _Line] = {}
+        self._count = 0
         # In the order in which they began to wait.
         self._getters: dict[Destination, Deferred[Session]] = {}
 
     def __len__(self) -> int:
-        return len(self._where)
-
-    def __contains__(self, session: object) -> bool:
-        return session in self._where
+        return self._count
 
     def acceptedBefore(self, moment: float) -> list[Session]:
         """
@@ -72,7 +69,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         looking at the younger ones.
         """
         found = []
-        for line in (self._anyones, *self._bound.values()):
+        for line in self._lines():
             for session in line:
                 if session.accepted >= moment:
                     break
@@ -83,7 +80,10 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         Iterate over those that wait, the oldest first.
         """
-        return iter(sorted(self._where, key=lambda each: each.number))
+        return merge(*self._lines(), key=lambda each: each.number)
+
+    def _lines(self) -> Iterable[_Line]:
+        return (self._anyones, *self._bound.values())
 
     def put(self, obj: Session) -> None:
         """
@@ -93,19 +93,17 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         if self._handOver(obj):
             return
-        if self.size is not None and len(self._where) >= self.size:
+        if self.size is not None and self._count >= self.size:
             raise QueueOverflow()
         line = self._lineOf(obj)
-        line[obj] = None
         # Who was long in its TLS handshake goes before those accepted since: the
         # lines are in the order of accept.
-        younger = list(
-            takewhile(
-                lambda each: each.number > obj.number, islice(reversed(line), 1, None)
-            )
-        )
-        for each in reversed(younger):
-            line.move_to_end(each)
+        younger = []
+        while line and (last := next(reversed(line))).number > obj.number:
+            younger.append(last)
+            del line[last]
+        for each in (obj, *reversed(younger)):
+            line[each] = None
 
     def putBack(self, *sessions: Session) -> None:
         """
@@ -131,11 +129,19 @@ class ConnectionQueue(DeferredQueue[Session]):
 
         @return: Whether it was waiting.
         """
-        line = self._where.pop(session, None)
+        line = session.line
         if line is None:
             return False
         del line[session]
+        self._left(session)
         return True
+
+    def _left(self, session: Session) -> None:
+        """
+        A session stands in line no more.
+        """
+        session.line = None
+        self._count -= 1
 
     def get(self, destination: Destination | None = None) -> Deferred[Session]:
         """
@@ -152,7 +158,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         line = self._lineFor(destination)
         if line is not None:
             session, _ = line.popitem(last=False)
-            del self._where[session]
+            self._left(session)
             return succeed(session)
 
         def giveUp(_: Deferred[Session]) -> None:
@@ -170,10 +176,10 @@ class ConnectionQueue(DeferredQueue[Session]):
         if not self._policy.binds:
             return
         sessions = list(self)
-        self._where.clear()
         self._anyones.clear()
         self._bound.clear()
         for session in sessions:
+            self._left(session)
             if not self._handOver(session):
                 self._lineOf(session)[session] = None
 
@@ -186,7 +192,8 @@ class ConnectionQueue(DeferredQueue[Session]):
             line = self._anyones
         else:
             line = self._bound.setdefault(bound, OrderedDict())
-        self._where[session] = line
+        session.line = line
+        self._count += 1
         return line
 
     def _bind(self, session: Session) -> Destination | None:

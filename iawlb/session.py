@@ -4,6 +4,7 @@ One client connection, from accept to its last close, and the record of it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -80,6 +81,7 @@ class Session:
     @ivar address: The client's address.
     @ivar listener: The name of the listener that accepted it.
     @ivar accepted: When it was accepted.
+    @ivar line: The line of the queue that it stands in, or L{None}.
     @ivar waited: Whether it had to wait for a worker.
     @ivar pulled: When a worker pulled it, or L{None} while it waits.
     @ivar connected: When it was connected to its destination, or L{None}.
@@ -101,6 +103,7 @@ class Session:
         "destination",
         "ended",
         "holder",
+        "line",
         "listener",
         "number",
         "outcome",
@@ -124,6 +127,7 @@ class Session:
         self.address = address
         self.listener = listener
         self.accepted = accepted
+        self.line: OrderedDict[Session, None] | None = None
         self.waited = False
         self.pulled: float | None = None
         self.connected: float | None = None
