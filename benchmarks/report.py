@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 
 from rows import Metric, Row, Sample
+from servers import ALONE
 
 BASE = "iawlb"
 """
@@ -183,7 +184,11 @@ def table(result: RowResult) -> str:
     return "\n".join(written)
 
 
-_CHARTED = {"haproxy": "", "haproxy-256k": " (its buffers 256k)"}
+_CHARTED = {
+    "haproxy": "",
+    "haproxy-256k": " (its buffers 256k)",
+    ALONE: " (itself with one)",
+}
 """
 The peers of the summary and the chart, and how they are told apart.
 """

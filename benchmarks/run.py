@@ -26,9 +26,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from report import Results, RowResult, chart, summary, table
+from report import BASE, Results, RowResult, chart, summary, table
 from rows import HELD, ROWS, Row, Run, Sample
 from servers import (
+    ALONE,
     DIRECT,
     HERE,
     LOAD_CPUS,
@@ -232,6 +233,8 @@ class Bench:
             if (not each.only or row.name in each.only)
             and (each.balances or row.destinations == 1)
         ]
+        if row.destinations > 1:
+            names.append(ALONE)
         if row.direct and DIRECT in self._options.peers:
             names.append(DIRECT)
         return names
@@ -253,9 +256,11 @@ class Bench:
         seconds = self._options.seconds * row.seconds
         if name == DIRECT or row.backend == "none":
             return row.measure(Run(self._load, backend, backend, None, seconds))
-        peer = next(each for each in self._peers if each.name == name)
+        count = 1 if name == ALONE else row.destinations
+        wanted = BASE if name == ALONE else name
+        peer = next(each for each in self._peers if each.name == wanted)
         port = freePort()
-        command = peer.command(self._workspace, port, [backend] * row.destinations)
+        command = peer.command(self._workspace, port, [backend] * count)
         with running(name, command, port, PROXY_CPUS, self._workspace) as proxy:
             before = proxy.cpu()
             sample = row.measure(Run(self._load, port, backend, proxy, seconds))

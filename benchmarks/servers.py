@@ -286,6 +286,11 @@ class Peer:
     balances: bool = True
 
 
+ALONE = "iawlb-one"
+"""
+The name of the peer that is iawlb with one destination, in rows that have many.
+"""
+
 DIRECT = "direct"
 """
 The name of the peer that is none: the load talks to the backend itself.
