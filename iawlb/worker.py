@@ -44,6 +44,12 @@ What a connect can fail of that is this machine's want, and does not mean that t
 destination is down. C{EAGAIN} is a Unix socket whose backlog is full.
 """
 
+PULLS_PER_TURN = 32
+"""
+Sessions that are pulled before the reactor has its turn, when so many wait for a
+destination that has come back.
+"""
+
 LOCAL_PAUSE = 0.1
 """
 How long a worker does not pull after such an error, in seconds.
@@ -162,10 +168,20 @@ class Worker:
         if self._busy:
             return  # what is served first asks for more, and the loop goes on
         self._busy = True
-        while self._pulling is None and self._mayPull():
+        for _ in range(PULLS_PER_TURN):
+            if self._pulling is not None or not self._mayPull():
+                self._busy = False
+                return
             self._pulling = self.queue.get(self.destination)
             self._pulling.addCallbacks(self._pulled, self._ceased)
+        self._later(0, self._pullOn)
+
+    def _pullOn(self) -> None:
+        """
+        The others had their turn.
+        """
         self._busy = False
+        self._pull()
 
     def _mayPull(self) -> bool:
         return not self._stopping and not self.lacking and self.destination.canPull()

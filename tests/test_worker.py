@@ -17,6 +17,7 @@ import iawlb.worker
 from iawlb.events import DESTINATION_DOWN, DESTINATION_UP
 from iawlb.service import LoadBalancer
 from iawlb.session import Outcome
+from iawlb.worker import PULLS_PER_TURN
 from tests.doubles import Backend, Rig, Wire, accept, logged
 
 REFUSED = ConnectionRefusedError()
@@ -61,6 +62,43 @@ class PullTests(SynchronousTestCase):
         self.assertEqual((rig.backends[0].tries, rig.balancer.waiting), (0, 2))
         rig.balancer.resume("a")
         self.assertEqual(rig.recorder.pulls, [(1, "a"), (2, "a")])
+
+    def test_inTurns(self) -> None:
+        """
+        When many wait for a destination that comes back, the others keep their
+        turn: it gets so many at a time. Who comes meanwhile is served too.
+        """
+        rig = Rig()
+        rig.balancer.pause("a")
+        rig.clients(2 * PULLS_PER_TURN + 1)
+        seen = []
+        rig.balancer.resume("a")
+        seen.append(rig.backends[0].tries)
+        rig.clock.advance(0)
+        seen.append(rig.backends[0].tries)
+        rig.clients(1)
+        seen.append(rig.backends[0].tries)
+        one = PULLS_PER_TURN
+        self.assertEqual(seen, [one, 2 * one + 1, 2 * one + 2])
+        self.assertEqual(
+            [number for number, _ in rig.recorder.pulls],
+            list(range(1, 2 * one + 3)),
+        )
+
+    def test_stopBetweenTurns(self) -> None:
+        """
+        A destination that is removed meanwhile gets no more of them.
+        """
+        rig = Rig(2)
+        rig.balancer.pause()
+        rig.clients(3 * PULLS_PER_TURN)
+        rig.balancer.resume("a")
+        rig.balancer.remove("a")
+        rig.clock.advance(0)
+        self.assertEqual(rig.backends[0].tries, PULLS_PER_TURN)
+        rig.balancer.resume("b")
+        rig.clock.advance(0)
+        self.assertEqual(rig.backends[1].tries, 2 * PULLS_PER_TURN)
 
     def test_notWhileDown(self) -> None:
         """
