@@ -158,6 +158,8 @@ class Acceptor:
         """
         listening: Any = self._port.socket
         for _ in range(min(most, self._room())):
+            if self.refusing:
+                return  # as the one before found no destination up
             try:
                 # What accept() of Python's own class makes of it takes half as
                 # long again as the kernel, and nothing of it is used.
@@ -177,22 +179,18 @@ class Acceptor:
         Do what the port's own loop does with an accepted socket.
         """
         port = self._port
-        address = addressOf(port.addressFamily, peer)
         factory: Any = port.factory
-        if isinstance(factory, Frontend):
-            # No wrapper such as TLS needs the port's own kind of transport.
-            accepted.setblocking(False)
-            try:
-                factory.accepted(accepted, address)
-            except Exception:
-                self.log.failure("serving an accepted connection failed")
-                accepted.close()
-            return
         try:
+            address = addressOf(port.addressFamily, peer)
+            if isinstance(factory, Frontend):
+                # No wrapper such as TLS needs the port's own kind of transport.
+                accepted.setblocking(False)
+                factory.accepted(accepted, address)
+                return
             protocol = factory.buildProtocol(address)
         except Exception:
             # A factory that an endpoint put around ours may raise.
-            self.log.failure("building the protocol of a connection failed")
+            self.log.failure("serving an accepted connection failed")
             protocol = None
         if protocol is None:
             accepted.close()

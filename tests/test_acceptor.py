@@ -471,6 +471,43 @@ class TroubleTests(SynchronousTestCase):
         self.acceptor.resume()
         self.assertEqual(self.reactor.getReaders(), [self.acceptor])
 
+    def test_vanishedInterface(self) -> None:
+        """
+        A client whose interface has gone meanwhile cannot be named: that is
+        logged, and costs one connection.
+        """
+        client = self.come(("fe80::1", 1234, 0, 2**31 - 1))
+        self.come()
+        self.acceptor.doRead()
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.assertClosed(client)
+        self.assertEqual(len(self.server.peers), 1)
+
+    def test_refusedMeanwhile(self) -> None:
+        """
+        When one that was accepted finds the last destination down, so that the
+        listener refuses, no other is asked for.
+        """
+
+        self.refuses = True
+
+        class Refusing(Server):
+            def buildProtocol(other, addr: IAddress | None) -> Peer:
+                if self.refuses:
+                    self.refuses = False
+                    self.acceptor.refuse()
+                return super().buildProtocol(addr)
+
+        self.port.factory = self.server = Refusing()
+        self.come()
+        self.come()
+        results = self.port.socket.results
+        # So the kernel does.
+        self.port.socket.shutdown = lambda how: results.append(errno.EINVAL)
+        self.acceptor.doRead()
+        self.assertEqual(len(self.server.peers), 2)
+        self.assertEqual((self.warnings(), results), ([], [errno.EINVAL]))
+
     def test_frontendRaises(self) -> None:
         """
         A fault of our own is logged, and costs one connection.
