@@ -412,6 +412,8 @@ class LoadBalancer(MultiService):
         """
         # Those that wait come first: the slots of the others are not for them.
         for session in sorted(self._table, key=lambda each: each.relay is not None):
+            if session.outcome is not None:
+                continue  # the end of another was its own
             queued = session.relay is None
             session.holder.dismiss(Outcome.KILLED_QUEUE if queued else Outcome.KILLED)
 

@@ -92,6 +92,8 @@ class Sweeper:
                 session.holder.dismiss(Outcome.QUEUE_TIMEOUT)
         seen: dict[Session, tuple[object, float]] = {}
         for session in self._table:
+            if session.outcome is not None:
+                continue  # the end of another was its own
             relay = session.relay
             if relay is not None:
                 seen[session] = self._relayed(session, relay, now)

@@ -29,7 +29,8 @@ class SessionTable:
         self._clock = clock
         self._events = events
         self._onEnd = onEnd
-        self._live: set[Session] = set()
+        # In the order of accept.
+        self._live: dict[Session, None] = {}
         self._whenEmpty: list[Deferred[None]] = []
         self._count = 0
 
@@ -61,7 +62,7 @@ class SessionTable:
             side,
             holder,
         )
-        self._live.add(session)
+        self._live[session] = None
         self._events.session(session, SESSION_ACCEPTED)
         return session
 
@@ -69,7 +70,7 @@ class SessionTable:
         """
         End a session whose connections are closed.
         """
-        self._live.remove(session)
+        del self._live[session]
         session.finish(outcome, self._clock.seconds())
         self._events.session(session, SESSION_ENDED)
         self._onEnd()

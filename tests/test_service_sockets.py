@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import sys
 import textwrap
 from pathlib import Path
@@ -29,6 +30,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
+from twisted.internet.task import Clock
 from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -225,6 +227,72 @@ async def test_resetDuringConnect() -> None:
             assert on.balancer.destinations[0].state == "up"
         for filler in fillers:
             filler.close()
+
+
+def reset(client: socket.socket) -> None:
+    """
+    Reset a connection.
+    """
+    linger = struct.pack("ii", 1, 0)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    client.close()
+
+
+async def sixClients(on: Stage) -> list[socket.socket]:
+    """
+    Have one client get the only slot, and five wait.
+    """
+    address = ("127.0.0.1", int(on.balancer.addresses[0].rpartition(":")[2]))
+    clients = [socket.create_connection(address) for _ in range(6)]
+    await until(lambda: on.balancer.waiting == 5)
+    return clients
+
+
+@pytest_twisted.ensureDeferred
+async def test_cutTakesOthersAlong() -> None:
+    """
+    When the drain is cut, a slot that becomes free is offered to those that wait,
+    who may have left: each has one end.
+    """
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
+        fillers = [socket.socket() for _ in range(3)]
+        for each in fillers:
+            each.setblocking(False)
+            each.connect_ex(silent.getsockname())
+        async with stage(slots=1) as on:
+            on.balancer.add(f"127.0.0.1:{silent.getsockname()[1]}")
+            first, *others = await sixClients(on)
+            for each in others:
+                reset(each)
+            on.balancer.cutDrain()
+            assert on.balancer.sessions == []
+            assert len(on.recorder.outcomes) == 6
+        for each in (first, *fillers):
+            each.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_sweepTakesOthersAlong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    So has each when a time-out makes the slot free; the sweep goes on.
+    """
+    async with stage(slots=1, queueTimeout=0) as on:
+        await on.serve()
+        first, *others = await sixClients(on)
+        sweeper = on.balancer._sweeper
+        sweeper.sweep()
+        monkeypatch.setattr(sweeper._hangups, "check", lambda: None)
+        later = reactor.seconds() + on.balancer.settings.idleTimeout
+        clock: Any = Clock()
+        clock.advance(later)
+        sweeper._clock = clock
+        for each in others:
+            reset(each)
+        sweeper.sweep()
+        assert on.recorder.outcomes.pop(1) is Outcome.IDLE_TIMEOUT
+        assert set(on.recorder.outcomes.values()) == {Outcome.CLIENT_LEFT_QUEUE}
+        assert len(on.recorder.outcomes) == 5
+        first.close()
 
 
 @pytest_twisted.ensureDeferred
