@@ -131,12 +131,9 @@ class Dialing:
             self.fail(errorOf(error))
             return
         self._finish()
-        machine, number = self._dialer.machine, self._handle.fileno()
-        try:
-            self._onConnected(self._handle)
-        finally:
-            # A relay that the machine serves has made the socket its own.
-            machine.removeIf(number, self.ready)
+        # Before it is somebody else's, who may close it, or have it served.
+        self._dialer.machine.withdraw(self._handle.fileno())
+        self._onConnected(self._handle)
 
     def fail(self, error: ConnectError) -> None:
         """

@@ -234,6 +234,28 @@ class DialerTests(SynchronousTestCase):
         self.assertIdle()
         self.assertEqual(self.machine._epoll.poll(0), [])
 
+    def test_closedByAsker(self) -> None:
+        """
+        Whoever asked for it may close it at once, as a probe does, and dial anew:
+        the new socket, which has the old one's number, is waited for.
+        """
+        self.slowly()
+        name = listening(self).getsockname()
+        numbers: list[int] = []
+
+        def closeAndDial(handle: socket.socket) -> None:
+            numbers.append(handle.fileno())
+            handle.close()
+            self.dial(name)
+
+        target = Target(socket.AF_INET, name)
+        self.ask(target, closeAndDial, self.failed.append)
+        self.turn()
+        self.turn()
+        numbers += [each.fileno() for each in self.made]
+        self.assertEqual(numbers, numbers[:1] * 2)
+        self.assertIdle()
+
     def test_takenOver(self) -> None:
         """
         If that one has the machine serve it, it stays served.

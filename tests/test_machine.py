@@ -170,21 +170,18 @@ class MachineTests(SynchronousTestCase):
             self.assertEqual(self.turn(), [])
             self.assertEqual(self.turn(), [])
 
-    def test_removeIf(self) -> None:
+    def test_withdrawn(self) -> None:
         """
-        A socket that somebody else has taken over stays with that one; else it
-        can go on without the machine.
+        A socket that is withdrawn stays open, and is told nothing; it can be
+        served anew.
         """
         mine, _ = self.pair()
-        number, first, second = mine.fileno(), self.handler("a"), self.handler("b")
-        self.machine.add(number, select.EPOLLOUT, first)
-        self.machine.add(number, select.EPOLLOUT, second)
-        self.machine.removeIf(number, first)
-        self.assertEqual(self.turn(), [("b", select.EPOLLOUT)])
-        self.machine.removeIf(number, second)
-        self.assertEqual(self.turn(), [])
-        self.machine.add(number, select.EPOLLOUT, first)
-        self.assertEqual(self.turn(), [("a", select.EPOLLOUT)])
+        number = mine.fileno()
+        for name in "ab":
+            self.machine.add(number, select.EPOLLOUT, self.handler(name))
+            self.assertEqual(self.turn(), [(name, select.EPOLLOUT)])
+            self.machine.withdraw(number)
+            self.assertEqual(self.turn(), [])
 
     def test_sameNumber(self) -> None:
         """
@@ -302,6 +299,52 @@ class MachineTests(SynchronousTestCase):
         for _ in range(3):
             self.assertEqual(self.turn(), [("good", select.EPOLLOUT)])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_closedAndRaises(self) -> None:
+        """
+        Nor does one that has closed its socket before it raises, or what was to
+        follow a round, cost the others.
+        """
+        (bad, its), (good, _) = self.pair(), self.pair()
+
+        def fail() -> None:
+            raise ZeroDivisionError()
+
+        def broken(events: int) -> None:
+            self.machine.afterRound(fail)
+            self.machine.afterRound(lambda: self.seen.append(("after", 0)))
+            bad.close()
+            raise LookupError()
+
+        self.machine.add(bad.fileno(), select.EPOLLIN, broken)
+        self.machine.add(good.fileno(), select.EPOLLOUT, self.handler("good"))
+        its.send(b"x")
+        turn = self.turn()
+        self.assertIn(("good", select.EPOLLOUT), turn)
+        self.assertEqual(turn[-1], ("after", 0))
+        self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.turn(), [("good", select.EPOLLOUT)])
+
+    def test_replacedAndRaises(self) -> None:
+        """
+        One that has another take its place before it raises does not cost that
+        one either.
+        """
+        mine, its = self.pair()
+
+        def broken(events: int) -> None:
+            mine.recv(1)
+            self.machine.rehandle(mine.fileno(), self.handler("other"))
+            raise LookupError()
+
+        self.machine.add(mine.fileno(), select.EPOLLIN, broken)
+        for _ in range(2):
+            its.send(b"x")
+        self.turn()
+        its.send(b"x")
+        self.assertEqual(self.turn()[:1], [("other", select.EPOLLIN)])
+        self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1)
 
 
 class EpollReactor(MemoryReactorClock):

@@ -35,6 +35,7 @@ from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from iawlb import dialer
 from iawlb.events import DESTINATION_DOWN, DESTINATION_UP
 from iawlb.interfaces import CannotListen
 from iawlb.service import LoadBalancer
@@ -227,6 +228,32 @@ async def test_resetDuringConnect() -> None:
             assert on.balancer.destinations[0].state == "up"
         for filler in fillers:
             filler.close()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_slowConnects(waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    On another machine no connect succeeds at once, and a restart is served the
+    same, whether a client waits or comes after.
+    """
+    monkeypatch.setattr(dialer, "_connected", lambda handle: False)
+    async with stage(log="errors") as on:
+        server = await on.serve(make=Echo)
+        await on.assertEchoed()
+        again = TCP4ServerEndpoint(reactor, server.number, interface="127.0.0.1")
+        await server.stop()
+        (destination,) = on.balancer.destinations
+        first = await on.client()
+        await until(lambda: destination.down)
+        if not waits:
+            first.reset()
+            await until(lambda: not on.balancer.sessions)
+        await server.listen(again)
+        await until(lambda: destination.down is None)
+        if waits:
+            await on.assertEchoed(first)
+        await together(3, 3, on.assertEchoed)
 
 
 def reset(client: socket.socket) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -112,13 +113,12 @@ class Machine:
         if self._handlers.pop(number, None) is not None:
             self._stale.add(number)
 
-    def removeIf(self, number: int, handler: Handler) -> None:
+    def withdraw(self, number: int) -> None:
         """
-        The same, if that is still its handler.
+        The same for one that stays open.
         """
-        if self._handlers.get(number) == handler:
-            self._epoll.unregister(number)
-            self.remove(number)
+        self._epoll.unregister(number)
+        self.remove(number)
 
     def doRead(self) -> None:
         """
@@ -130,7 +130,8 @@ class Machine:
         while self._goesOn(served) and monotonic() < leave:
             served = self._serve()
         self._inRound = False
-        self._callAfter()
+        after, self._after = self._after, []
+        self._callAll(after)
 
     def _goesOn(self, served: int) -> bool:
         """
@@ -170,10 +171,18 @@ class Machine:
                 except Exception:
                     # Else the reactor would drop us, and all sessions with us.
                     self.log.failure("serving a socket failed")
-                    self.removeIf(number, handler)
-        for call in after:
-            call()
+                    self._giveUp(number, handler)
+        self._callAll(after)
         return len(events)
+
+    def _giveUp(self, number: int, handler: Handler) -> None:
+        """
+        Serve no more what raised, unless that has been closed or replaced.
+        """
+        if self._handlers.get(number) == handler:
+            self.remove(number)
+            with suppress(OSError):
+                self._epoll.unregister(number)
 
     def afterRound(self, call: Callable[[], None]) -> None:
         """
@@ -186,10 +195,12 @@ class Machine:
         else:
             call()
 
-    def _callAfter(self) -> None:
-        after, self._after = self._after, []
-        for call in after:
-            call()
+    def _callAll(self, calls: list[Callable[[], None]]) -> None:
+        for call in calls:
+            try:
+                call()
+            except Exception:
+                self.log.failure("what was to follow a round failed")
 
     def addReader(self, reader: IReadDescriptor) -> None:
         """
@@ -205,9 +216,7 @@ class Machine:
         """
         Serve it no more; it stays open.
         """
-        number = reader.fileno()
-        self._epoll.unregister(number)
-        self.remove(number)
+        self.withdraw(reader.fileno())
 
     def start(self) -> None:
         """
