@@ -381,15 +381,10 @@ class StayTests(MachineTests):
         self.machine._epoll.close()
         self.reactor: Any = EpollReactor()
         self.machine = Machine(self.reactor, 1024)
-        assert self.machine._news is not None
-        for each in (
-            self.machine._epoll,
-            self.machine._news,
-            self.reactor._poller,
-        ):
+        for each in (self.machine._epoll, self.reactor._poller):
             self.addCleanup(each.close)
         self.reactor._poller.register(self.machine, select.EPOLLIN)
-        # So that it takes its own rounds in these tests, and no clock is asked.
+        # One round a turn, unless a test says more.
         self.now = 0.0
         self.patch(module, "monotonic", self.monotonic)
 
@@ -463,22 +458,44 @@ class StayTests(MachineTests):
 
     def test_reactorsTimer(self) -> None:
         """
-        Nor at all if a timer of the reactor's is due.
+        Nor does it wait past the next of the reactor's timers, nor for long.
         """
         self.stay(0.01)
-        self.reactor.due = 0.0
-        self.chain(3)
-        self.assertEqual([name for name, _ in self.turn()], ["0"])
-        self.reactor.due = 0.5
-        self.assertEqual([name for name, _ in self.turn()], ["1", "2"])
+        asked: list[float] = []
+        real: Any = self.machine._poller
+
+        class Noting:
+            def poll(self, wait: float, most: int) -> Any:
+                asked.append(wait)
+                return real.poll(0, most)
+
+        noting: Any = Noting()
+        self.machine._poller = noting
+        for self.reactor.due in (0.0, 0.002, 0.5, None):
+            self.chain(1)
+            self.assertEqual([name for name, _ in self.turn()], ["0"])
+        self.assertEqual(asked, [0.0, 0.002, 0.01, 0.01])
 
     def test_reactorsSocket(self) -> None:
         """
-        Nor when something of the reactor's own is ready and nothing of ours is.
+        As soon as something of the reactor's own is ready, it has its turn, also
+        if there is more of ours.
         """
         self.stay(60)
         mine, peer = self.pair()
         self.reactor._poller.register(mine, select.EPOLLIN)
         peer.send(b"x")
+        for name in "ab":
+            self.machine.add(
+                self.pair()[0].fileno(), select.EPOLLOUT, self.handler(name)
+            )
+        self.assertEqual(sorted(name for name, _ in self.turn()), ["a", "b"])
+        self.assertEqual(sorted(name for name, _ in self.turn()), ["a", "b"])
+
+    def test_quiet(self) -> None:
+        """
+        When nothing comes, it waits for no more than it may, and leaves.
+        """
         self.chain(1)
+        self.stay(0.002)
         self.assertEqual([name for name, _ in self.turn()], ["0"])
