@@ -23,6 +23,7 @@ from iawlb.session import Outcome
 
 # With the peer's end, if it has come.
 _IN = select.EPOLLIN | select.EPOLLRDHUP
+_ENDED = select.EPOLLRDHUP
 _OUT = select.EPOLLOUT
 _ERR = select.EPOLLERR
 _HUP = select.EPOLLHUP
@@ -144,7 +145,7 @@ class Socket(SideOwner):
             self._flush()
         if events & _IN:
             if not self.lost and self.other.pending is None and not self.ended:
-                self._read(events & select.EPOLLRDHUP)
+                self._read(events & _ENDED)
         elif events & (_ERR | _HUP) and not self.lost:
             self._hungUp(events)
 
