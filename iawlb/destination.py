@@ -93,9 +93,7 @@ class Destination:
         Say whether its worker may wait for a session.
         """
         return (
-            self.down is None
-            and not self.paused
-            and not self.draining
+            self.available
             and self.connecting < self._window
             and (not self.slots or self.active < self.slots)
         )

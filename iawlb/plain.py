@@ -15,9 +15,7 @@ import struct
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import (
-    IAddress,
-)
+from twisted.internet.interfaces import IAddress
 from twisted.internet.tcp import Connection
 
 from iawlb.hangups import Hangups

@@ -47,7 +47,7 @@ class AttemptTests(SynchronousTestCase):
         """
         Begin.
         """
-        settings = Settings(connectTimeout="2s")  # type: ignore[arg-type]  # it is read
+        settings = Settings(connectTimeout="2s")  # type: ignore[arg-type]  # text is read
         connector = Connector(self.clock, backend, settings, Hangups(), None)
         return connector.connect(self.made.append, self.failed.append)
 

@@ -51,7 +51,8 @@ class TargetTests(SynchronousTestCase):
         backend = Backend()
         backend.hold = True
         endpoint = PlainEndpoint(backend, Target(socket.AF_UNIX, "/nowhere"))
-        connecting = endpoint.connect(None)  # type: ignore[arg-type]
+        factory: Any = None  # nobody is to be connected
+        connecting = endpoint.connect(factory)
         self.assertNoResult(connecting)
         self.assertEqual(backend.tries, 1)
         self.assertFalse(endpoint.dialFailed())

@@ -21,9 +21,9 @@ from iawlb.relay.rules import Rules
 from iawlb.relay.side import Side, SideOwner
 from iawlb.session import Outcome
 
-# With the peer's end, if it has come.
-_IN = select.EPOLLIN | select.EPOLLRDHUP
 _ENDED = select.EPOLLRDHUP
+# With the peer's end, if it has come.
+_IN = select.EPOLLIN | _ENDED
 _OUT = select.EPOLLOUT
 _ERR = select.EPOLLERR
 _HUP = select.EPOLLHUP
@@ -401,7 +401,6 @@ class Socket(SideOwner):
             self._then = then
 
     def _sendEnd(self) -> None:
-        # One that is reset fails, as the machine is about to tell.
         try:
             self._handle.shutdown(socket.SHUT_WR)
         except OSError:

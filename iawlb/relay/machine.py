@@ -197,6 +197,7 @@ class Machine:
             try:
                 call()
             except Exception:
+                # As for those that serve a socket.
                 self.log.failure("what was to follow a round failed")
 
     def addReader(self, reader: IReadDescriptor) -> None:

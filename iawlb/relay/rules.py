@@ -135,7 +135,7 @@ class Rules(Generic[EndT]):
         """
         Pass the end on; close when both have ended.
         """
-        other = self.destination if side is self.client else self.client
+        other = self.other(side)
         if other.lost:
             side.close()
         elif other.ended:
@@ -149,7 +149,7 @@ class Rules(Generic[EndT]):
         """
         Let the other take what is to be written, and follow.
         """
-        other = self.destination if side is self.client else self.client
+        other = self.other(side)
         ending = self.outcome is not None
         if reset and not ending:
             self.outcome = (
