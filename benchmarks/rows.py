@@ -297,10 +297,10 @@ def _queue(run: Run) -> Sample:
     """
     Measure a get and a put of the queue, in this process.
     """
-    from iawlb.destination import Destination
-    from iawlb.policies import Least
-    from iawlb.queue import ConnectionQueue
-    from iawlb.session import Session
+    from iawlb.core.destination import Destination
+    from iawlb.core.policies import Least
+    from iawlb.core.queue import ConnectionQueue
+    from iawlb.core.session import Session
 
     # The queue never looks into these.
     destination = cast(Destination, object())

@@ -17,35 +17,33 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.address import parseDestination, parseListen
-from iawlb.attempt import Connector
-from iawlb.destination import Destination
-from iawlb.dialer import Dialer
-from iawlb.eventlog import EventLog
-from iawlb.events import (
+from iawlb.backend.address import parseDestination, parseListen
+from iawlb.backend.connector import Connector
+from iawlb.backend.dialer import Dialer
+from iawlb.backend.names import lookedUp
+from iawlb.core.destination import Destination
+from iawlb.core.events import (
     DESTINATION_ADDED,
     DESTINATION_DRAINING,
     DESTINATION_PAUSED,
     DESTINATION_REMOVED,
     DESTINATION_RESUMED,
     Events,
-)
-from iawlb.frontend import Admission, Frontend
-from iawlb.hangups import Hangups
-from iawlb.interfaces import (
-    CannotListen,
-    InvalidSetting,
     IObserver,
-    IPolicy,
-    UnknownDestination,
 )
-from iawlb.limits import connectionLimit
-from iawlb.listener import Listener
-from iawlb.names import lookedUp
-from iawlb.policies import POLICIES
-from iawlb.queue import ConnectionQueue
-from iawlb.relay.machine import Machine
-from iawlb.session import Outcome, Session
+from iawlb.core.outcome import Outcome
+from iawlb.core.policies import POLICIES, IPolicy
+from iawlb.core.queue import ConnectionQueue
+from iawlb.core.session import Session
+from iawlb.core.table import SessionTable
+from iawlb.errors import CannotListen, InvalidSetting, UnknownDestination
+from iawlb.frontend.admission import Admission
+from iawlb.frontend.factory import Frontend
+from iawlb.frontend.limits import connectionLimit
+from iawlb.frontend.listener import Listener
+from iawlb.observe.eventlog import EventLog
+from iawlb.relay.hangups import Hangups
+from iawlb.relay.poller import Machine
 from iawlb.settings import (
     DestinationSettings,
     ListenerSettings,
@@ -53,9 +51,8 @@ from iawlb.settings import (
     checkNames,
     splitSettings,
 )
-from iawlb.sweeper import Sweeper
-from iawlb.table import SessionTable
-from iawlb.worker import Worker
+from iawlb.workers.sweeper import Sweeper
+from iawlb.workers.worker import Worker
 
 
 class LoadBalancer(MultiService):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from iawlb.interfaces import InvalidSetting
+from iawlb.errors import InvalidSetting
 
 Validator = Callable[[object], Any]
 

@@ -23,8 +23,8 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from iawlb.demo import Demo, demoNames
-from iawlb.interfaces import IawlbError, InvalidSetting
-from iawlb.limits import raiseFileLimit
+from iawlb.errors import IawlbError, InvalidSetting
+from iawlb.frontend.limits import raiseFileLimit
 from iawlb.service import LoadBalancer
 from iawlb.settings import Settings, count, optionName
 

@@ -25,11 +25,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides, implementer
 
-from iawlb.destination import Destination
-from iawlb.events import SESSION_ENDED, SESSION_PULLED
-from iawlb.interfaces import IObserver
+from iawlb.core.destination import Destination
+from iawlb.core.events import SESSION_ENDED, SESSION_PULLED, IObserver
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import Session
 from iawlb.service import LoadBalancer
-from iawlb.session import Outcome, Session
 from iawlb.settings import DestinationSettings, Settings
 
 

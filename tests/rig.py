@@ -18,12 +18,12 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from zope.interface import implementer
 
-from iawlb.address import parseDestination
-from iawlb.destination import Destination
-from iawlb.events import SESSION_ENDED
-from iawlb.interfaces import IObserver
+from iawlb.backend.address import parseDestination
+from iawlb.core.destination import Destination
+from iawlb.core.events import SESSION_ENDED, IObserver
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import Session, describe
 from iawlb.service import LoadBalancer
-from iawlb.session import Outcome, Session, describe
 from tests.net import LIMIT, Peer, Server, connected, pause, reactor, until
 
 RELAYS: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from iawlb.address import parseDestination
+from iawlb.backend.address import parseDestination
 from iawlb.service import LoadBalancer
 from tests.doubles import Recorder
 from tests.net import LIMIT, Peer, Server, connected, reactor, until

@@ -24,7 +24,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.acceptor import PAUSE, Acceptor
+from iawlb.frontend.acceptor import PAUSE, Acceptor
 from tests.doubles import Rig, logged
 from tests.net import Echo, Peer, Server, connected, freePort, pause, reactor
 from tests.rig import endpointOf, serverEndpoint

@@ -25,10 +25,10 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb import address
-from iawlb.address import LONGEST, parseDestination, parseListen
-from iawlb.interfaces import InvalidSetting
-from iawlb.names import NameEndpoint
+from iawlb.backend import address
+from iawlb.backend.address import LONGEST, parseDestination, parseListen
+from iawlb.backend.names import NameEndpoint
+from iawlb.errors import InvalidSetting
 
 
 def writeCertificate(path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.destination import Destination
+from iawlb.core.destination import Destination
 from iawlb.settings import DestinationSettings, Settings
 from tests.doubles import destination
 

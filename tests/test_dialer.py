@@ -22,10 +22,17 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb import dialer
-from iawlb.dialer import Dialer, Dialing, PlainEndpoint, Target, errorOf, targetOf
-from iawlb.relay.machine import Machine
-from iawlb.worker import localError
+from iawlb.backend import dialer
+from iawlb.backend.dialer import (
+    Dialer,
+    Dialing,
+    PlainEndpoint,
+    Target,
+    errorOf,
+    targetOf,
+)
+from iawlb.relay.poller import Machine
+from iawlb.workers.worker import localError
 from tests.doubles import Backend
 from tests.net import freePort, listening
 

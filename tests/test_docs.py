@@ -25,9 +25,9 @@ import pytest
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb import events
-from iawlb.interfaces import InvalidSetting
-from iawlb.session import Outcome
+from iawlb.core import events
+from iawlb.core.outcome import Outcome
+from iawlb.errors import InvalidSetting
 from iawlb.settings import DestinationSettings, ListenerSettings, Settings, optionName
 from iawlb.tap import Options
 from tests.integration.programs import (

@@ -9,10 +9,11 @@ from typing import Any
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb import events
-from iawlb.eventlog import EventLog
-from iawlb.events import Events
-from iawlb.session import Outcome, Session
+from iawlb.core import events
+from iawlb.core.events import Events
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import Session
+from iawlb.observe.eventlog import EventLog
 from tests.doubles import destination, session
 
 

@@ -18,12 +18,12 @@ from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.hangups import Hangups
+from iawlb.core.outcome import Outcome
 from iawlb.relay.fast import FastRelay, plain
-from iawlb.relay.machine import Machine
+from iawlb.relay.hangups import Hangups
+from iawlb.relay.poller import Machine
 from iawlb.relay.portable import PortableRelay
 from iawlb.relay.side import Side
-from iawlb.session import Outcome
 from tests.doubles import Wire
 from tests.net import Echo, until
 from tests.rig import payload, rig

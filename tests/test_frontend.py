@@ -7,7 +7,8 @@ from __future__ import annotations
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.session import Outcome, describe
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import describe
 from tests.doubles import Rig, SecureWire, Wire, logged
 
 

@@ -1,5 +1,5 @@
 """
-Tests for L{iawlb.hangups}, on sockets that no reactor knows.
+Tests for L{iawlb.relay.hangups}, on sockets that no reactor knows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import struct
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.hangups import Hangups, wasReset
+from iawlb.relay.hangups import Hangups, wasReset
 
 
 class Watched:

@@ -9,8 +9,8 @@ from resource import RLIM_INFINITY
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.interfaces import InvalidSetting
-from iawlb.limits import (
+from iawlb.errors import InvalidSetting
+from iawlb.frontend.limits import (
     KEPT_BACK,
     MOST_FILES,
     PER_SESSION,

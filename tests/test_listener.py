@@ -16,9 +16,9 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import LogLevel, globalLogPublisher
 
-import iawlb.listener
-from iawlb.interfaces import CannotListen
-from iawlb.listener import clearStale
+import iawlb.frontend.listener
+from iawlb.errors import CannotListen
+from iawlb.frontend.listener import clearStale
 from iawlb.service import LoadBalancer
 from tests.net import Echo, freePort, reactor, until
 from tests.stage import stage
@@ -199,7 +199,7 @@ async def test_listenAgainLater(
     and it is tried until it can. The destination that has returned serves those
     that waited meanwhile.
     """
-    monkeypatch.setattr(iawlb.listener, "RETRY", 0.05)
+    monkeypatch.setattr(iawlb.frontend.listener, "RETRY", 0.05)
     events = EventLoggingObserver()
 
     def errors() -> list[str]:
@@ -235,7 +235,7 @@ async def test_stopWhileTrying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """
     A stop ends the tries.
     """
-    monkeypatch.setattr(iawlb.listener, "RETRY", 60)
+    monkeypatch.setattr(iawlb.frontend.listener, "RETRY", 60)
     async with stage(f"unix:{path(tmp_path)}", whenDown="refuse") as on:
         on.balancer.add(f"127.0.0.1:{freePort()}")
         await on.client()

@@ -31,8 +31,14 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from iawlb.dialer import Target
-from iawlb.names import FRESH, HEAD_START, MOST_ADDRESSES, NameEndpoint, lookedUp
+from iawlb.backend.dialer import Target
+from iawlb.backend.names import (
+    FRESH,
+    HEAD_START,
+    MOST_ADDRESSES,
+    NameEndpoint,
+    lookedUp,
+)
 from tests.net import Server, connected, freePort, reactor
 
 

@@ -15,8 +15,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.hangups import Hangups
-from iawlb.plain import PlainClient, PlainConnection, addressOf
+from iawlb.relay.hangups import Hangups
+from iawlb.relay.plain import PlainClient, PlainConnection, addressOf
 from iawlb.relay.side import Side
 from tests.net import listening
 from tests.test_side import Owner

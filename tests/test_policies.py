@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb import policies
-from iawlb.destination import Destination
-from iawlb.policies import POLICIES, Fifo, First, Least, Source
+from iawlb.core import policies
+from iawlb.core.destination import Destination
+from iawlb.core.policies import POLICIES, Fifo, First, Least, Source
 from tests.doubles import destination, session
 
 CLIENTS = [f"198.51.{high}.{low}" for high in range(20) for low in range(100)]

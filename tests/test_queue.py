@@ -24,11 +24,10 @@ from twisted.internet.defer import (
 )
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.destination import Destination
-from iawlb.interfaces import IPolicy
-from iawlb.policies import Fifo, First, Least, Source
-from iawlb.queue import ConnectionQueue
-from iawlb.session import Session
+from iawlb.core.destination import Destination
+from iawlb.core.policies import Fifo, First, IPolicy, Least, Source
+from iawlb.core.queue import ConnectionQueue
+from iawlb.core.session import Session
 from tests.doubles import destination, session
 
 

@@ -10,10 +10,10 @@ from weakref import ref
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.hangups import Hangups
+from iawlb.core.outcome import Outcome
+from iawlb.relay.hangups import Hangups
 from iawlb.relay.portable import PortableRelay
 from iawlb.relay.side import Side, SideOwner
-from iawlb.session import Outcome
 from tests.doubles import Rig, Wire
 
 

@@ -15,7 +15,7 @@ import pytest_twisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iawlb.session import Outcome
+from iawlb.core.outcome import Outcome
 from tests.net import Echo, Peer, pause, until
 from tests.rig import RELAYS, Running, payload, rig, settled
 

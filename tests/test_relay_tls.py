@@ -25,9 +25,9 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
 
-from iawlb.dialer import PlainEndpoint
+from iawlb.backend.dialer import PlainEndpoint
+from iawlb.core.outcome import Outcome
 from iawlb.relay.portable import PortableRelay
-from iawlb.session import Outcome
 from tests.net import LIMIT, Peer, Server, freePort, reactor, until
 from tests.rig import payload, rig
 

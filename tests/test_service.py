@@ -22,22 +22,19 @@ from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from iawlb.destination import Destination
-from iawlb.events import (
+from iawlb.core.destination import Destination
+from iawlb.core.events import (
     DESTINATION_ADDED,
     DESTINATION_DRAINING,
     DESTINATION_PAUSED,
     DESTINATION_REMOVED,
     DESTINATION_RESUMED,
 )
-from iawlb.interfaces import (
-    CannotListen,
-    InvalidSetting,
-    IPolicy,
-    UnknownDestination,
-)
+from iawlb.core.outcome import Outcome
+from iawlb.core.policies import IPolicy
+from iawlb.core.session import Session
+from iawlb.errors import CannotListen, InvalidSetting, UnknownDestination
 from iawlb.service import LoadBalancer
-from iawlb.session import Outcome, Session
 from tests.doubles import Backend, Recorder, Rig, SecureWire, Wire, logged
 
 REFUSED = ConnectionRefusedError()

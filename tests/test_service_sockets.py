@@ -35,11 +35,11 @@ from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iawlb import dialer
-from iawlb.events import DESTINATION_DOWN, DESTINATION_UP
-from iawlb.interfaces import CannotListen
+from iawlb.backend import dialer
+from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP
+from iawlb.core.outcome import Outcome
+from iawlb.errors import CannotListen
 from iawlb.service import LoadBalancer
-from iawlb.session import Outcome
 from tests.net import (
     Echo,
     Peer,

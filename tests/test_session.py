@@ -12,9 +12,10 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.events import SESSION_ACCEPTED, SESSION_ENDED, Events
-from iawlb.session import Outcome, Session
-from iawlb.table import SessionTable
+from iawlb.core.events import SESSION_ACCEPTED, SESSION_ENDED, Events
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import Session
+from iawlb.core.table import SessionTable
 from tests.doubles import session
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.interfaces import IawlbError, InvalidSetting
+from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.settings import (
     LONGEST,
     DestinationSettings,

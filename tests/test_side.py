@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
-from iawlb.hangups import Hangups
+from iawlb.relay.hangups import Hangups
 from iawlb.relay.side import Side, SideOwner
 from tests.doubles import Wire
 

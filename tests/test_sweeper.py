@@ -1,5 +1,5 @@
 """
-Tests for L{iawlb.sweeper}, in memory.
+Tests for L{iawlb.workers.sweeper}, in memory.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 
-from iawlb.events import Events
-from iawlb.hangups import Hangups
-from iawlb.policies import POLICIES
-from iawlb.queue import ConnectionQueue
-from iawlb.session import Outcome
+from iawlb.core.events import Events
+from iawlb.core.outcome import Outcome
+from iawlb.core.policies import POLICIES
+from iawlb.core.queue import ConnectionQueue
+from iawlb.core.table import SessionTable
+from iawlb.relay.hangups import Hangups
 from iawlb.settings import Settings
-from iawlb.sweeper import Sweeper
-from iawlb.table import SessionTable
+from iawlb.workers.sweeper import Sweeper
 from tests.doubles import Rig, Wire, accept
 
 OFF = {

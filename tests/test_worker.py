@@ -13,11 +13,11 @@ from twisted.internet.interfaces import IHostResolution, IResolutionReceiver
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-import iawlb.worker
-from iawlb.events import DESTINATION_DOWN, DESTINATION_UP
+from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP
+from iawlb.core.outcome import Outcome
 from iawlb.service import LoadBalancer
-from iawlb.session import Outcome
-from iawlb.worker import PULLS_PER_TURN
+from iawlb.workers import worker as workerModule
+from iawlb.workers.worker import PULLS_PER_TURN
 from tests.doubles import Backend, Rig, Wire, accept, logged
 
 REFUSED = ConnectionRefusedError()
@@ -159,7 +159,7 @@ class PullTests(SynchronousTestCase):
         rig.balancer.pause()
         client = rig.client()
         rig.advance(0.1)
-        self.patch(iawlb.worker, "wasReset", lambda side: side.transport is client)
+        self.patch(workerModule, "wasReset", lambda side: side.transport is client)
         rig.balancer.resume()
         client.lose()
         self.assertEqual(rig.backends[0].tries, 0)
@@ -374,7 +374,7 @@ class ProbeTests(SynchronousTestCase):
         """
         Probes come after 0.1 s, then half as often each time, down to every 5 s.
         """
-        self.patch(iawlb.worker, "random", lambda: 1.0)
+        self.patch(workerModule, "random", lambda: 1.0)
         rig = Rig()
         self.down(rig)
         self.assertNear(self.probes(rig, 21.5), [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5])
@@ -384,7 +384,7 @@ class ProbeTests(SynchronousTestCase):
         A wait may be as short as its half, so that several balancers do not
         probe in step.
         """
-        self.patch(iawlb.worker, "random", lambda: 0.0)
+        self.patch(workerModule, "random", lambda: 0.0)
         rig = Rig()
         self.down(rig)
         self.assertNear(self.probes(rig, 0.8), [0.05, 0.1, 0.2, 0.4])
@@ -393,7 +393,7 @@ class ProbeTests(SynchronousTestCase):
         """
         After a recovery the first probe comes soon again.
         """
-        self.patch(iawlb.worker, "random", lambda: 1.0)
+        self.patch(workerModule, "random", lambda: 1.0)
         rig = Rig()
         self.down(rig)
         self.probes(rig, 10)

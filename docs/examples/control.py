@@ -12,7 +12,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.protocols.basic import LineOnlyReceiver
 
 from iawlb import LoadBalancer
-from iawlb.interfaces import IawlbError
+from iawlb.errors import IawlbError
 
 balancer = LoadBalancer(
     reactor,

@@ -9,8 +9,7 @@ from twisted.internet import reactor
 from zope.interface import implementer
 
 from iawlb import LoadBalancer
-from iawlb.events import SESSION_ENDED
-from iawlb.interfaces import IObserver
+from iawlb.core.events import SESSION_ENDED, IObserver
 
 
 @implementer(IObserver)
@@ -43,7 +42,7 @@ balancer = LoadBalancer(
     reactor,
     listeners=["127.0.0.1:8080"],
     destinations=["localhost:9001"],
-    # Add iawlb.eventlog.EventLog() to keep the log lines as well.
+    # Add iawlb.observe.eventlog.EventLog() to keep the log lines as well.
     observers=[JSONLines()],
 )
 balancer.startService()

@@ -9,7 +9,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from zope.interface import implementer
 
 from iawlb import LoadBalancer
-from iawlb.interfaces import IPolicy
+from iawlb.core.policies import IPolicy
 
 
 @implementer(IPolicy)

@@ -8,7 +8,7 @@ from twisted.internet import reactor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from iawlb import LoadBalancer
-from iawlb.interfaces import IawlbError
+from iawlb.errors import IawlbError
 
 log = textFileLogObserver(sys.stdout)
 globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)

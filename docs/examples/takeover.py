@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from iawlb import LoadBalancer
-from iawlb.interfaces import InvalidSetting
+from iawlb.errors import InvalidSetting
 
 log = textFileLogObserver(sys.stdout)
 globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)

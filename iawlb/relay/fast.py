@@ -13,13 +13,13 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iawlb.hangups import Hangups
-from iawlb.interfaces import IRelay
-from iawlb.plain import resetNow
-from iawlb.relay.machine import Machine
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import IRelay
+from iawlb.relay.hangups import Hangups
+from iawlb.relay.plain import resetNow
+from iawlb.relay.poller import Machine
 from iawlb.relay.rules import Rules
 from iawlb.relay.side import Side, SideOwner
-from iawlb.session import Outcome
 
 _ENDED = select.EPOLLRDHUP
 # With the peer's end, if it has come.

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from zope.interface import implementer
 
-from iawlb.interfaces import IRelay
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import IRelay
 from iawlb.relay.rules import Rules
 from iawlb.relay.side import Side, SideOwner
-from iawlb.session import Outcome
 
 
 @implementer(IRelay)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from iawlb.session import Outcome
+from iawlb.core.outcome import Outcome
 
 
 class End(Protocol):

@@ -21,7 +21,7 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iawlb.hangups import Hangups
+from iawlb.relay.hangups import Hangups
 
 MOST_READ = 64 * 1024
 """

@@ -22,10 +22,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iawlb.frontend import Frontend
-from iawlb.plain import addressOf
-from iawlb.ratelimit import OncePerSecond
-from iawlb.relay.machine import Machine
+from iawlb.frontend.factory import Frontend
+from iawlb.observe.ratelimit import OncePerSecond
+from iawlb.relay.plain import addressOf
+from iawlb.relay.poller import Machine
 
 ACCEPTS_PER_TURN = 8
 """

@@ -4,22 +4,54 @@ A session while a worker serves it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, cast
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.attempt import Attempt, Connected
-from iawlb.events import SESSION_CONNECTED, SESSION_PULLED
-from iawlb.interfaces import IRelay
-from iawlb.plain import PlainClient
+from iawlb.backend.connector import Attempt, Connected, Connector
+from iawlb.core.destination import Destination
+from iawlb.core.events import SESSION_CONNECTED, SESSION_PULLED, Events
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import IRelay, Session
+from iawlb.core.table import SessionTable
 from iawlb.relay.fast import FastRelay, plain
+from iawlb.relay.plain import PlainClient
 from iawlb.relay.portable import PortableRelay
 from iawlb.relay.side import Side, SideOwner
-from iawlb.session import Outcome, Session
 
-if TYPE_CHECKING:
-    from iawlb.worker import Worker
+
+class ServesSessions(Protocol):
+    """
+    What a session needs of the worker that serves it.
+    """
+
+    destination: Destination
+    connector: Connector
+    clock: IReactorTime
+    events: Events
+    table: SessionTable
+
+    def connected(self, serving: Serving) -> None:
+        """
+        The connect succeeded.
+        """
+
+    def given(self, serving: Serving) -> None:
+        """
+        The destination's side is closed: the slot is no longer used.
+        """
+
+    def dropped(self, serving: Serving) -> None:
+        """
+        The connect was given up, since the client left.
+        """
+
+    def failed(self, serving: Serving, failure: Failure) -> None:
+        """
+        The connect failed.
+        """
 
 
 class Serving(SideOwner):
@@ -29,10 +61,10 @@ class Serving(SideOwner):
 
     log = Logger()
 
-    def __init__(self, worker: Worker, session: Session) -> None:
+    def __init__(self, worker: ServesSessions, session: Session) -> None:
         self._worker = worker
         self._session = session
-        self._client = session.side
+        self._client = cast(Side | PlainClient, session.side)
         self._before = (session.holder, session.side.owner)
         self._attempt: Attempt | None = None
         self._relay: IRelay | None = None

@@ -23,7 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iawlb.dialer import Target, targetOf
+from iawlb.backend.dialer import Target, targetOf
 
 FRESH = 30.0
 """

@@ -5,45 +5,13 @@ One client connection, from accept to its last close, and the record of it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
+from zope.interface import Attribute, Interface
 
-if TYPE_CHECKING:
-    from iawlb.interfaces import IRelay
-    from iawlb.plain import PlainClient
-    from iawlb.relay.side import Side
-
-
-class Outcome(Enum):
-    """
-    How a session ended.
-
-    Each has the two letters that HAProxy's tcplog uses for it (who ended it,
-    and in which phase), so that people and tools can read them alike.
-    """
-
-    DONE = "--", "closed by both sides"
-    CLIENT_LEFT_HANDSHAKE = "CR", "client left during the TLS handshake"
-    HANDSHAKE_TIMEOUT = "cR", "TLS handshake took too long"
-    CLIENT_LEFT_QUEUE = "CQ", "client left the queue"
-    QUEUE_TIMEOUT = "sQ", "waited too long in the queue"
-    CLIENT_LEFT_CONNECT = "CC", "client left during the connect"
-    CLIENT_RESET = "CD", "reset by the client"
-    DESTINATION_RESET = "SD", "reset by the destination"
-    IDLE_TIMEOUT = "cD", "idle for too long"
-    CLIENT_HALF_CLOSED_TIMEOUT = "cD", "client did not close its half"
-    DESTINATION_HALF_CLOSED_TIMEOUT = "sD", "destination did not close its half"
-    ANSWER_TIMEOUT = "sD", "destination did not answer"
-    KILLED_QUEUE = "KQ", "closed by the balancer while it waited"
-    KILLED = "KD", "closed by the balancer"
-    FAILED = "ID", "closed after an internal error"
-
-    def __init__(self, code: str, text: str) -> None:
-        self.code = code
-        self.text = text
+from iawlb.core.outcome import Outcome
 
 
 def describe(address: IAddress | None) -> tuple[str, str]:
@@ -70,6 +38,96 @@ class Holder(Protocol):
     def dismiss(self, outcome: Outcome) -> None:
         """
         End it as soon as may be.
+        """
+
+
+class ClientConnection(Protocol):
+    """
+    A client's connection, as those see it who hold the session.
+
+    @ivar owner: Receives what happens to the connection.
+    @ivar lost: Whether the connection is closed, or handed over.
+    """
+
+    owner: Any
+    lost: bool
+
+    @property
+    def ready(self) -> bool:
+        """
+        Whether the TLS handshake, if any, is done.
+        """
+
+    @property
+    def secure(self) -> bool:
+        """
+        Whether the connection is TLS.
+        """
+
+    def hungUp(self) -> None:
+        """
+        The connection was reset while nothing was read.
+        """
+
+    def fileno(self) -> int:
+        """
+        Return the connection's descriptor, or -1 if it has none.
+        """
+
+    def watch(self) -> None:
+        """
+        Have a reset noticed while nothing is read.
+        """
+
+    def close(self) -> None:
+        """
+        Close the connection in order.
+        """
+
+    def abort(self) -> None:
+        """
+        Reset the connection.
+        """
+
+
+class IRelay(Interface):
+    """
+    Two connections of one session and the bytes between them.
+    """
+
+    bytesIn: int = Attribute("Bytes passed from the client to the destination.")
+    bytesOut: int = Attribute("Bytes passed from the destination to the client.")
+    asked: bool = Attribute("Whether the last byte came from the client.")
+    halfClosed: Outcome | None = Attribute(
+        "L{None} until one side has ended its half or is gone; then what to call it "
+        "if the other does not follow."
+    )
+    outcome: Outcome | None = Attribute("How it ends, once that is known.")
+
+    def start() -> None:
+        """
+        Begin to pass bytes.
+        """
+
+    def progress() -> object:
+        """
+        Say how far the bytes have come: a value that differs from the last one
+        when a byte was read or written in either direction, or a side ended,
+        since.
+        """
+
+    def close(outcome: Outcome) -> None:
+        """
+        Close both connections, after what is still to be written.
+
+        @param outcome: How the session is said to have ended.
+        """
+
+    def abort(outcome: Outcome) -> None:
+        """
+        Reset both connections at once.
+
+        @param outcome: How the session is said to have ended.
         """
 
 
@@ -120,7 +178,7 @@ class Session:
         address: IAddress | None,
         listener: str,
         accepted: float,
-        side: Side | PlainClient,
+        side: ClientConnection,
         holder: Holder,
     ) -> None:
         self.number = number

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from iawlb.relay.machine import Machine
+from iawlb.relay.poller import Machine
 
 
 def _connected(handle: socket.SocketType) -> bool:

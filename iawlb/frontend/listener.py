@@ -22,12 +22,17 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.acceptor import Acceptor
-from iawlb.events import LISTENER_CLOSED, LISTENER_LISTENING, LISTENER_REFUSING, Events
-from iawlb.frontend import Frontend
-from iawlb.interfaces import CannotListen
-from iawlb.relay.machine import Machine
-from iawlb.session import describe
+from iawlb.core.events import (
+    LISTENER_CLOSED,
+    LISTENER_LISTENING,
+    LISTENER_REFUSING,
+    Events,
+)
+from iawlb.core.session import describe
+from iawlb.errors import CannotListen
+from iawlb.frontend.acceptor import Acceptor
+from iawlb.frontend.factory import Frontend
+from iawlb.relay.poller import Machine
 
 RETRY = 1.0
 """

@@ -18,12 +18,12 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb import dialer
-from iawlb.attempt import Attempt, Connector
-from iawlb.dialer import Dialer, PlainEndpoint, Target
-from iawlb.hangups import Hangups
-from iawlb.names import NameEndpoint
-from iawlb.relay.machine import Machine
+from iawlb.backend import dialer
+from iawlb.backend.connector import Attempt, Connector
+from iawlb.backend.dialer import Dialer, PlainEndpoint, Target
+from iawlb.backend.names import NameEndpoint
+from iawlb.relay.hangups import Hangups
+from iawlb.relay.poller import Machine
 from iawlb.settings import Settings
 from tests.doubles import Backend, SecureWire, Wire
 from tests.net import freePort

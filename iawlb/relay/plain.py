@@ -18,7 +18,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.internet.tcp import Connection
 
-from iawlb.hangups import Hangups
+from iawlb.relay.hangups import Hangups
 from iawlb.relay.side import Side, SideOwner
 
 

@@ -14,20 +14,16 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.attempt import Attempt, Connected, Connector
-from iawlb.destination import HURRY, Destination
-from iawlb.events import (
-    DESTINATION_DOWN,
-    DESTINATION_UP,
-    SESSION_PUT_BACK,
-    Events,
-)
-from iawlb.hangups import wasReset
-from iawlb.queue import ConnectionQueue
-from iawlb.ratelimit import OncePerSecond
-from iawlb.serving import Serving
-from iawlb.session import Outcome, Session
-from iawlb.table import SessionTable
+from iawlb.backend.connector import Attempt, Connected, Connector
+from iawlb.core.destination import HURRY, Destination
+from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP, SESSION_PUT_BACK, Events
+from iawlb.core.outcome import Outcome
+from iawlb.core.queue import ConnectionQueue
+from iawlb.core.session import Session
+from iawlb.core.table import SessionTable
+from iawlb.observe.ratelimit import OncePerSecond
+from iawlb.relay.hangups import wasReset
+from iawlb.workers.serving import Serving
 
 LOCAL_ERRORS = frozenset(
     (

@@ -25,9 +25,9 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 
-from iawlb.dialer import PlainEndpoint, Target, targetOf
-from iawlb.interfaces import InvalidSetting
-from iawlb.names import NameEndpoint
+from iawlb.backend.dialer import PlainEndpoint, Target, targetOf
+from iawlb.backend.names import NameEndpoint
+from iawlb.errors import InvalidSetting
 
 LONGEST = 4096
 """

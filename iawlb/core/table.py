@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 
-from iawlb.events import SESSION_ACCEPTED, SESSION_ENDED, Events
-from iawlb.plain import PlainClient
-from iawlb.relay.side import Side
-from iawlb.session import Holder, Outcome, Session
+from iawlb.core.events import SESSION_ACCEPTED, SESSION_ENDED, Events
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import ClientConnection, Holder, Session
 
 
 class SessionTable:
@@ -47,7 +46,7 @@ class SessionTable:
         self,
         address: IAddress | None,
         listener: str,
-        side: Side | PlainClient,
+        side: ClientConnection,
         holder: Holder,
     ) -> Session:
         """

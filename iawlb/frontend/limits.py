@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import resource
 
-from iawlb.interfaces import InvalidSetting
+from iawlb.errors import InvalidSetting
 
 PER_SESSION = 2
 """

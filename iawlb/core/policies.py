@@ -9,15 +9,43 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from operator import attrgetter
 
-from zope.interface import implementer
+from zope.interface import Attribute, Interface, implementer
 
-from iawlb.destination import Destination
-from iawlb.interfaces import IPolicy
-from iawlb.session import Session
+from iawlb.core.destination import Destination
+from iawlb.core.session import Session
 
 # Many destinations may wait, so these are read without a call of Python.
 _LOAD = attrgetter("load")
 _ORDER = attrgetter("order")
+
+
+class IPolicy(Interface):
+    """
+    Which destination gets the next session. Decides only; does no I/O.
+    """
+
+    binds: bool = Attribute("Whether L{bind} ever returns a destination.")
+
+    def bind(session: Session, available: Sequence[Destination]) -> Destination | None:
+        """
+        Say whether one destination alone may serve a session.
+
+        Asked when the session enters the queue, and again whenever the
+        destinations that are available change.
+
+        @param available: The destinations that are up, not paused and not
+            draining, in the order given by the user; maybe none.
+        @return: That destination, or L{None} when any may serve it.
+        """
+
+    def choose(waiting: Sequence[Destination]) -> Destination:
+        """
+        Pick the destination that gets a session that any may serve.
+
+        @param waiting: The destinations whose worker waits now, the longest
+            waiting first; never empty.
+        @return: One of them.
+        """
 
 
 class _AnyMayServe:

@@ -17,9 +17,9 @@ from twisted.internet.defer import (
 )
 from twisted.logger import Logger
 
-from iawlb.destination import Destination
-from iawlb.interfaces import IPolicy
-from iawlb.session import Session
+from iawlb.core.destination import Destination
+from iawlb.core.policies import IPolicy
+from iawlb.core.session import Session
 
 _Line = OrderedDict[Session, None]
 

@@ -5,113 +5,21 @@ Where clients come in.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
-from iawlb.events import SESSION_QUEUED, Events
-from iawlb.hangups import Hangups
-from iawlb.plain import PlainClient
-from iawlb.queue import ConnectionQueue
-from iawlb.ratelimit import OncePerSecond
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import Session
+from iawlb.core.table import SessionTable
+from iawlb.frontend.admission import Admission
+from iawlb.observe.ratelimit import OncePerSecond
+from iawlb.relay.hangups import Hangups
+from iawlb.relay.plain import PlainClient
 from iawlb.relay.side import Side, SideOwner
-from iawlb.session import Outcome, Session
 from iawlb.settings import Settings
-from iawlb.table import SessionTable
-
-
-class Admission:
-    """
-    How many may come in, and in what steps they reach the queue.
-    """
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        queue: ConnectionQueue,
-        table: SessionTable,
-        events: Events,
-        settings: Settings,
-        maxConnections: int,
-        freeSlots: Callable[[], int | None],
-        onQueued: Callable[[], None],
-    ) -> None:
-        """
-        @param maxConnections: Sessions that may live at a time.
-        @param freeSlots: Says how many slots are free in all, L{None} for no
-            limit.
-        @param onQueued: Called after sessions were put into the queue.
-        """
-        self._clock = clock
-        self._queue = queue
-        self._table = table
-        self._events = events
-        self._settings = settings
-        self._maxConnections = maxConnections
-        self._freeSlots = freeSlots
-        self._onQueued = onQueued
-        self._batch: dict[Session, None] = {}
-        self._timer: IDelayedCall | None = None
-        self._full = False
-
-    def room(self) -> int:
-        """
-        Say how many more sessions may begin now. Once the queue was full there
-        is no room until a quarter of it has gone, so that accepting does not
-        start and stop with each.
-        """
-        waiting = len(self._queue) + len(self._batch)
-        size = self._settings.queueSize
-        if waiting >= size:
-            self._full = True
-        elif waiting <= size * 3 // 4:
-            self._full = False
-        if self._full:
-            return 0
-        return max(0, min(size - waiting, self._maxConnections - len(self._table)))
-
-    def enter(self, session: Session) -> None:
-        """
-        A session goes to the queue, with its batch.
-        """
-        enough = self._settings.acceptBatch
-        if enough == 1:
-            self._put(session)
-            self._onQueued()
-            return
-        self._batch[session] = None
-        free = self._freeSlots()
-        enough = enough if free is None else min(enough, free)
-        if len(self._batch) >= enough:
-            self.flush()
-        elif self._timer is None:
-            self._timer = self._clock.callLater(self._settings.acceptDelay, self.flush)
-
-    def flush(self) -> None:
-        """
-        Put the batch into the queue.
-        """
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
-        batch, self._batch = self._batch, {}
-        for session in batch:
-            self._put(session)
-        self._onQueued()
-
-    def _put(self, session: Session) -> None:
-        self._events.session(session, SESSION_QUEUED)
-        self._queue.put(session)
-
-    def leave(self, session: Session) -> None:
-        """
-        A session that waits is not to wait any longer.
-        """
-        self._batch.pop(session, None)
-        self._queue.discard(session)
 
 
 class Frontend(ServerFactory):

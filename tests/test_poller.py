@@ -18,8 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from iawlb.relay import machine as module
-from iawlb.relay.machine import EVENTS_PER_ROUND, Machine
+from iawlb.relay import poller as module
+from iawlb.relay.poller import EVENTS_PER_ROUND, Machine
 
 
 @implementer(IReadDescriptor)

@@ -20,10 +20,10 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
-from iawlb.dialer import Dialer, Dialing, PlainEndpoint, errorOf
-from iawlb.hangups import Hangups
-from iawlb.names import NameEndpoint
-from iawlb.plain import PlainConnection
+from iawlb.backend.dialer import Dialer, Dialing, PlainEndpoint, errorOf
+from iawlb.backend.names import NameEndpoint
+from iawlb.relay.hangups import Hangups
+from iawlb.relay.plain import PlainConnection
 from iawlb.relay.side import Side, SideOwner
 from iawlb.settings import Settings
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from twisted.logger import Logger
+from zope.interface import Interface
 
-from iawlb.destination import Destination
-from iawlb.interfaces import IObserver
-from iawlb.session import Session
+from iawlb.core.destination import Destination
+from iawlb.core.session import Session
 
 SESSION_ACCEPTED = "accepted"
 SESSION_QUEUED = "queued"
@@ -30,6 +30,38 @@ DESTINATION_REMOVED = "removed"
 LISTENER_LISTENING = "listening"
 LISTENER_REFUSING = "refusing"
 LISTENER_CLOSED = "closed"
+
+
+class IObserver(Interface):
+    """
+    Someone who is told of every step of sessions, destinations and listeners.
+
+    A call must not block, must not change what it is given, and what it raises
+    is logged and changes nothing.
+    """
+
+    def sessionChanged(session: Session, event: str) -> None:
+        """
+        A session took a step.
+
+        @param event: One of the C{SESSION_} words above.
+        """
+
+    def destinationChanged(destination: Destination, event: str) -> None:
+        """
+        A destination changed.
+
+        @param event: One of the C{DESTINATION_} words above.
+        """
+
+    def listenerChanged(name: str, address: str, event: str) -> None:
+        """
+        A listener changed.
+
+        @param name: The listener's name.
+        @param address: Where it listens.
+        @param event: One of the C{LISTENER_} words above.
+        """
 
 
 class Events:

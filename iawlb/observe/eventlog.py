@@ -7,15 +7,16 @@ from __future__ import annotations
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from iawlb.destination import Destination
-from iawlb.events import (
+from iawlb.core.destination import Destination
+from iawlb.core.events import (
     DESTINATION_DOWN,
     LISTENER_LISTENING,
     LISTENER_REFUSING,
     SESSION_ENDED,
+    IObserver,
 )
-from iawlb.interfaces import IObserver
-from iawlb.session import Outcome, Session
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import Session
 
 
 @implementer(IObserver)

@@ -10,12 +10,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-from iawlb.hangups import Hangups
-from iawlb.interfaces import IRelay
-from iawlb.queue import ConnectionQueue
-from iawlb.session import Outcome, Session
+from iawlb.core.outcome import Outcome
+from iawlb.core.queue import ConnectionQueue
+from iawlb.core.session import IRelay, Session
+from iawlb.core.table import SessionTable
+from iawlb.relay.hangups import Hangups
 from iawlb.settings import Settings
-from iawlb.table import SessionTable
 
 COARSEST = 0.5
 FINEST = 0.02

@@ -1,0 +1,3 @@
+"""
+How destinations are reached: addresses, names, connects.
+"""

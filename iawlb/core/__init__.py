@@ -1,0 +1,3 @@
+"""
+Connections wait, workers pull: the rules, without I/O.
+"""

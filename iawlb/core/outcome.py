@@ -1,0 +1,36 @@
+"""
+How a session ended.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Outcome(Enum):
+    """
+    How a session ended.
+
+    Each has the two letters that HAProxy's tcplog uses for it (who ended it,
+    and in which phase), so that people and tools can read them alike.
+    """
+
+    DONE = "--", "closed by both sides"
+    CLIENT_LEFT_HANDSHAKE = "CR", "client left during the TLS handshake"
+    HANDSHAKE_TIMEOUT = "cR", "TLS handshake took too long"
+    CLIENT_LEFT_QUEUE = "CQ", "client left the queue"
+    QUEUE_TIMEOUT = "sQ", "waited too long in the queue"
+    CLIENT_LEFT_CONNECT = "CC", "client left during the connect"
+    CLIENT_RESET = "CD", "reset by the client"
+    DESTINATION_RESET = "SD", "reset by the destination"
+    IDLE_TIMEOUT = "cD", "idle for too long"
+    CLIENT_HALF_CLOSED_TIMEOUT = "cD", "client did not close its half"
+    DESTINATION_HALF_CLOSED_TIMEOUT = "sD", "destination did not close its half"
+    ANSWER_TIMEOUT = "sD", "destination did not answer"
+    KILLED_QUEUE = "KQ", "closed by the balancer while it waited"
+    KILLED = "KD", "closed by the balancer"
+    FAILED = "ID", "closed after an internal error"
+
+    def __init__(self, code: str, text: str) -> None:
+        self.code = code
+        self.text = text

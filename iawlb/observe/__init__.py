@@ -1,0 +1,3 @@
+"""
+What is told of a session: log lines.
+"""

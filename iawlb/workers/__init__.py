@@ -1,0 +1,3 @@
+"""
+Pull, connect, relay; probe; end what takes too long.
+"""
