@@ -57,6 +57,15 @@ class StateTests(SynchronousTestCase):
             [("up", True), ("down", False), ("paused", False), ("draining", False)],
         )
 
+    def test_whyIsOneLine(self) -> None:
+        """
+        Why it is down may quote the peer; it is one line all the same, without
+        control characters.
+        """
+        one = destination("web-1")
+        one.failed("bad name: \x1b[2J\nforged line")
+        self.assertEqual(one.down, r"bad name: \x1b[2J\nforged line")
+
     def test_pausedWhileDown(self) -> None:
         """
         A destination that was paused and is resumed while it is down stays down.

@@ -283,6 +283,25 @@ class DescribeTests(SynchronousTestCase):
             (IPv6Address("TCP", "fe80::1%eth0", 80), "[fe80::1%eth0]:80", None),
             (UNIXAddress("/run/app.sock"), "unix:/run/app.sock", "unix"),
             (UNIXAddress(None), "unix:", "unix"),
+            (UNIXAddress(b"\0app"), "unix:@app", "unix"),
             (None, "None", "None"),
         ):
             self.assertEqual(describe(address), (text, host or "fe80::1%eth0"))
+
+    def test_hostile(self) -> None:
+        """
+        A client of a Unix socket chooses its own name, and writes no line of its
+        own into the log with it, nor does it send anything to the terminal; bytes
+        that are no UTF-8 are shown too.
+        """
+        for name, text in (
+            (b"\0a\nb", r"unix:@a\nb"),
+            (b"/tmp/\x1b[2J\x9b\r", r"unix:/tmp/\x1b[2J\x9b\r"),
+            (b"\xff\xfe", r"unix:\xff\xfe"),
+            ("/tmp/\u202eé\u2028".encode(), r"unix:/tmp/\u202eé\u2028"),
+            (b"\0", "unix:@"),
+            (b"\0\0", r"unix:@\x00"),
+        ):
+            self.assertEqual(describe(UNIXAddress(name)), (text, "unix"))
+        for kind in (IPv4Address, IPv6Address):
+            self.assertTrue(describe(kind("TCP", "\x1b[1m\n", 1))[0].isprintable())

@@ -114,6 +114,26 @@ async def test_families(outside: str, inside: str, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_hostileName(tmp_path: Path) -> None:
+    """
+    What a Unix client has named its socket reaches the log as one line that
+    prints, whether the name is a path or abstract.
+    """
+    where = str(tmp_path / "listener")
+    async with stage(f"unix:{where}") as on:
+        await on.serve(make=Echo)
+        for name in (b"\0\x1b[2J\n\xff", str(tmp_path / "\x1b[2J\n").encode()):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.bind(name)
+                client.connect(where)
+                await until(lambda: on.balancer.sessions)
+                named = on.balancer.sessions[0].client
+            await until(lambda: not on.balancer.sessions)
+            assert named.isprintable()
+            assert r"\x1b[2J\n" in named
+
+
+@pytest_twisted.ensureDeferred
 async def test_evenly() -> None:
     """
     Destinations that are alike get equal numbers of short sessions.

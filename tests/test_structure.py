@@ -41,6 +41,7 @@ ROOMS = [
     # Rules: no I/O.
     "core",
     "core.outcome",
+    "core.text",
     "core.session",
     "core.destination",
     "core.policies",

@@ -4,6 +4,7 @@ Where sessions are forwarded: slots, counts and state. Rules only, no I/O.
 
 from __future__ import annotations
 
+from iawlb.core.text import printable
 from iawlb.settings import DestinationSettings, Settings
 
 HURRY = 0.2
@@ -133,7 +134,8 @@ class Destination:
         A connect or a probe failed: it is down.
         """
         self.failures += 1
-        self.down = why
+        # It may quote the peer, a certificate's name for instance.
+        self.down = printable(why)
         self._window = 1
 
     def recovered(self) -> None:

@@ -12,22 +12,26 @@ from twisted.internet.interfaces import IAddress
 from zope.interface import Attribute, Interface
 
 from iawlb.core.outcome import Outcome
+from iawlb.core.text import printable
 
 
 def describe(address: IAddress | None) -> tuple[str, str]:
     """
-    Write an address for people.
+    Write an address for people: one line, whatever the peer has named itself.
 
     @return: The whole of it, and the host alone.
     """
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}", address.host
     if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}", address.host
+        return printable(f"{address.host}:{address.port}"), address.host
+    if isinstance(address, IPv6Address):
+        return printable(f"[{address.host}]:{address.port}"), address.host
     if isinstance(address, UNIXAddress):
-        path = address.name.decode(errors="replace") if address.name else ""
-        return f"unix:{path}", "unix"
-    return str(address), str(address)
+        path = (address.name or b"").decode(errors="backslashreplace")
+        # An abstract name begins with a zero byte; ss and HAProxy write it so too.
+        if path.startswith("\0"):
+            path = "@" + path[1:]
+        return printable(f"unix:{path}"), "unix"
+    return printable(str(address)), str(address)
 
 
 class Holder(Protocol):
