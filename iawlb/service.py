@@ -14,45 +14,20 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
     IStreamServerEndpoint,
 )
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from iawlb.backend.address import parseDestination, parseListen
-from iawlb.backend.connector import Connector
-from iawlb.backend.dialer import Dialer
-from iawlb.backend.names import lookedUp
 from iawlb.core.destination import Destination
-from iawlb.core.events import (
-    DESTINATION_ADDED,
-    DESTINATION_DRAINING,
-    DESTINATION_PAUSED,
-    DESTINATION_REMOVED,
-    DESTINATION_RESUMED,
-    Events,
-    IObserver,
-)
+from iawlb.core.events import Events, IObserver
 from iawlb.core.outcome import Outcome
 from iawlb.core.policies import POLICIES, IPolicy
-from iawlb.core.queue import ConnectionQueue
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
-from iawlb.errors import CannotListen, InvalidSetting, UnknownDestination
-from iawlb.frontend.admission import Admission
-from iawlb.frontend.factory import Frontend
+from iawlb.errors import InvalidSetting
 from iawlb.frontend.limits import connectionLimit
-from iawlb.frontend.listener import Listener
 from iawlb.observe.eventlog import EventLog
-from iawlb.relay.hangups import Hangups
-from iawlb.relay.poller import Machine
-from iawlb.settings import (
-    DestinationSettings,
-    ListenerSettings,
-    Settings,
-    checkNames,
-    splitSettings,
-)
-from iawlb.workers.sweeper import Sweeper
-from iawlb.workers.worker import Worker
+from iawlb.pool import Pool, Shared
+from iawlb.relay.context import RelayContext
+from iawlb.relay.poller import SocketPoller
+from iawlb.settings import Settings, checkNames
 
 
 class LoadBalancer(MultiService):
@@ -74,8 +49,6 @@ class LoadBalancer(MultiService):
     @ivar factory: A factory that puts what it accepts into the queue. Give it to
         any endpoint or service of your own.
     """
-
-    log = Logger()
 
     def __init__(
         self,
@@ -116,41 +89,26 @@ class LoadBalancer(MultiService):
             if observers is None
             else observers
         )
-        self._hangups = Hangups()
-        self._dialer: Dialer | None = None
-        if self.settings.relay != "portable" and Machine.suits(reactor):
-            machine = Machine(reactor, self.settings.bufferSize)
-            self._dialer = Dialer(reactor, machine, self.settings.connectTimeout)
+        self._poller: SocketPoller | None = None
+        if self.settings.relay != "portable" and SocketPoller.suits(reactor):
+            self._poller = SocketPoller(reactor, self.settings.bufferSize)
         elif self.settings.relay == "fast":
             raise InvalidSetting(
                 "relay: fast needs Linux and a reactor that watches descriptors; "
                 "write auto or portable"
             )
-        self._workers: dict[str, Worker] = {}
-        self._order = 0
-        self._nothingAvailable = True
-        # Workers that lack something of this machine's.
-        self._lacking = 0
-        self._roomAwaited = False
-        self._stopping = False
         self._opened = False
-        self._table = SessionTable(reactor, self._events, self._checkRoom)
-        self._queue = ConnectionQueue(chosen, self._available)
-        self._admission = Admission(
+        self._table = SessionTable(reactor, self._events, self._sessionEnded)
+        shared = Shared(
             reactor,
-            self._queue,
-            self._table,
             self._events,
-            self.settings,
+            self._table,
+            RelayContext(self.settings.bufferSize, self._poller),
             maxConnections,
-            self._freeSlots,
-            self._queued,
         )
-        self._sweeper = Sweeper(
-            reactor, self._table, self._queue, self._hangups, self.settings
-        )
-        self._listeners: list[Listener] = []
-        self.factory = self._frontend("embedded")
+        self._pools = [Pool(shared, self.settings, chosen)]
+        (self._pool,) = self._pools
+        self.factory = self._pool.factory
         for listener in listeners:
             self.listen(listener)
         for destination in destinations:
@@ -164,7 +122,7 @@ class LoadBalancer(MultiService):
         The destinations, in the order in which they were added; read them, and
         change them by the methods here.
         """
-        return [worker.destination for worker in self._workers.values()]
+        return self._pool.destinations
 
     def add(self, address: str | IStreamClientEndpoint, **settings: Any) -> Destination:
         """
@@ -176,48 +134,7 @@ class LoadBalancer(MultiService):
         @raise InvalidSetting: The address or a setting is wrong, or the name is
             taken.
         """
-        given: dict[str, Any] = {}
-        text = repr(address)
-        if isinstance(address, str):
-            text, given = splitSettings(address)
-        self._order += 1
-        default = text if isinstance(address, str) else f"destination-{self._order}"
-        given = {"name": default, "slots": self.settings.slots, **given, **settings}
-        checkNames(given, DestinationSettings)
-        own = DestinationSettings(**given)
-        if own.name in self._workers:
-            raise InvalidSetting(
-                f"there is a destination {own.name!r} already; give one of them "
-                "another name with name="
-            )
-        endpoint: IStreamClientEndpoint
-        if isinstance(address, str):
-            text, endpoint = parseDestination(
-                self._reactor, text, self.settings.connectTimeout
-            )
-        else:
-            endpoint = address
-        destination = Destination(text, own, self.settings, self._order)
-        worker = Worker(
-            destination,
-            Connector(
-                self._reactor, endpoint, self.settings, self._hangups, self._dialer
-            ),
-            self._queue,
-            self._table,
-            self._events,
-            onChange=self._changed,
-            onPull=self._checkRoom,
-            onLacking=self._lack,
-            onPutBack=self._queued,
-            inHurry=self._inHurry,
-        )
-        self._workers[own.name] = worker
-        self._events.destination(destination, DESTINATION_ADDED)
-        if self.running:
-            self._startWorker(worker)
-        self._changed()
-        return destination
+        return self._pool.add(address, settings)
 
     def remove(self, name: str) -> Deferred[None]:
         """
@@ -226,20 +143,7 @@ class LoadBalancer(MultiService):
         @return: Fires when the last of them has ended and it is gone.
         @raise UnknownDestination: There is none of that name.
         """
-        worker = self._worker(name)
-        destination = worker.destination
-        if not destination.draining:
-            destination.draining = True
-            self._events.destination(destination, DESTINATION_DRAINING)
-            worker.check()
-            self._changed()
-
-        def gone(_: object) -> None:
-            if self._workers.pop(name, None) is not None:
-                self._events.destination(destination, DESTINATION_REMOVED)
-            worker.stop()
-
-        return worker.whenIdle().addCallback(gone)
+        return self._pool.remove(name)
 
     def pause(self, name: str | None = None) -> None:
         """
@@ -249,7 +153,7 @@ class LoadBalancer(MultiService):
         @param name: Which one; by default all of them.
         @raise UnknownDestination: There is none of that name.
         """
-        self._setPaused(name, True, DESTINATION_PAUSED)
+        self._pool.setPaused(name, True)
 
     def resume(self, name: str | None = None) -> None:
         """
@@ -257,27 +161,7 @@ class LoadBalancer(MultiService):
 
         @raise UnknownDestination: There is none of that name.
         """
-        self._setPaused(name, False, DESTINATION_RESUMED)
-
-    def _setPaused(self, name: str | None, paused: bool, event: str) -> None:
-        workers = list(self._workers.values()) if name is None else [self._worker(name)]
-        changed = [each for each in workers if each.destination.paused != paused]
-        for worker in changed:
-            worker.destination.paused = paused
-            self._events.destination(worker.destination, event)
-        # The queue is told before a worker pulls.
-        self._changed()
-        for worker in changed:
-            worker.check()
-
-    def _worker(self, name: str) -> Worker:
-        worker = self._workers.get(name)
-        if worker is None:
-            names = ", ".join(self._workers) or "none"
-            raise UnknownDestination(
-                f"there is no destination {name!r}; there is {names}"
-            )
-        return worker
+        self._pool.setPaused(name, False)
 
     # Listeners and sessions.
 
@@ -287,7 +171,7 @@ class LoadBalancer(MultiService):
         Where it listens, each as C{host:port}, C{[v6]:port} or C{unix:path};
         before it is started, as the user wrote it.
         """
-        return [listener.address for listener in self._listeners]
+        return [each.address for each in self._pool.listeners]
 
     def listen(self, address: str | IStreamServerEndpoint, **settings: Any) -> None:
         """
@@ -297,32 +181,7 @@ class LoadBalancer(MultiService):
         @param settings: C{name}; it wins over the one behind the address.
         @raise InvalidSetting: The address or a setting is wrong.
         """
-        text, path = repr(address), None
-        own: dict[str, Any] = {"name": f"listener-{len(self._listeners) + 1}"}
-        if isinstance(address, str):
-            text, given = splitSettings(address)
-            own = {"name": text, **given}
-        own |= settings
-        checkNames(own, ListenerSettings)
-        frontend = self._frontend(ListenerSettings(**own).name)
-        endpoint: IStreamServerEndpoint
-        if isinstance(address, str):
-            parsed = parseListen(self._reactor, text, self.settings.backlog)
-            endpoint, path = parsed.endpoint, parsed.path
-        else:
-            endpoint = address
-        self._listeners.append(
-            Listener(
-                self._reactor,
-                endpoint,
-                path,
-                text,
-                frontend,
-                self._events,
-                self._room,
-                self._reactor if self._dialer is None else self._dialer.machine,
-            )
-        )
+        self._pool.listen(address, settings)
 
     @property
     def sessions(self) -> list[Session]:
@@ -336,7 +195,7 @@ class LoadBalancer(MultiService):
         """
         How many sessions wait in the queue.
         """
-        return len(self._queue)
+        return len(self._pool.queue)
 
     def takeOver(self, protocol: IProtocol, data: bytes = b"") -> None:
         """
@@ -387,12 +246,10 @@ class LoadBalancer(MultiService):
         """
         self._open()
         super().startService()
-        if self._dialer is not None:
-            self._dialer.machine.start()
-        self._stopping = False
-        for worker in self._workers.values():
-            self._startWorker(worker)
-        self._changed()
+        if self._poller is not None:
+            self._poller.start()
+        for pool in self._pools:
+            pool.start()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -415,140 +272,29 @@ class LoadBalancer(MultiService):
             session.holder.dismiss(Outcome.KILLED_QUEUE if queued else Outcome.KILLED)
 
     async def _stop(self) -> None:
-        self._stopping = True
         self._opened = False
-        closing = [listener.close() for listener in self._listeners]
-        self._admission.flush()
+        closing = [pool.close() for pool in self._pools]
         cutting = None
         if self.settings.drainTimeout:
             cutting = self._reactor.callLater(self.settings.drainTimeout, self.cutDrain)
         else:
             self.cutDrain()
-        await DeferredList(closing, consumeErrors=True)
+        await DeferredList(closing)
         await self._table.whenEmpty()
         if cutting is not None and cutting.active():
             cutting.cancel()
-        # A removal that waited for a slot to rest is done now.
-        for worker in list(self._workers.values()):
-            worker.stop()
-        self.factory.stop()
-        if self._dialer is not None:
-            self._dialer.stop()
-            self._dialer.machine.stop()
-        await self._sweeper.stop()
+        stopping = [pool.stop() for pool in self._pools]
+        if self._poller is not None:
+            self._poller.stop()
+        await DeferredList(stopping)
         await super().stopService()
 
     def _open(self) -> None:
-        if self._opened:
-            return
-        self._opened = True
-        failures: list[Failure] = []
-        for listener in self._listeners:
-            opening = listener.open()
-            if opening.called and isinstance(opening.result, Failure):
-                opening.addErrback(failures.append)
-                break
-            opening.addErrback(self._openedLate)
-        else:
-            return
-        self._opened = False
-        for listener in self._listeners:
-            listener.close()
-        failures[0].raiseException()
+        if not self._opened:
+            for pool in self._pools:
+                pool.open()
+            self._opened = True
 
-    def _startWorker(self, worker: Worker) -> None:
-        worker.start()
-        # A name that does not resolve makes its destination down from the start.
-        lookedUp(worker.connector.endpoint).addErrback(worker.nameFailed)
-
-    # What the parts ask and tell.
-
-    def _frontend(self, name: str) -> Frontend:
-        return Frontend(
-            name,
-            self._reactor,
-            self._admission,
-            self._table,
-            self._hangups,
-            self.settings,
-        )
-
-    def _available(self) -> list[Destination]:
-        return [each for each in self.destinations if each.available]
-
-    def _freeSlots(self) -> int | None:
-        """
-        Count the free slots of all; L{None} when one has no limit.
-        """
-        free = [each.freeSlots for each in self._available()]
-        known = [each for each in free if each is not None]
-        return sum(known) if len(known) == len(free) else None
-
-    def _inHurry(self) -> bool:
-        """
-        Say whether sessions wait and nothing is up.
-        """
-        return self._nothingAvailable and len(self._queue) > 0
-
-    def _queued(self) -> None:
-        """
-        Sessions came into the queue.
-        """
-        self._sweeper.start()
-        if self._inHurry():
-            self._hurry()
-
-    def _room(self) -> int:
-        """
-        Say how many more sessions may be accepted now: none while a connect lacks
-        a descriptor, as the accepted ones would take what it waits for.
-        """
-        room = 0 if self._lacking else self._admission.room()
-        self._roomAwaited = self._roomAwaited or not room
-        return room
-
-    def _lack(self, lacking: bool) -> None:
-        """
-        A worker lacks something for its connects, or does so no longer.
-        """
-        self._lacking += 1 if lacking else -1
-        self._checkRoom()
-
-    def _checkRoom(self) -> None:
-        """
-        There may be room for more sessions, if there was none.
-        """
-        if not self._roomAwaited:
-            return
-        self._roomAwaited = False
-        for listener in self._listeners:
-            listener.check()
-
-    def _changed(self) -> None:
-        """
-        A destination came, went, or changed its state.
-        """
-        self._nothingAvailable = not self._available()
-        self._queue.rebind()
-        if self.settings.whenDown == "refuse" and not self._stopping:
-            up = any(
-                each.down is None and not each.draining for each in self.destinations
-            )
-            for listener in self._listeners:
-                if up:
-                    listener.listenAgain()
-                else:
-                    listener.refuse()
-        if self._inHurry():
-            self._hurry()
-
-    def _hurry(self) -> None:
-        for worker in self._workers.values():
-            worker.hurry()
-
-    def _openedLate(self, failure: Failure) -> None:
-        """
-        A listener whose endpoint took its time failed.
-        """
-        failure.trap(CannotListen)
-        self.log.critical("{why}", why=failure.getErrorMessage())
+    def _sessionEnded(self) -> None:
+        for pool in self._pools:
+            pool.checkRoom()

@@ -4,7 +4,6 @@ The command line: C{twistd iawlb ...}.
 
 from __future__ import annotations
 
-import gc
 import getopt
 import os
 import signal
@@ -22,6 +21,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python import usage
 
+from iawlb.collector import easeCollector
 from iawlb.demo import Demo, demoNames
 from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.frontend.limits import raiseFileLimit
@@ -204,7 +204,7 @@ class Options(usage.Options):
                 f"--demo: there is a destination {name!r} already; give it another name"
             )
         if self["check"]:
-            print("iawlb: all is right")
+            print("iawlb: configuration is valid")
             raise SystemExit(0)
 
 
@@ -220,17 +220,6 @@ def _read(option: str, read: Callable[[Any], Any], value: Any) -> Any:
         raise InvalidSetting(f"{option}: {error}") from None
 
 
-def easeCollector() -> None:
-    """
-    Have the garbage collector look at what changes only, and seldom. Sessions
-    leave no cycles, so that what it looks for is rare, and a full collection
-    would stop all traffic meanwhile.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
-
 class Process(MultiService):
     """
     The balancer as a process of its own: what would be an exception in another
@@ -244,8 +233,8 @@ class Process(MultiService):
         self._options = options
         self._reactor = reactor
         self._balancer = options.balancer
-        self._told = False
-        self._hurry = False
+        self._stopSignalled = False
+        self._cutAsked = False
         served: IService = options.balancer
         if options.demo:
             served = Demo(reactor, options.balancer, options.demo)
@@ -272,20 +261,20 @@ class Process(MultiService):
             super().startService()
         except IawlbError as error:
             self._cannotStart(error)
-        self._reactor.callWhenRunning(self._hearSignals)
+        self._reactor.callWhenRunning(self._installSignalHandlers)
         easeCollector()
 
     def stopService(self) -> Deferred[None]:
         """
         Drain; a second signal cuts the drain short.
         """
-        self._told = True
+        self._stopSignalled = True
         stopping = ensureDeferred(super().stopService())
-        if self._hurry:
+        if self._cutAsked:
             self._balancer.cutDrain()
         return stopping
 
-    def _hearSignals(self) -> None:
+    def _installSignalHandlers(self) -> None:
         """
         Twisted's own handlers must not see a second signal, also not one that
         comes before the reactor has acted on the first: they would raise.
@@ -297,14 +286,14 @@ class Process(MultiService):
                 signal.signal(number, partial(self._signalled, first))
 
     def _signalled(self, first: Any, number: int, frame: Any) -> None:
-        if self._told:
+        if self._stopSignalled:
             self._reactor.callFromThread(self._cut)
         else:
-            self._told = True
+            self._stopSignalled = True
             first(number, frame)
 
     def _cut(self) -> None:
-        self._hurry = True
+        self._cutAsked = True
         self._balancer.cutDrain()
 
     def _cannotStart(self, error: IawlbError) -> NoReturn:

@@ -242,7 +242,7 @@ def test_check(reactor: str, places: Places, tmp_path: Path) -> None:
     options = ("-n", f"--reactor={reactor}")
     address = f"127.0.0.1:{places.taken}"
     ended = run(tmp_path, "twistd", *options, "iawlb", "--check", address, "9001")
-    assert ended == Ended(0, "iawlb: all is right\n", "", [])
+    assert ended == Ended(0, "iawlb: configuration is valid\n", "", [])
 
 
 def test_help(tmp_path: Path) -> None:

@@ -18,18 +18,18 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.backend import dialer
-from iawlb.backend.connector import Attempt, Connector
-from iawlb.backend.dialer import Dialer, PlainEndpoint, Target
+from iawlb.backend import socketconnector
+from iawlb.backend.connector import Connect, DestinationConnector
 from iawlb.backend.names import NameEndpoint
-from iawlb.relay.hangups import Hangups
-from iawlb.relay.poller import Machine
-from iawlb.settings import Settings
+from iawlb.backend.socketconnector import PlainEndpoint, SocketConnector, Target
+from iawlb.relay.context import RelayContext
+from iawlb.relay.poller import SocketPoller
+from iawlb.relay.side import Side
 from tests.doubles import Backend, SecureWire, Wire
 from tests.net import freePort
 
 
-class AttemptTests(SynchronousTestCase):
+class EndpointConnectTests(SynchronousTestCase):
     """
     A connect calls back once, with a connection or with why there is none.
     """
@@ -43,12 +43,17 @@ class AttemptTests(SynchronousTestCase):
         self.made: list[Any] = []
         self.failed: list[Failure] = []
 
-    def connect(self, backend: Backend) -> Attempt | None:
+    def connect(self, backend: Backend) -> Connect | None:
         """
         Begin.
         """
-        settings = Settings(connectTimeout="2s")  # type: ignore[arg-type]  # text is read
-        connector = Connector(self.clock, backend, settings, Hangups(), None)
+        connector = DestinationConnector(
+            self.clock,
+            backend,
+            2.0,
+            RelayContext(4096),
+            None,
+        )
         return connector.connect(self.made.append, self.failed.append)
 
     def begin(self) -> None:
@@ -156,6 +161,15 @@ class AttemptTests(SynchronousTestCase):
         wire.lose()
         self.assertQuiet()
 
+    def side(self) -> Side:
+        """
+        Have the endpoint make a side for the connect.
+        """
+        factory, _ = self.backend.pending[0]
+        side = factory.buildProtocol(None)
+        assert isinstance(side, Side)
+        return side
+
     def test_firstOfSeveral(self) -> None:
         """
         Of several addresses that are tried at once the first one connected is
@@ -178,7 +192,7 @@ class AttemptTests(SynchronousTestCase):
         in the same breath is kept.
         """
         self.begin()
-        side = self.attempt.buildProtocol(None)
+        side = self.side()
         side.makeConnection(SecureWire(side))
         self.assertEqual(self.made, [])
         side.dataReceived(b"hello")
@@ -191,7 +205,7 @@ class AttemptTests(SynchronousTestCase):
         A destination that closes during the TLS handshake has failed.
         """
         self.begin()
-        side = self.attempt.buildProtocol(None)
+        side = self.side()
         wire = SecureWire(side)
         side.makeConnection(wire)
         wire.end()
@@ -205,7 +219,7 @@ class AttemptTests(SynchronousTestCase):
         The connect timeout holds for the TLS handshake too.
         """
         self.begin()
-        side = self.attempt.buildProtocol(None)
+        side = self.side()
         wire = SecureWire(side)
         side.makeConnection(wire)
         self.clock.advance(2.1)
@@ -215,7 +229,7 @@ class AttemptTests(SynchronousTestCase):
         self.assertQuiet(failed=1)
 
 
-class DialTests(SynchronousTestCase):
+class SocketConnectTests(SynchronousTestCase):
     """
     A plain destination is dialed.
     """
@@ -225,9 +239,9 @@ class DialTests(SynchronousTestCase):
         Prepare a connect to a listening socket.
         """
         self.clock: Any = MemoryReactorClock()
-        self.machine = Machine(self.clock, 1024)
-        self.addCleanup(self.machine._epoll.close)
-        self.dialer = Dialer(self.clock, self.machine, 2)
+        self.poller = SocketPoller(self.clock, 1024)
+        self.addCleanup(self.poller._epoll.close)
+        self.dialer = SocketConnector(self.clock, self.poller, 2)
         self.made: list[Any] = []
         self.failed: list[Failure] = []
         server = socket.create_server(("127.0.0.1", 0))
@@ -236,21 +250,26 @@ class DialTests(SynchronousTestCase):
         self.nobody = Target(socket.AF_INET, ("127.0.0.1", freePort()))
         self.backend = Backend()
 
-    def connector(self, endpoint: Any) -> Connector:
+    def connector(self, endpoint: Any) -> DestinationConnector:
         """
         Prepare connects to an endpoint.
         """
-        settings = Settings(connectTimeout=2)
-        return Connector(self.clock, endpoint, settings, Hangups(), self.dialer)
+        return DestinationConnector(
+            self.clock,
+            endpoint,
+            2.0,
+            RelayContext(4096, self.poller),
+            self.dialer,
+        )
 
-    def connect(self, endpoint: Any) -> Attempt | None:
+    def connect(self, endpoint: Any) -> Connect | None:
         """
         Begin to connect to an endpoint.
         """
         connector = self.connector(endpoint)
         return connector.connect(self.made.append, self.failed.append)
 
-    def dial(self, target: Target) -> Attempt | None:
+    def dial(self, target: Target) -> Connect | None:
         """
         Begin to connect to a target.
         """
@@ -260,8 +279,8 @@ class DialTests(SynchronousTestCase):
         """
         Wait for the kernel, and take a turn.
         """
-        select.select([self.machine], [], [], 5)
-        self.machine.doRead()
+        select.select([self.poller], [], [], 5)
+        self.poller.doRead()
 
     def assertQuiet(self, made: int = 0, failed: int = 0) -> None:
         """
@@ -270,7 +289,7 @@ class DialTests(SynchronousTestCase):
         self.clock.advance(10)
         self.assertEqual((len(self.made), len(self.failed)), (made, failed))
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.dialer.under, {})
+        self.assertEqual(self.dialer.pending, {})
         for each in self.made:
             each.close()
 
@@ -310,7 +329,7 @@ class DialTests(SynchronousTestCase):
         """
         So it is if that takes a while.
         """
-        self.patch(dialer, "_connected", lambda handle: False)
+        self.patch(socketconnector, "_connected", lambda handle: False)
         self.dial(self.target)
         self.assertEqual(self.made, [])
         self.turn()
@@ -338,7 +357,7 @@ class DialTests(SynchronousTestCase):
         """
         One that hangs fails when the connect timeout is over.
         """
-        self.patch(dialer, "_connected", lambda handle: False)
+        self.patch(socketconnector, "_connected", lambda handle: False)
         self.dial(self.target)
         self.clock.advance(2)
         self.failed[0].trap(ConnectTimeout)
@@ -348,7 +367,7 @@ class DialTests(SynchronousTestCase):
         """
         One that is given up is closed, and nobody is told.
         """
-        self.patch(dialer, "_connected", lambda handle: False)
+        self.patch(socketconnector, "_connected", lambda handle: False)
         before = os.listdir("/proc/self/fd")
         attempt = self.dial(self.target)
         assert attempt is not None
@@ -388,7 +407,7 @@ class DialTests(SynchronousTestCase):
         A name of which no address is known to work connects by its own means.
         """
         name = self.named()
-        name.dialFailed()
+        name.plainFailed()
         self.connect(name)
         self.assertEqual(self.backend.tries, 1)
         self.made.clear()
@@ -399,7 +418,7 @@ class DialTests(SynchronousTestCase):
         When that address hangs until the time is over, the connect has failed;
         the next one tries them all.
         """
-        self.patch(dialer, "_connected", lambda handle: False)
+        self.patch(socketconnector, "_connected", lambda handle: False)
         name = self.named()
         with socket.create_server(("127.0.0.1", name.port)):
             self.connect(name)

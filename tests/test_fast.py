@@ -19,9 +19,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.outcome import Outcome
+from iawlb.relay.context import RelayContext
 from iawlb.relay.fast import FastRelay, plain
-from iawlb.relay.hangups import Hangups
-from iawlb.relay.poller import Machine
+from iawlb.relay.poller import SocketPoller
 from iawlb.relay.portable import PortableRelay
 from iawlb.relay.side import Side
 from tests.doubles import Wire
@@ -32,7 +32,7 @@ from tests.test_relay import Early
 
 CHUNK = 4096
 """
-The size of the machine's buffer here.
+The size of the poller's buffer here.
 """
 
 MUCH = 1024 * 1024
@@ -85,14 +85,14 @@ class Base(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a machine.
+        Make a poller.
         """
         self.reactor: Any = MemoryReactorClock()
-        machine: Any = Machine(self.reactor, CHUNK)
-        self.epoll = machine._epoll = Counting(machine._epoll)
-        self.machine = machine
+        poller: Any = SocketPoller(self.reactor, CHUNK)
+        self.epoll = poller._epoll = Counting(poller._epoll)
+        self.poller = poller
         self.addCleanup(self.epoll.close)
-        self.hangups = Hangups()
+        self.context = RelayContext(CHUNK)
         self.mine: list[socket.socket] = []
         self.sides: list[Side] = []
         self.released = 0
@@ -128,7 +128,7 @@ class Base(SynchronousTestCase):
         Make a side with a transport of Twisted's, and its peer.
         """
         mine, peer = self.end(unix=False)
-        side = Side(Early(), self.hangups, CHUNK)
+        side = Side(Early(), self.context)
         transport: Any = Connection(mine, side, self.reactor)
         transport.connected = 1
         side.makeConnection(transport)
@@ -142,8 +142,8 @@ class Base(SynchronousTestCase):
         self.relay = FastRelay(
             client,
             destination,
-            self.machine,
-            self.hangups,
+            self.poller,
+            self.context.sends,
             self._released,
             self.outcomes.append,
         )
@@ -183,7 +183,7 @@ class Base(SynchronousTestCase):
         """
         for _ in range(10_000):
             before = self.epoll.events
-            self.machine.doRead()
+            self.poller.doRead()
             if self.epoll.events == before:
                 return
         self.fail("it spins")
@@ -201,7 +201,7 @@ class Base(SynchronousTestCase):
             except BlockingIOError:
                 self.settle()
                 # The kernel may move what it holds a little later.
-                if slow.unwritten() and not self.soon(self.machine, 0.1):
+                if slow.unwritten() and not self.soon(self.poller, 0.1):
                     return data[:sent]
         raise AssertionError("all of it was taken")
 
@@ -214,12 +214,12 @@ class Base(SynchronousTestCase):
         got = b""
         while True:
             self.settle()
-            self.hangups.check()
+            self.context.sends.check()
             try:
                 data = peer.recv(1 << 20)
             except BlockingIOError:
                 # One that waits to be reset is polled for.
-                waiting = bool(self.hangups._sending)
+                waiting = bool(len(self.context.sends))
                 if not self.soon(peer, 0.01 if waiting else 5):
                     self.assertTrue(waiting, "it is not over")
             except ConnectionResetError:
@@ -233,7 +233,7 @@ class Base(SynchronousTestCase):
         """
         Say whether the relay, or a peer, has something to read soon.
         """
-        return bool(select.select([peer, self.machine], [], [], seconds)[0])
+        return bool(select.select([peer, self.poller], [], [], seconds)[0])
 
     def read(self, peer: socket.socket) -> bytes:
         """
@@ -255,8 +255,8 @@ class Base(SynchronousTestCase):
         The session is over, it was said so once, and nothing is left of it.
         """
         self.assertEqual((self.released, self.outcomes), (1, [outcome]))
-        self.assertEqual(self.machine._handlers, {})
-        self.assertEqual(len(self.hangups), 0)
+        self.assertEqual(self.poller._handlers, {})
+        self.assertEqual(len(self.context.sends), 0)
         self.assertEqual([each.fileno() for each in self.mine], [-1, -1])
         self.assertTrue(all(each.lost for each in self.sides))
 
@@ -290,7 +290,7 @@ class BytesTests(Base):
         self.client.send(bytes(10 * CHUNK))
         self.destination.send(bytes(10 * CHUNK))
         for number in (1, 2, 3):
-            self.machine.doRead()
+            self.poller.doRead()
             passed = (self.relay.bytesIn, self.relay.bytesOut)
             self.assertEqual(passed, (number * CHUNK, number * CHUNK))
 
@@ -378,7 +378,7 @@ class BytesTests(Base):
         self.assertTrue(plain(side))
         side.write(b"welcome")
         self.assertFalse(plain(side))
-        other = Side(Early(), self.hangups, CHUNK)
+        other = Side(Early(), self.context)
         other.makeConnection(Wire(other))
         self.assertFalse(plain(other))
 
@@ -415,7 +415,7 @@ class EndTests(Base):
             self.begin(unix)
             self.destination.send(b"the answer")
             self.destination.shutdown(socket.SHUT_WR)
-            self.machine.doRead()
+            self.poller.doRead()
             self.assertEqual(self.client.recv(100), b"the answer")
             self.assertEqual(self.client.recv(100), b"")
             self.relay.abort(Outcome.KILLED)
@@ -451,7 +451,7 @@ class EndTests(Base):
             real: Any = socket_._handle
             telling: Any = Telling(real, error)
             socket_._handle = telling
-            self.machine.doRead()
+            self.poller.doRead()
             self.assertEqual(self.destination.recv(100), b"last")
             self.assertEqual(self.outcomes, [])
             socket_._handle = real
@@ -515,7 +515,7 @@ class EndTests(Base):
         self.reset(self.client)
         self.settle()
         self.assertEnded(Outcome.DESTINATION_RESET)
-        self.hangups.check()
+        self.context.sends.check()
 
     def test_sendToReset(self) -> None:
         """
@@ -577,7 +577,7 @@ class EndTests(Base):
         self.client.close()
         self.settle()
         self.assertEqual((self.released, len(self.outcomes)), (1, 1))
-        self.assertEqual(self.machine._handlers, {})
+        self.assertEqual(self.poller._handlers, {})
 
     def test_resetWhileUnread(self) -> None:
         """
@@ -604,7 +604,7 @@ class EndTests(Base):
         self.client.close()
         before = self.epoll.events
         for _ in range(20):
-            self.machine.doRead()
+            self.poller.doRead()
         self.assertLessEqual(self.epoll.events - before, 1)
         self.assertEqual(self.drained(self.destination), (sent, "ended"))
 

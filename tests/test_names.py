@@ -31,7 +31,6 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from iawlb.backend.dialer import Target
 from iawlb.backend.names import (
     FRESH,
     HEAD_START,
@@ -39,6 +38,7 @@ from iawlb.backend.names import (
     NameEndpoint,
     lookedUp,
 )
+from iawlb.backend.socketconnector import Target
 from tests.net import Server, connected, freePort, reactor
 
 
@@ -423,7 +423,7 @@ class NameEndpointTests(SynchronousTestCase):
             local = ("192.0.2.9", 0)
             four = Target(socket.AF_INET, ("192.0.2.1", 9001), local)
             self.assertEqual(self.endpoint.target, four)
-            self.assertEqual(self.endpoint.dialFailed(), len(addresses) > 1)
+            self.assertEqual(self.endpoint.plainFailed(), len(addresses) > 1)
             self.assertIsNone(self.endpoint.target)
 
     def test_targetMoves(self) -> None:

@@ -15,8 +15,9 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.relay.hangups import Hangups
+from iawlb.relay.context import RelayContext
 from iawlb.relay.plain import PlainClient, PlainConnection, addressOf
+from iawlb.relay.resets import ResetWatch
 from iawlb.relay.side import Side
 from tests.net import listening
 from tests.test_side import Owner
@@ -57,7 +58,7 @@ class ConnectionTests(SynchronousTestCase):
         """
         self.reactor: Any = CountingReactor()
         self.owner = Owner()
-        self.side = Side(self.owner, Hangups(), 4096)
+        self.side = Side(self.owner, RelayContext(4096))
         server = listening(self)
         self.peer = socket.create_connection(server.getsockname(), timeout=5)
         self.handle, _ = server.accept()
@@ -152,12 +153,12 @@ class ClientTests(SynchronousTestCase):
         Make one.
         """
         self.owner = Owner()
-        self.hangups = Hangups()
+        self.resets = ResetWatch()
         server = listening(self)
         self.peer = socket.create_connection(server.getsockname(), timeout=5)
         self.addCleanup(self.peer.close)
         self.handle, _ = server.accept()
-        self.client = PlainClient(self.handle, self.owner, self.hangups)
+        self.client = PlainClient(self.handle, self.owner, self.resets)
 
     def assertLost(self, told: str) -> None:
         """
@@ -165,7 +166,7 @@ class ClientTests(SynchronousTestCase):
         """
         self.assertEqual(self.owner.told, [told])
         self.assertTrue(self.client.lost)
-        self.assertEqual((self.client.fileno(), len(self.hangups)), (-1, 0))
+        self.assertEqual((self.client.fileno(), len(self.resets)), (-1, 0))
 
     def test_close(self) -> None:
         """
@@ -189,12 +190,12 @@ class ClientTests(SynchronousTestCase):
         It may be reset while it waits.
         """
         self.client.watch()
-        self.hangups.check()
+        self.resets.check()
         self.assertEqual(self.owner.told, [])
         linger = struct.pack("ii", 1, 0)
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.peer.close()
-        self.hangups.check()
+        self.resets.check()
         self.assertLost("reset")
 
     def test_handOver(self) -> None:
@@ -206,6 +207,6 @@ class ClientTests(SynchronousTestCase):
         self.assertIs(self.client.handOver(), self.handle)
         self.client.watch()
         self.assertTrue(self.client.lost)
-        self.assertEqual(len(self.hangups), 0)
+        self.assertEqual(len(self.resets), 0)
         self.assertEqual(self.owner.told, [])
         self.handle.close()

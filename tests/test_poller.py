@@ -19,7 +19,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from iawlb.relay import poller as module
-from iawlb.relay.poller import EVENTS_PER_ROUND, Machine
+from iawlb.relay.poller import EVENTS_PER_ROUND, SocketPoller
 
 
 @implementer(IReadDescriptor)
@@ -63,11 +63,11 @@ class MachineTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make a machine that serves nothing.
+        Make a poller that serves nothing.
         """
         self.reactor: Any = MemoryReactorClock()
-        self.machine = Machine(self.reactor, 1024)
-        self.addCleanup(self.machine._epoll.close)
+        self.poller = SocketPoller(self.reactor, 1024)
+        self.addCleanup(self.poller._epoll.close)
         self.seen: list[tuple[str, int]] = []
         self.peers: dict[socket.socket, socket.socket] = {}
 
@@ -93,7 +93,7 @@ class MachineTests(SynchronousTestCase):
         Take a turn, and say who was called with what.
         """
         self.seen.clear()
-        self.machine.doRead()
+        self.poller.doRead()
         return list(self.seen)
 
     def test_oneReader(self) -> None:
@@ -101,13 +101,13 @@ class MachineTests(SynchronousTestCase):
         It is one reader of the reactor, however many sockets there are, and none
         once it is stopped; it can be started again.
         """
-        self.assertTrue(verifyObject(IReadDescriptor, self.machine))
-        self.assertEqual(self.machine.logPrefix(), "iawlb")
-        self.assertEqual(self.machine.fileno(), self.machine._epoll.fileno())
+        self.assertTrue(verifyObject(IReadDescriptor, self.poller))
+        self.assertEqual(self.poller.logPrefix(), "iawlb")
+        self.assertEqual(self.poller.fileno(), self.poller._epoll.fileno())
         for _ in range(2):
-            self.machine.start()
-            self.assertEqual(self.reactor.getReaders(), [self.machine])
-            self.machine.stop()
+            self.poller.start()
+            self.assertEqual(self.reactor.getReaders(), [self.poller])
+            self.poller.stop()
             self.assertEqual(self.reactor.getReaders(), [])
 
     def test_wakesReactor(self) -> None:
@@ -120,12 +120,12 @@ class MachineTests(SynchronousTestCase):
         def receive(events: int) -> None:
             mine.recv(9)
 
-        self.machine.add(mine.fileno(), select.EPOLLIN, receive)
-        self.assertEqual(select.select([self.machine], [], [], 0)[0], [])
+        self.poller.add(mine.fileno(), select.EPOLLIN, receive)
+        self.assertEqual(select.select([self.poller], [], [], 0)[0], [])
         peer.send(b"x")
-        self.assertEqual(select.select([self.machine], [], [], 0)[0], [self.machine])
-        self.machine.doRead()
-        self.assertEqual(select.select([self.machine], [], [], 0)[0], [])
+        self.assertEqual(select.select([self.poller], [], [], 0)[0], [self.poller])
+        self.poller.doRead()
+        self.assertEqual(select.select([self.poller], [], [], 0)[0], [])
 
     def test_suits(self) -> None:
         """
@@ -133,10 +133,10 @@ class MachineTests(SynchronousTestCase):
         others take the portable relay.
         """
         real = object.__new__(EPollReactor)
-        self.assertTrue(Machine.suits(real))
-        self.assertFalse(Machine.suits(Clock()))
+        self.assertTrue(SocketPoller.suits(real))
+        self.assertFalse(SocketPoller.suits(Clock()))
         self.patch(module, "select", object())
-        self.assertFalse(Machine.suits(real))
+        self.assertFalse(SocketPoller.suits(real))
 
     def test_change(self) -> None:
         """
@@ -146,13 +146,13 @@ class MachineTests(SynchronousTestCase):
         mine, peer = self.pair()
         peer.send(b"x")
         number = mine.fileno()
-        self.machine.add(number, select.EPOLLOUT, self.handler("a"))
+        self.poller.add(number, select.EPOLLOUT, self.handler("a"))
         self.assertEqual(self.turn(), [("a", select.EPOLLOUT)])
-        self.machine.change(number, select.EPOLLIN)
+        self.poller.change(number, select.EPOLLIN)
         self.assertEqual(self.turn(), [("a", select.EPOLLIN)])
-        self.machine.rehandle(number, self.handler("b"))
+        self.poller.rehandle(number, self.handler("b"))
         self.assertEqual(self.turn(), [("b", select.EPOLLIN)])
-        self.machine.add(number, select.EPOLLOUT, self.handler("c"))
+        self.poller.add(number, select.EPOLLOUT, self.handler("c"))
         self.assertEqual(self.turn(), [("c", select.EPOLLOUT)])
 
     def test_removed(self) -> None:
@@ -162,10 +162,10 @@ class MachineTests(SynchronousTestCase):
         """
         mine, peer = self.pair()
         with mine.dup():
-            self.machine.add(mine.fileno(), select.EPOLLIN, self.handler("a"))
+            self.poller.add(mine.fileno(), select.EPOLLIN, self.handler("a"))
             peer.send(b"x")
-            self.machine.remove(mine.fileno())
-            self.machine.remove(mine.fileno())
+            self.poller.remove(mine.fileno())
+            self.poller.remove(mine.fileno())
             mine.close()
             self.assertEqual(self.turn(), [])
             self.assertEqual(self.turn(), [])
@@ -178,9 +178,9 @@ class MachineTests(SynchronousTestCase):
         mine, _ = self.pair()
         number = mine.fileno()
         for name in "ab":
-            self.machine.add(number, select.EPOLLOUT, self.handler(name))
+            self.poller.add(number, select.EPOLLOUT, self.handler(name))
             self.assertEqual(self.turn(), [(name, select.EPOLLOUT)])
-            self.machine.withdraw(number)
+            self.poller.withdraw(number)
             self.assertEqual(self.turn(), [])
 
     def test_sameNumber(self) -> None:
@@ -200,21 +200,21 @@ class MachineTests(SynchronousTestCase):
             served = next(each for each in ours if each.fileno() == self.serving)
             closing = ours[1 - ours.index(served)]
             number = closing.fileno()
-            self.machine.remove(number)
+            self.poller.remove(number)
             closing.close()
             fresh = spare[0].dup()
             self.addCleanup(fresh.close)
             self.assertEqual(fresh.fileno(), number)
-            self.machine.add(number, select.EPOLLIN, self.handler("fresh"))
+            self.poller.add(number, select.EPOLLIN, self.handler("fresh"))
 
         for each in ours:
             number = each.fileno()
-            self.machine.add(number, select.EPOLLIN, self.serve(number, first))
+            self.poller.add(number, select.EPOLLIN, self.serve(number, first))
         self.assertEqual(self.turn(), [])
         # In the next turn it is told what is its own.
         for each in ours:
             if each.fileno() >= 0:
-                self.machine.change(each.fileno(), 0)
+                self.poller.change(each.fileno(), 0)
         self.assertEqual(self.turn(), [])
         spare[1].send(b"x")
         self.assertEqual(self.turn(), [("fresh", select.EPOLLIN)])
@@ -232,19 +232,19 @@ class MachineTests(SynchronousTestCase):
 
     def test_reader(self) -> None:
         """
-        What reads for the reactor can read for the machine as well, and stop.
+        What reads for the reactor can read for the poller as well, and stop.
         """
         reader = Reader(self.pair()[0])
         peer = self.peers[reader.handle]
         peer.send(b"x")
-        self.machine.addReader(reader)
-        self.machine.doRead()
+        self.poller.addReader(reader)
+        self.poller.doRead()
         self.assertEqual(reader.read, 1)
-        self.machine.removeReader(reader)
-        self.machine.doRead()
+        self.poller.removeReader(reader)
+        self.poller.doRead()
         self.assertEqual(reader.read, 1)
-        self.machine.addReader(reader)
-        self.machine.doRead()
+        self.poller.addReader(reader)
+        self.poller.doRead()
         self.assertEqual(reader.read, 2)
 
     def test_afterRound(self) -> None:
@@ -252,21 +252,21 @@ class MachineTests(SynchronousTestCase):
         What is to be done after a round is done when those that were ready by its
         end have been served, and once; and at once between turns.
         """
-        self.machine.afterRound(lambda: self.seen.append(("at once", 0)))
+        self.poller.afterRound(lambda: self.seen.append(("at once", 0)))
         self.assertEqual(self.seen, [("at once", 0)])
         (one, its), (two, other) = self.pair(), self.pair()
 
         def first(events: int) -> None:
             one.recv(1)
-            self.machine.afterRound(lambda: self.seen.append(("after", 0)))
+            self.poller.afterRound(lambda: self.seen.append(("after", 0)))
             other.send(b"x")
 
         def second(events: int) -> None:
             two.recv(1)
             self.seen.append(("second", 0))
 
-        self.machine.add(one.fileno(), select.EPOLLIN, first)
-        self.machine.add(two.fileno(), select.EPOLLIN, second)
+        self.poller.add(one.fileno(), select.EPOLLIN, first)
+        self.poller.add(two.fileno(), select.EPOLLIN, second)
         its.send(b"x")
         self.assertEqual(self.turn(), [("second", 0), ("after", 0)])
         self.assertEqual(self.turn(), [])
@@ -279,7 +279,7 @@ class MachineTests(SynchronousTestCase):
         number = EVENTS_PER_ROUND + 10
         for name in range(number):
             mine, _ = self.pair()
-            self.machine.add(mine.fileno(), select.EPOLLOUT, self.handler(str(name)))
+            self.poller.add(mine.fileno(), select.EPOLLOUT, self.handler(str(name)))
         first, second = self.turn(), self.turn()
         self.assertEqual(len(first), EVENTS_PER_ROUND)
         served = [name for name, _ in (*first, *second)][:number]
@@ -294,8 +294,8 @@ class MachineTests(SynchronousTestCase):
         def broken(events: int) -> None:
             raise ZeroDivisionError()
 
-        self.machine.add(bad.fileno(), select.EPOLLOUT, broken)
-        self.machine.add(good.fileno(), select.EPOLLOUT, self.handler("good"))
+        self.poller.add(bad.fileno(), select.EPOLLOUT, broken)
+        self.poller.add(good.fileno(), select.EPOLLOUT, self.handler("good"))
         for _ in range(3):
             self.assertEqual(self.turn(), [("good", select.EPOLLOUT)])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -311,13 +311,13 @@ class MachineTests(SynchronousTestCase):
             raise ZeroDivisionError()
 
         def broken(events: int) -> None:
-            self.machine.afterRound(fail)
-            self.machine.afterRound(lambda: self.seen.append(("after", 0)))
+            self.poller.afterRound(fail)
+            self.poller.afterRound(lambda: self.seen.append(("after", 0)))
             bad.close()
             raise LookupError()
 
-        self.machine.add(bad.fileno(), select.EPOLLIN, broken)
-        self.machine.add(good.fileno(), select.EPOLLOUT, self.handler("good"))
+        self.poller.add(bad.fileno(), select.EPOLLIN, broken)
+        self.poller.add(good.fileno(), select.EPOLLOUT, self.handler("good"))
         its.send(b"x")
         turn = self.turn()
         self.assertIn(("good", select.EPOLLOUT), turn)
@@ -335,10 +335,10 @@ class MachineTests(SynchronousTestCase):
 
         def broken(events: int) -> None:
             mine.recv(1)
-            self.machine.rehandle(mine.fileno(), self.handler("other"))
+            self.poller.rehandle(mine.fileno(), self.handler("other"))
             raise LookupError()
 
-        self.machine.add(mine.fileno(), select.EPOLLIN, broken)
+        self.poller.add(mine.fileno(), select.EPOLLIN, broken)
         for _ in range(2):
             its.send(b"x")
         self.turn()
@@ -369,7 +369,7 @@ class EpollReactor(MemoryReactorClock):
 
 class StayTests(MachineTests):
     """
-    With Twisted's reactor for Linux the machine does the same, and stays a little
+    With Twisted's reactor for Linux the poller does the same, and stays a little
     while for what comes next.
     """
 
@@ -378,12 +378,12 @@ class StayTests(MachineTests):
         Make one, in a reactor's epoll object.
         """
         super().setUp()
-        self.machine._epoll.close()
+        self.poller._epoll.close()
         self.reactor: Any = EpollReactor()
-        self.machine = Machine(self.reactor, 1024)
-        for each in (self.machine._epoll, self.reactor._poller):
+        self.poller = SocketPoller(self.reactor, 1024)
+        for each in (self.poller._epoll, self.reactor._poller):
             self.addCleanup(each.close)
-        self.reactor._poller.register(self.machine, select.EPOLLIN)
+        self.reactor._poller.register(self.poller, select.EPOLLIN)
         # One round a turn, unless a test says more.
         self.now = 0.0
         self.patch(module, "monotonic", self.monotonic)
@@ -412,7 +412,7 @@ class StayTests(MachineTests):
             return handler
 
         for place, (mine, _) in enumerate(pairs):
-            self.machine.add(mine.fileno(), select.EPOLLIN, make(place))
+            self.poller.add(mine.fileno(), select.EPOLLIN, make(place))
         pairs[0][1].send(b"x")
 
     def stay(self, seconds: float) -> None:
@@ -423,7 +423,7 @@ class StayTests(MachineTests):
 
     def test_afterRound(self) -> None:
         """
-        What is to be done after a round does not wait longer than the machine
+        What is to be done after a round does not wait longer than the poller
         stays.
         """
         self.stay(0.004)
@@ -433,9 +433,9 @@ class StayTests(MachineTests):
 
         def first(events: int) -> None:
             one.recv(1)
-            self.machine.afterRound(lambda: self.seen.append(("after", 0)))
+            self.poller.afterRound(lambda: self.seen.append(("after", 0)))
 
-        self.machine.add(one.fileno(), select.EPOLLIN, first)
+        self.poller.add(one.fileno(), select.EPOLLIN, first)
         its.send(b"x")
         self.assertEqual(self.turn(), [("after", 0)])
 
@@ -462,7 +462,7 @@ class StayTests(MachineTests):
         """
         self.stay(0.01)
         asked: list[float] = []
-        real: Any = self.machine._poller
+        real: Any = self.poller._poller
 
         class Noting:
             def poll(self, wait: float, most: int) -> Any:
@@ -470,7 +470,7 @@ class StayTests(MachineTests):
                 return real.poll(0, most)
 
         noting: Any = Noting()
-        self.machine._poller = noting
+        self.poller._poller = noting
         for self.reactor.due in (0.0, 0.002, 0.5, None):
             self.chain(1)
             self.assertEqual([name for name, _ in self.turn()], ["0"])
@@ -486,7 +486,7 @@ class StayTests(MachineTests):
         self.reactor._poller.register(mine, select.EPOLLIN)
         peer.send(b"x")
         for name in "ab":
-            self.machine.add(
+            self.poller.add(
                 self.pair()[0].fileno(), select.EPOLLOUT, self.handler(name)
             )
         self.assertEqual(sorted(name for name, _ in self.turn()), ["a", "b"])

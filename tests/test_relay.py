@@ -11,7 +11,7 @@ from weakref import ref
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.outcome import Outcome
-from iawlb.relay.hangups import Hangups
+from iawlb.relay.context import RelayContext
 from iawlb.relay.portable import PortableRelay
 from iawlb.relay.side import Side, SideOwner
 from tests.doubles import Rig, Wire
@@ -40,8 +40,8 @@ class Base(SynchronousTestCase):
         """
         self.released = 0
         self.outcomes: list[Outcome] = []
-        hangups = Hangups()
-        self.sides = [Side(Early(), hangups, 65536) for _ in range(2)]
+        context = RelayContext(65536)
+        self.sides = [Side(Early(), context) for _ in range(2)]
         self.client, self.destination = [Wire(side) for side in self.sides]
         self.client.protocol.makeConnection(self.client)
         self.destination.protocol.makeConnection(self.destination)

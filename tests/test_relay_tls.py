@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndp
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
 
-from iawlb.backend.dialer import PlainEndpoint
+from iawlb.backend.socketconnector import PlainEndpoint
 from iawlb.core.outcome import Outcome
 from iawlb.relay.portable import PortableRelay
 from tests.net import LIMIT, Peer, Server, freePort, reactor, until

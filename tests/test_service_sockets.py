@@ -35,7 +35,7 @@ from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iawlb.backend import dialer
+from iawlb.backend import socketconnector
 from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP
 from iawlb.core.outcome import Outcome
 from iawlb.errors import CannotListen
@@ -257,7 +257,7 @@ async def test_slowConnects(waits: bool, monkeypatch: pytest.MonkeyPatch) -> Non
     On another machine no connect succeeds at once, and a restart is served the
     same, whether a client waits or comes after.
     """
-    monkeypatch.setattr(dialer, "_connected", lambda handle: False)
+    monkeypatch.setattr(socketconnector, "_connected", lambda handle: False)
     async with stage(log="errors") as on:
         server = await on.serve(make=Echo)
         await on.assertEchoed()
@@ -326,9 +326,9 @@ async def test_sweepTakesOthersAlong(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage(slots=1, queueTimeout=0) as on:
         await on.serve()
         first, *others = await sixClients(on)
-        sweeper = on.balancer._sweeper
+        sweeper = on.balancer._pool._sweeper
         sweeper.sweep()
-        monkeypatch.setattr(sweeper._hangups, "check", lambda: None)
+        monkeypatch.setattr(sweeper._context.resets, "check", lambda: None)
         later = reactor.seconds() + on.balancer.settings.idleTimeout
         clock: Any = Clock()
         clock.advance(later)
@@ -536,10 +536,10 @@ def pollable(on: Stage) -> bool:
     """
     Say whether the balancer waits for connections on its listener.
     """
-    (listener,) = on.balancer._listeners
+    (listener,) = on.balancer._pool.listeners
     assert isinstance(listener._port, Port)
     number = listener._port.fileno()
-    # Itself, or among those that the fast relay's machine watches.
+    # Itself, or among those that the fast relay's poller watches.
     return any(
         reader.fileno() == number or number in getattr(reader, "_handlers", ())
         for reader in reactor.getReaders()

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
-from iawlb.relay.hangups import Hangups
+from iawlb.relay.context import RelayContext
 from iawlb.relay.side import Side, SideOwner
 from tests.doubles import Wire
 
@@ -81,7 +81,7 @@ class Kernel:
         """
         self.watched.discard(side)
 
-    def resetWhenSent(self, side: Side) -> None:
+    def whenSent(self, side: Side) -> None:
         """
         To be reset.
         """
@@ -110,8 +110,8 @@ class Base(SynchronousTestCase):
         """
         self.owner = Owner()
         self.kernel = Kernel()
-        hangups: Any = self.kernel
-        self.side = Side(self.owner, hangups, 4096)
+        kernel: Any = self.kernel
+        self.side = Side(self.owner, RelayContext(4096, None, kernel, kernel))
 
     def connect(self, make: Callable[[Side], Any] = Wire) -> Any:
         """
@@ -449,7 +449,7 @@ class RealKernelTests(SynchronousTestCase):
         """
         A connection that is no socket is served as well, unwatched.
         """
-        hangups = Hangups()
-        side = Side(Owner(), hangups, 4096)
+        context = RelayContext(4096)
+        side = Side(Owner(), context)
         side.makeConnection(Wire(side))
-        self.assertEqual(len(hangups), 0)
+        self.assertEqual(len(context.resets), 0)

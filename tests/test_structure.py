@@ -19,15 +19,16 @@ from zope.interface import Interface, implementedBy
 from zope.interface.verify import verifyClass, verifyObject
 
 import iawlb
-from iawlb.backend.dialer import PlainEndpoint, Target
+from iawlb.backend.socketconnector import PlainEndpoint, Target
 from iawlb.core.events import IObserver
 from iawlb.core.policies import POLICIES, IPolicy
 from iawlb.core.session import IRelay
 from iawlb.observe.eventlog import EventLog
+from iawlb.relay.context import RelayContext
 from iawlb.relay.fast import FastRelay
-from iawlb.relay.hangups import Hangups
-from iawlb.relay.poller import Machine
+from iawlb.relay.poller import SocketPoller
 from iawlb.relay.portable import PortableRelay
+from iawlb.relay.sends import SendWatch
 from iawlb.relay.side import Side
 from tests.doubles import Backend
 
@@ -37,6 +38,7 @@ TOP = Path(__file__).parent.parent
 ROOMS = [
     # The ground.
     "errors",
+    "collector",
     "settings",
     # Rules: no I/O.
     "core",
@@ -50,12 +52,14 @@ ROOMS = [
     "core.table",
     # Bytes both ways.
     "relay",
-    "relay.hangups",
+    "relay.resets",
+    "relay.sends",
+    "relay.poller",
+    "relay.context",
     "relay.side",
     "relay.rules",
     "relay.portable",
     "relay.plain",
-    "relay.poller",
     "relay.fast",
     # What is told of it.
     "observe",
@@ -63,7 +67,7 @@ ROOMS = [
     "observe.ratelimit",
     # How destinations are reached.
     "backend",
-    "backend.dialer",
+    "backend.socketconnector",
     "backend.names",
     "backend.address",
     "backend.connector",
@@ -80,6 +84,7 @@ ROOMS = [
     "frontend.acceptor",
     "frontend.listener",
     # What a user meets.
+    "pool",
     "service",
     "demo",
     "tap",
@@ -231,7 +236,7 @@ class InterfaceTests(SynchronousTestCase):
         The portable relay is a relay.
         """
         owner: Any = None
-        client, server = (Side(owner, Hangups(), 1024) for _ in range(2))
+        client, server = (Side(owner, RelayContext(1024)) for _ in range(2))
         relay = PortableRelay(client, server, lambda: None, lambda outcome: None)
         self.provides(IRelay, relay)
 
@@ -240,7 +245,7 @@ class InterfaceTests(SynchronousTestCase):
         The fast relay is one too, and what serves its sockets is a reader of the
         reactor.
         """
-        machine = Machine(MemoryReactorClock(), 1024)
+        poller = SocketPoller(MemoryReactorClock(), 1024)
         sides: list[socket.socket] = []
         for _ in range(2):
             mine, other = socket.socketpair()
@@ -249,10 +254,10 @@ class InterfaceTests(SynchronousTestCase):
             sides.append(mine)
         client, server = sides
         relay = FastRelay(
-            client, server, machine, Hangups(), lambda: None, lambda outcome: None
+            client, server, poller, SendWatch(), lambda: None, lambda outcome: None
         )
         self.provides(IRelay, relay)
-        self.provides(IReadDescriptor, machine)
+        self.provides(IReadDescriptor, poller)
 
     def test_plainEndpoint(self) -> None:
         """

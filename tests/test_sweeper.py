@@ -17,7 +17,7 @@ from iawlb.core.outcome import Outcome
 from iawlb.core.policies import POLICIES
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.table import SessionTable
-from iawlb.relay.hangups import Hangups
+from iawlb.relay.context import RelayContext
 from iawlb.settings import Settings
 from iawlb.workers.sweeper import Sweeper
 from tests.doubles import Rig, Wire, accept
@@ -302,7 +302,9 @@ class LoopTests(SynchronousTestCase):
         """
         table = SessionTable(clock, Events(), lambda: None)
         queue = ConnectionQueue(POLICIES["least"](), list)
-        return Sweeper(clock, table, queue, Hangups(), Settings(**{**OFF, **settings}))
+        return Sweeper(
+            clock, table, queue, RelayContext(1024), Settings(**{**OFF, **settings})
+        )
 
     def test_period(self) -> None:
         """

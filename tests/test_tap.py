@@ -24,8 +24,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from iawlb import tap
+from iawlb.collector import easeCollector
 from iawlb.settings import Settings, optionName
-from iawlb.tap import Options, Process, easeCollector, makeService
+from iawlb.tap import Options, Process, makeService
 from tests.doubles import Wire, accept
 
 
@@ -229,10 +230,11 @@ class OptionsTests(_Case):
 
     def test_check(self) -> None:
         """
-        --check says that all is right, opens nothing, and ends with status 0.
+        --check says that the configuration is valid, opens nothing, and ends with
+        status 0.
         """
         self.assertEqual(self.exits("--check", "8080", "9001"), 0)
-        self.assertEqual(self.printed.getvalue(), "iawlb: all is right\n")
+        self.assertEqual(self.printed.getvalue(), "iawlb: configuration is valid\n")
         self.assertEqual(self.opened(), [])
         self.assertIn("65536", self.exits("--check", "65536", "9001"))
 

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP
 from iawlb.core.outcome import Outcome
+from iawlb.pool import Pool
 from iawlb.service import LoadBalancer
 from iawlb.workers import worker as workerModule
 from iawlb.workers.worker import PULLS_PER_TURN
@@ -159,7 +160,7 @@ class PullTests(SynchronousTestCase):
         rig.balancer.pause()
         client = rig.client()
         rig.advance(0.1)
-        self.patch(workerModule, "wasReset", lambda side: side.transport is client)
+        self.patch(workerModule, "isReset", lambda side: side.transport is client)
         rig.balancer.resume()
         client.lose()
         self.assertEqual(rig.backends[0].tries, 0)
@@ -577,7 +578,7 @@ class LackTests(SynchronousTestCase):
         tried again, and meanwhile those of others are accepted and served.
         """
         told: list[bool] = []
-        self.patch(LoadBalancer, "_lack", lambda _, lacking: told.append(lacking))
+        self.patch(Pool, "heldOffChanged", lambda _, heldOff: told.append(heldOff))
         rig = Rig(2)
         a, b = rig.backends
         a.refuse = BlockingIOError(errno.EAGAIN, "try again")

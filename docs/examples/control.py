@@ -11,8 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.protocols.basic import LineOnlyReceiver
 
-from iawlb import LoadBalancer
-from iawlb.errors import IawlbError
+from iawlb import IawlbError, LoadBalancer
 
 balancer = LoadBalancer(
     reactor,

@@ -8,8 +8,8 @@ import sys
 from twisted.internet import reactor
 from zope.interface import implementer
 
-from iawlb import LoadBalancer
-from iawlb.core.events import SESSION_ENDED, IObserver
+from iawlb import IObserver, LoadBalancer
+from iawlb.core.events import SESSION_ENDED
 
 
 @implementer(IObserver)

@@ -8,8 +8,7 @@ from twisted.internet import reactor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from zope.interface import implementer
 
-from iawlb import LoadBalancer
-from iawlb.core.policies import IPolicy
+from iawlb import IPolicy, LoadBalancer
 
 
 @implementer(IPolicy)

@@ -7,8 +7,7 @@ import sys
 from twisted.internet import reactor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
-from iawlb import LoadBalancer
-from iawlb.errors import IawlbError
+from iawlb import IawlbError, LoadBalancer
 
 log = textFileLogObserver(sys.stdout)
 globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)

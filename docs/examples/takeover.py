@@ -9,8 +9,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
-from iawlb import LoadBalancer
-from iawlb.errors import InvalidSetting
+from iawlb import InvalidSetting, LoadBalancer
 
 log = textFileLogObserver(sys.stdout)
 globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)

@@ -25,8 +25,8 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 
-from iawlb.backend.dialer import PlainEndpoint, Target, targetOf
 from iawlb.backend.names import NameEndpoint
+from iawlb.backend.socketconnector import PlainEndpoint, Target, targetOf
 from iawlb.errors import InvalidSetting
 
 LONGEST = 4096
@@ -174,17 +174,17 @@ def _tcp(
         timeout = min(timeout, float(own))
     if timeout <= 0:
         raise InvalidSetting(f"{text!r}: the timeout must be more than 0")
-    # Who dials has one time-out for all.
-    dialable = own is None
+    # Plain sockets have one time-out for all.
+    plain = own is None
     if isIPv6Address(host):
         six = TCP6ClientEndpoint(reactor, host, port, timeout, bind)
         target = targetOf(IPv6Address("TCP", host, port), port, bind)
-        return PlainEndpoint(six, target) if dialable else six
+        return PlainEndpoint(six, target) if plain else six
     if isIPAddress(host):
         four = TCP4ClientEndpoint(reactor, host, port, timeout, bind)
         target = targetOf(IPv4Address("TCP", host, port), port, bind)
-        return PlainEndpoint(four, target) if dialable else four
-    return NameEndpoint(reactor, host, port, timeout, bind, dialable)
+        return PlainEndpoint(four, target) if plain else four
+    return NameEndpoint(reactor, host, port, timeout, bind, plain)
 
 
 def _listenWords(text: str) -> _Words:

@@ -1,5 +1,5 @@
 """
-One connect to a destination.
+One connect to a destination, by the shortest way there is.
 """
 
 from __future__ import annotations
@@ -20,48 +20,48 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
-from iawlb.backend.dialer import Dialer, Dialing, PlainEndpoint, errorOf
 from iawlb.backend.names import NameEndpoint
-from iawlb.relay.hangups import Hangups
+from iawlb.backend.socketconnector import (
+    PendingConnect,
+    PlainEndpoint,
+    SocketConnector,
+    errorOf,
+)
+from iawlb.relay.context import RelayContext
 from iawlb.relay.plain import PlainConnection
 from iawlb.relay.side import Side, SideOwner
-from iawlb.settings import Settings
 
 Connected = Side | socket.SocketType
 """
-What a connect gives: the destination's side, or a bare socket if it was dialed,
-of which a fast relay needs no more.
+What a connect gives: the destination's side, or a bare socket if the socket
+connector made it, of which a fast relay needs no more.
 """
 
 
-def _nobody(_: object) -> None:
+class DestinationConnector:
     """
-    Nobody is told.
-    """
-
-
-class Connector:
-    """
-    Connects to one destination.
+    Connects to one destination: by a plain socket where its endpoint has a plain
+    target, else as the endpoint does.
     """
 
     def __init__(
         self,
         clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
-        settings: Settings,
-        hangups: Hangups,
-        dialer: Dialer | None,
+        timeout: float,
+        context: RelayContext,
+        sockets: SocketConnector | None,
     ) -> None:
         """
-        @param dialer: Dials it, if its endpoint has a plain target.
+        @param timeout: Longest connect, in seconds.
+        @param sockets: Connects plain sockets, if this reactor allows it.
         """
         self.clock = clock
         self.endpoint = endpoint
-        self.settings = settings
-        self.hangups = hangups
-        self.dialer = dialer
-        self._dialable = (
+        self.timeout = timeout
+        self.context = context
+        self.sockets = sockets
+        self._plain = (
             endpoint if isinstance(endpoint, PlainEndpoint | NameEndpoint) else None
         )
 
@@ -69,7 +69,7 @@ class Connector:
         self,
         onConnected: Callable[[Connected], None],
         onFailed: Callable[[Failure], None],
-    ) -> Attempt | None:
+    ) -> Connect | None:
         """
         Connect, bounded in time. It is connected once the TLS handshake, if any,
         is done.
@@ -78,41 +78,41 @@ class Connector:
         @param onFailed: Called with why there is none, maybe before this returns.
         @return: What can be cancelled, or L{None} if it is decided already.
         """
-        dialer, dialable = self.dialer, self._dialable
-        target = None if dialer is None or dialable is None else dialable.target
-        if dialer is None or dialable is None or target is None:
-            attempt = Attempt(self, onConnected, onFailed)
-            attempt.connect()
+        sockets, plain = self.sockets, self._plain
+        target = None if sockets is None or plain is None else plain.target
+        if sockets is None or plain is None or target is None:
+            connect = Connect(self, onConnected, onFailed)
+            connect.useEndpoint()
         else:
-            handle, error = dialer.begin(target)
+            handle, error = sockets.begin(target)
             if not error and handle is not None:
                 onConnected(handle)
                 return None
-            attempt = Attempt(self, onConnected, onFailed)
-            attempt.dial(dialer, dialable, handle, error)
-        return None if attempt.over else attempt
+            connect = Connect(self, onConnected, onFailed)
+            connect.useSocket(sockets, plain, handle, error)
+        return None if connect.over else connect
 
     def side(self, handle: socket.SocketType) -> Side:
         """
-        Make the side of a socket that was dialed, for who needs more than that.
+        Make the side of a socket that the socket connector connected, for a relay
+        that needs a transport.
         """
-        side = Side(SideOwner(), self.hangups, self.settings.bufferSize)
+        side = Side(SideOwner(), self.context)
         side.makeConnection(PlainConnection(handle, side, self.clock))
         return side
 
 
-class Attempt(ClientFactory[Side], SideOwner):
+class Connect:
     """
-    A connect that takes a while. It calls back once.
+    A connect that takes a while: of a plain socket at first, if there is one, and
+    then by the endpoint, if other addresses are left to try. It calls back once.
 
-    @ivar over: Whether it has, or was cancelled.
+    @ivar over: Whether it has called back, or was cancelled.
     """
-
-    noisy = False
 
     def __init__(
         self,
-        connector: Connector,
+        connector: DestinationConnector,
         onConnected: Callable[[Connected], None],
         onFailed: Callable[[Failure], None],
     ) -> None:
@@ -120,15 +120,12 @@ class Attempt(ClientFactory[Side], SideOwner):
         self._connector = connector
         self._onConnected = onConnected
         self._onFailed = onFailed
-        self._sides: list[Side] = []
-        self._connecting: Deferred[Any] | None = None
-        self._dialing: Dialing | None = None
-        self._timer: IDelayedCall | None = None
+        self._stage: PendingConnect | EndpointConnect | None = None
         self._began = connector.clock.seconds()
 
-    def dial(
+    def useSocket(
         self,
-        dialer: Dialer,
+        sockets: SocketConnector,
         endpoint: PlainEndpoint | NameEndpoint,
         handle: socket.SocketType | None,
         error: int,
@@ -137,50 +134,106 @@ class Attempt(ClientFactory[Side], SideOwner):
         Go on with a socket whose connect is under way or has failed.
         """
 
-        def connected(handle: socket.SocketType) -> None:
-            self._dialing = None
-            self._succeeded(handle)
-
         def failed(error: ConnectError) -> None:
-            self._dialing = None
-            others = endpoint.dialFailed()
+            self._stage = None
+            others = endpoint.plainFailed()
             if others and not isinstance(error, ConnectTimeout):
-                self.connect()
+                self.useEndpoint()
             else:
                 self._failed(Failure(error))
 
         if handle is None:
             failed(errorOf(error))
         else:
-            self._dialing = dialer.wait(handle, connected, failed)
+            self._stage = sockets.wait(handle, self._succeeded, failed)
 
-    def connect(self) -> None:
+    def useEndpoint(self) -> None:
         """
-        Connect by the endpoint's own means.
+        Connect by the endpoint's own means, in the time that is left.
         """
         connector = self._connector
-        clock = connector.clock
-        left = self._began + connector.settings.connectTimeout - clock.seconds()
-        self._timer = clock.callLater(max(0.0, left), self._timedOut)
+        left = self._began + connector.timeout - connector.clock.seconds()
+        stage = EndpointConnect(connector, self._succeeded, self._failed)
+        self._stage = stage
+        stage.start(max(0.0, left))
+
+    def cancel(self) -> None:
+        """
+        Give up, and call nobody.
+        """
+        if self.over:
+            return
+        self.over = True
+        # No cycle is left for the garbage collector.
+        del self._onConnected, self._onFailed
+        stage, self._stage = self._stage, None
+        if stage is not None:
+            stage.cancel()
+
+    def _succeeded(self, connection: Connected) -> None:
+        onConnected = self._onConnected
+        self._stage = None
+        self.cancel()
+        onConnected(connection)
+
+    def _failed(self, failure: Failure) -> None:
+        onFailed = self._onFailed
+        self._stage = None
+        self.cancel()
+        onFailed(failure)
+
+
+def _nobody(_: object) -> None:
+    """
+    Call nobody.
+    """
+
+
+class EndpointConnect(ClientFactory[Side], SideOwner):
+    """
+    A connect by an endpoint. It calls back once.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        connector: DestinationConnector,
+        onConnected: Callable[[Side], None],
+        onFailed: Callable[[Failure], None],
+    ) -> None:
+        self._over = False
+        self._connector = connector
+        self._onConnected = onConnected
+        self._onFailed = onFailed
+        self._sides: list[Side] = []
+        self._connecting: Deferred[Any] | None = None
+        self._timer: IDelayedCall | None = None
+
+    def start(self, seconds: float) -> None:
+        """
+        Connect.
+
+        @param seconds: How long it may take.
+        """
+        connector = self._connector
+        self._timer = connector.clock.callLater(seconds, self._timedOut)
         # An endpoint that raises has failed to connect.
         connecting: Deferred[Any] = maybeDeferred(connector.endpoint.connect, self)
         connecting.addCallbacks(lambda _: None, self._failed)
-        if not self.over:
+        if not self._over:
             self._connecting = connecting
 
     def cancel(self) -> None:
         """
         Give up, and call nobody.
         """
-        self.over = True
+        self._over = True
         # Twisted's connector and factory keep each other, and this, until the
         # garbage collector comes; they are not to keep the session with it.
         self._onConnected = self._onFailed = _nobody
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        dialing, self._dialing = self._dialing, None
-        if dialing is not None:
-            dialing.cancel()
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()
@@ -194,45 +247,41 @@ class Attempt(ClientFactory[Side], SideOwner):
         Make the destination's side; an endpoint that tries several addresses
         may ask for more than one.
         """
-        connector = self._connector
-        side = Side(self, connector.hangups, connector.settings.bufferSize)
+        side = Side(self, self._connector.context)
         self._sides.append(side)
         return side
 
-    # What the sides tell.
+    # What the sides report.
 
     def sideReady(self, side: Side) -> None:
         """
-        Connected. Called before the endpoint's own Deferred fires, so that the
-        first bytes of a destination that speaks first find the relay.
+        The side is connected. Called before the endpoint's own Deferred fires, so
+        that the first bytes of a destination that speaks first find the relay.
         """
-        if self.over:
+        if self._over:
             side.abort()
             return
         self._sides.remove(side)
-        # It is connected: only the other addresses' sides are given up, and not
-        # the Deferred, which is about to fire.
+        # The side is connected: only the sides of the other addresses are given
+        # up, and not the Deferred, which is about to fire.
         self._connecting = None
-        self._succeeded(side)
+        onConnected = self._onConnected
+        self.cancel()
+        onConnected(side)
 
     def sideLost(self, side: Side, reset: bool) -> None:
         """
-        Lost during the TLS handshake.
+        The side was lost during the TLS handshake.
         """
         why = f"closed during the TLS handshake: {side.why}"
         self._failed(Failure(ConnectError(string=why)))
 
-    def _succeeded(self, connection: Connected) -> None:
-        onConnected = self._onConnected
-        self.cancel()
-        onConnected(connection)
-
     def _timedOut(self) -> None:
-        seconds = f"{self._connector.settings.connectTimeout:g}"
+        seconds = f"{self._connector.timeout:g}"
         self._failed(Failure(ConnectTimeout(f"no connection within {seconds} s")))
 
     def _failed(self, failure: Failure) -> None:
-        if not self.over:
+        if not self._over:
             onFailed = self._onFailed
             self.cancel()
             onFailed(failure)

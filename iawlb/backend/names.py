@@ -23,7 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iawlb.backend.dialer import Target, targetOf
+from iawlb.backend.socketconnector import Target, targetOf
 
 FRESH = 30.0
 """
@@ -91,12 +91,12 @@ class NameEndpoint:
         port: int,
         timeout: float,
         bindAddress: tuple[str, int] | None,
-        dialable: bool = False,
+        plain: bool = False,
     ) -> None:
         """
         @param timeout: Longest connect to one address, in seconds.
         @param bindAddress: The local address to connect from, if any.
-        @param dialable: Whether the address that works may be dialed.
+        @param plain: Whether a plain socket may connect to the address that works.
         """
         self.host = host
         self.port = port
@@ -104,7 +104,7 @@ class NameEndpoint:
         self._timeout = timeout
         self._bindAddress = bindAddress
         self._addresses: _Addresses = ()
-        self._dialable = dialable
+        self._plain = plain
         self._asked = 0.0
         self._worked: Target | None = None
         self._asking: list[Deferred[_Addresses]] | None = None
@@ -115,14 +115,14 @@ class NameEndpoint:
     @property
     def target(self) -> Target | None:
         """
-        What to dial: the address that worked last, if it still may.
+        The address that worked last, for a plain socket, if it still may be used.
         """
         if self._worked is None:
             return None
         self._refresh()
         return self._worked
 
-    def dialFailed(self) -> bool:
+    def plainFailed(self) -> bool:
         """
         It does not work any more.
 
@@ -221,7 +221,7 @@ class NameEndpoint:
             address,
             *(each for each in self._addresses if each != address),
         )
-        if self._dialable:
+        if self._plain:
             self._worked = targetOf(address, self.port, self._bindAddress)
 
 

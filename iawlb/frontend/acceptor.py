@@ -25,7 +25,7 @@ from zope.interface import implementer
 from iawlb.frontend.factory import Frontend
 from iawlb.observe.ratelimit import OncePerSecond
 from iawlb.relay.plain import addressOf
-from iawlb.relay.poller import Machine
+from iawlb.relay.poller import SocketPoller
 
 ACCEPTS_PER_TURN = 8
 """
@@ -77,7 +77,7 @@ class Acceptor:
         port: tcp.Port,
         name: str,
         room: Callable[[], int],
-        readers: IReactorFDSet | Machine,
+        readers: IReactorFDSet | SocketPoller,
     ) -> None:
         """
         @param name: The listener's name.

@@ -16,10 +16,9 @@ from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.frontend.admission import Admission
 from iawlb.observe.ratelimit import OncePerSecond
-from iawlb.relay.hangups import Hangups
+from iawlb.relay.context import RelayContext
 from iawlb.relay.plain import PlainClient
 from iawlb.relay.side import Side, SideOwner
-from iawlb.settings import Settings
 
 
 class Frontend(ServerFactory):
@@ -38,8 +37,7 @@ class Frontend(ServerFactory):
         clock: IReactorTime,
         admission: Admission,
         table: SessionTable,
-        hangups: Hangups,
-        settings: Settings,
+        context: RelayContext,
     ) -> None:
         """
         @param name: The listener's name, for the record.
@@ -47,8 +45,7 @@ class Frontend(ServerFactory):
         self.name = name
         self.admission = admission
         self.table = table
-        self.hangups = hangups
-        self.settings = settings
+        self.context = context
         self._turnedAway = OncePerSecond(
             clock,
             lambda number: self.log.warn(
@@ -65,14 +62,14 @@ class Frontend(ServerFactory):
         if self.admission.room() <= 0:
             self._turnedAway.add()
             return None
-        return Side(Arrival(self, addr), self.hangups, self.settings.bufferSize)
+        return Side(Arrival(self, addr), self.context)
 
     def accepted(self, handle: socket.SocketType, addr: IAddress) -> None:
         """
         Take an accepted socket, for which there is room.
         """
         arrival = Arrival(self, addr)
-        client = PlainClient(handle, arrival, self.hangups)
+        client = PlainClient(handle, arrival, self.context.resets)
         arrival.sideMade(client)
         arrival.sideReady(client)
 

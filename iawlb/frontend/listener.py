@@ -32,7 +32,7 @@ from iawlb.core.session import describe
 from iawlb.errors import CannotListen
 from iawlb.frontend.acceptor import Acceptor
 from iawlb.frontend.factory import Frontend
-from iawlb.relay.poller import Machine
+from iawlb.relay.poller import SocketPoller
 
 RETRY = 1.0
 """
@@ -81,7 +81,7 @@ class Listener:
         frontend: Frontend,
         events: Events,
         room: Callable[[], int],
-        readers: IReactorFDSet | Machine,
+        readers: IReactorFDSet | SocketPoller,
     ) -> None:
         """
         @param path: The Unix socket to clear away if it is stale, if any.

@@ -15,10 +15,10 @@ from zope.interface import implementer
 
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import IRelay
-from iawlb.relay.hangups import Hangups
 from iawlb.relay.plain import resetNow
-from iawlb.relay.poller import Machine
+from iawlb.relay.poller import SocketPoller
 from iawlb.relay.rules import Rules
+from iawlb.relay.sends import SendWatch
 from iawlb.relay.side import Side, SideOwner
 
 _ENDED = select.EPOLLRDHUP
@@ -69,7 +69,7 @@ class Socket(SideOwner):
         "_endSent",
         "_events",
         "_handle",
-        "_machine",
+        "_poller",
         "_relay",
         "_resetting",
         "_then",
@@ -93,7 +93,7 @@ class Socket(SideOwner):
         self,
         relay: FastRelay,
         end: Side | socket.SocketType,
-        machine: Machine,
+        poller: SocketPoller,
         isClient: bool,
     ) -> None:
         self.ended = False
@@ -111,8 +111,8 @@ class Socket(SideOwner):
             handle = end
         self._relay = relay
         self._handle = handle
-        self._machine = machine
-        self._view = machine.buffer
+        self._poller = poller
+        self._view = poller.buffer
         self._events = 0
         self._then: Callable[[], None] | None = None
         self.lost = False
@@ -128,12 +128,12 @@ class Socket(SideOwner):
 
     def start(self) -> None:
         """
-        Be served by the machine, from the next turn on.
+        Be served by the poller, from the next turn on.
         """
         for data in self._early:
             self._feed(data)
         self._events = self._wanted()
-        self._machine.add(self.number, self._events, self._ready)
+        self._poller.add(self.number, self._events, self._ready)
 
     # Bytes.
 
@@ -259,7 +259,7 @@ class Socket(SideOwner):
         events = self._wanted()
         if events != self._events:
             self._events = events
-            self._machine.change(self.number, events)
+            self._poller.change(self.number, events)
 
     # The end.
 
@@ -311,9 +311,9 @@ class Socket(SideOwner):
         self.lost = True
         self.pending = None
         self._then = None
-        self._machine.remove(self.number)
+        self._poller.remove(self.number)
         if self._resetting:
-            self._relay.hangups.forget(self)
+            self._relay.sends.forget(self)
         transport = self._transport
         if transport is not None:
             transport.connectionLost(why)
@@ -367,7 +367,7 @@ class Socket(SideOwner):
         self._afterPending(self._resetWhenSent)
 
     def _resetWhenSent(self) -> None:
-        self._relay.hangups.resetWhenSent(self)
+        self._relay.sends.whenSent(self)
 
     def fileno(self) -> int:
         """
@@ -375,7 +375,7 @@ class Socket(SideOwner):
         """
         return self.number
 
-    def hungUp(self) -> None:
+    def allSent(self) -> None:
         """
         All is sent: reset it.
         """
@@ -385,7 +385,7 @@ class Socket(SideOwner):
         """
         Read on, to nowhere.
         """
-        self._machine.rehandle(self.number, self._discard)
+        self._poller.rehandle(self.number, self._discard)
         self._wait()
 
     def unwritten(self) -> int:
@@ -404,7 +404,7 @@ class Socket(SideOwner):
         try:
             self._handle.shutdown(socket.SHUT_WR)
         except OSError:
-            return  # it was reset, as the machine is about to tell
+            return  # it was reset, as the poller is about to tell
 
     def _discard(self, events: int) -> None:
         """
@@ -437,22 +437,22 @@ class FastRelay(Rules[Socket]):
         self,
         client: Side | socket.SocketType,
         destination: Side | socket.SocketType,
-        machine: Machine,
-        hangups: Hangups,
+        poller: SocketPoller,
+        sends: SendWatch,
         onRelease: Callable[[], None],
         onEnd: Callable[[Outcome], None],
     ) -> None:
         """
-        @param machine: What serves the sockets.
-        @param hangups: Knows when all is sent to one that is to be reset.
+        @param poller: What serves the sockets.
+        @param sends: Waits until all is sent to a socket that is to be reset.
         """
         super().__init__(
-            Socket(self, client, machine, True),
-            Socket(self, destination, machine, False),
+            Socket(self, client, poller, True),
+            Socket(self, destination, poller, False),
             onRelease,
             onEnd,
         )
-        self.hangups = hangups
+        self.sends = sends
         self.client.other = self.destination
         self.destination.other = self.client
 

@@ -18,7 +18,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.internet.tcp import Connection
 
-from iawlb.relay.hangups import Hangups
+from iawlb.relay.resets import ResetWatch
 from iawlb.relay.side import Side, SideOwner
 
 
@@ -99,15 +99,15 @@ class PlainClient:
     @ivar lost: Whether it is closed, or somebody else's.
     """
 
-    __slots__ = ("_handle", "_hangups", "lost", "owner")
+    __slots__ = ("_handle", "_resets", "lost", "owner")
 
     def __init__(
-        self, handle: socket.SocketType, owner: SideOwner, hangups: Hangups
+        self, handle: socket.SocketType, owner: SideOwner, resets: ResetWatch
     ) -> None:
         self.lost = False
         self.owner = owner
         self._handle = handle
-        self._hangups = hangups
+        self._resets = resets
 
     @property
     def ready(self) -> bool:
@@ -134,14 +134,14 @@ class PlainClient:
         Have resets noticed while nothing is read.
         """
         if not self.lost:
-            self._hangups.watch(self)
+            self._resets.watch(self)
 
     def handOver(self) -> socket.SocketType:
         """
         Leave the socket to somebody else.
         """
         self.lost = True
-        self._hangups.forget(self)
+        self._resets.forget(self)
         # No cycle is left for the garbage collector.
         del self.owner
         return self._handle

@@ -23,7 +23,7 @@ Sockets served before they are asked for again, each with at most one chunk.
 
 STAY = 0.001
 """
-How long the machine serves on, and how long it waits for the next event meanwhile,
+How long the poller serves on, and how long it waits for the next event meanwhile,
 before the reactor sees to its timers, in seconds.
 """
 
@@ -31,14 +31,14 @@ Handler = Callable[[int], None]
 
 
 @implementer(IReadDescriptor)
-class Machine:
+class SocketPoller:
     """
     An epoll object that is itself one reader of the reactor: so a socket's event
     costs neither the reactor's log context, nor a call to the kernel for each
     write.
 
     A turn of the reactor costs 10 us, beside the 5 us of passing a chunk. So the
-    machine asks the reactor's own epoll object for the next event, and waits for it
+    poller asks the reactor's own epoll object for the next event, and waits for it
     a little. If it is ours, it is served at once; else the reactor, which is told
     of it again, has its turn.
 

@@ -21,7 +21,7 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iawlb.relay.hangups import Hangups
+from iawlb.relay.context import RelayContext
 
 MOST_READ = 64 * 1024
 """
@@ -119,7 +119,7 @@ class Side(Protocol):
 
     transport: Any
 
-    def __init__(self, owner: SideOwner, hangups: Hangups, bufferSize: int) -> None:
+    def __init__(self, owner: SideOwner, context: RelayContext) -> None:
         self.owner = owner
         self.early: list[bytes] = []
         self.ready = False
@@ -127,8 +127,8 @@ class Side(Protocol):
         self.ended = False
         self.lost = False
         self.secure = False
-        self.hangups = hangups
-        self._bufferSize = min(bufferSize, MOST_READ)
+        self.context = context
+        self._bufferSize = min(context.bufferSize, MOST_READ)
         self._endSent = False
         self._closing = False
         self._resetting = False
@@ -203,7 +203,8 @@ class Side(Protocol):
         The connection is closed.
         """
         self.lost = True
-        self.hangups.forget(self)
+        self.context.resets.forget(self)
+        self.context.sends.forget(self)
         inOrder = reason.check(ConnectionDone) is not None
         closing = self._closing or (self.secure and self._endSent)
         if closing and not self.unwritten():
@@ -227,7 +228,13 @@ class Side(Protocol):
 
     def hungUp(self) -> None:
         """
-        It was reset while it was not read, or is to be now that all is sent.
+        It was reset while it was not read.
+        """
+        self.abort()
+
+    def allSent(self) -> None:
+        """
+        The kernel has sent all that came before the reset.
         """
         self.abort()
 
@@ -246,7 +253,7 @@ class Side(Protocol):
         """
         # A transport that was read to its end would report the end again.
         if not self.ended and not self.lost:
-            self.hangups.forget(self)
+            self.context.resets.forget(self)
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -259,14 +266,14 @@ class Side(Protocol):
         Have resets noticed while nothing is read.
         """
         if not self.lost:
-            self.hangups.watch(self)
+            self.context.resets.watch(self)
 
     def handOver(self) -> socket.SocketType:
         """
         Leave the socket to somebody else, who reads, writes and closes it, and
         tells the transport of its end.
         """
-        self.hangups.forget(self)
+        self.context.resets.forget(self)
         self.transport.stopReading()
         self.transport.stopWriting()
         handle: socket.SocketType = self.transport.socket
@@ -347,7 +354,7 @@ class Side(Protocol):
 
     def _written(self) -> None:
         # A reset drops what the kernel still holds.
-        self.hangups.resetWhenSent(self)
+        self.context.sends.whenSent(self)
 
     def unwritten(self) -> int:
         """

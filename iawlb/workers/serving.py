@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.backend.connector import Attempt, Connected, Connector
+from iawlb.backend.connector import Connect, Connected, DestinationConnector
 from iawlb.core.destination import Destination
 from iawlb.core.events import SESSION_CONNECTED, SESSION_PULLED, Events
 from iawlb.core.outcome import Outcome
@@ -22,13 +22,13 @@ from iawlb.relay.portable import PortableRelay
 from iawlb.relay.side import Side, SideOwner
 
 
-class ServesSessions(Protocol):
+class ServingWorker(Protocol):
     """
     What a session needs of the worker that serves it.
     """
 
     destination: Destination
-    connector: Connector
+    connector: DestinationConnector
     clock: IReactorTime
     events: Events
     table: SessionTable
@@ -61,12 +61,12 @@ class Serving(SideOwner):
 
     log = Logger()
 
-    def __init__(self, worker: ServesSessions, session: Session) -> None:
+    def __init__(self, worker: ServingWorker, session: Session) -> None:
         self._worker = worker
         self._session = session
         self._client = cast(Side | PlainClient, session.side)
         self._before = (session.holder, session.side.owner)
-        self._attempt: Attempt | None = None
+        self._connect: Connect | None = None
         self._relay: IRelay | None = None
         self._outcome = Outcome.CLIENT_LEFT_CONNECT
 
@@ -81,8 +81,8 @@ class Serving(SideOwner):
         session.pulled = worker.clock.seconds()
         session.destination = worker.destination.name
         worker.events.session(session, SESSION_PULLED)
-        self._attempt = worker.connector.connect(self._connected, self._connectFailed)
-        if self._attempt is not None:
+        self._connect = worker.connector.connect(self._connected, self._connectFailed)
+        if self._connect is not None:
             # It takes a while, in which the client may leave.
             self._client.watch()
 
@@ -90,13 +90,13 @@ class Serving(SideOwner):
         """
         Give the connect up.
         """
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            attempt.cancel()
+        connect, self._connect = self._connect, None
+        if connect is not None:
+            connect.cancel()
 
     def release(self) -> Session:
         """
-        Return the session to who held it before.
+        Return the session to its holder before this.
         """
         self._session.holder, self._client.owner = self._before
         self._session.pulled = None
@@ -116,7 +116,7 @@ class Serving(SideOwner):
 
     def _connected(self, destination: Connected) -> None:
         worker, session = self._worker, self._session
-        self._attempt = None
+        self._connect = None
         relay = session.relay = self._relay = self._relayTo(destination)
         session.connected = worker.clock.seconds()
         worker.connected(self)
@@ -136,17 +136,17 @@ class Serving(SideOwner):
         Make the fastest relay that can be.
         """
         connector, client = self._worker.connector, self._client
-        dialer = connector.dialer
+        context = connector.context
         if (
-            dialer is not None
+            context.poller is not None
             and (isinstance(client, PlainClient) or plain(client))
             and (not isinstance(destination, Side) or plain(destination))
         ):
             return FastRelay(
                 client.handOver() if isinstance(client, PlainClient) else client,
                 destination,
-                dialer.machine,
-                connector.hangups,
+                context.poller,
+                context.sends,
                 self._released,
                 self._ended,
             )
@@ -157,7 +157,7 @@ class Serving(SideOwner):
         return PortableRelay(client, destination, self._released, self._ended)
 
     def _connectFailed(self, failure: Failure) -> None:
-        self._attempt = None
+        self._connect = None
         self._worker.failed(self, failure)
 
     def _released(self) -> None:
@@ -167,7 +167,7 @@ class Serving(SideOwner):
         self._relay = None
         self._worker.table.end(self._session, outcome)
 
-    # What the client's side tells while we connect.
+    # What the client's side reports while the connect is under way.
 
     def sideLost(self, side: Any, reset: bool) -> None:
         """

@@ -14,7 +14,7 @@ from iawlb.core.outcome import Outcome
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.session import IRelay, Session
 from iawlb.core.table import SessionTable
-from iawlb.relay.hangups import Hangups
+from iawlb.relay.context import RelayContext
 from iawlb.settings import Settings
 
 COARSEST = 0.5
@@ -42,13 +42,13 @@ class Sweeper:
         clock: IReactorTime,
         table: SessionTable,
         queue: ConnectionQueue,
-        hangups: Hangups,
+        context: RelayContext,
         settings: Settings,
     ) -> None:
         self._clock = clock
         self._table = table
         self._queue = queue
-        self._hangups = hangups
+        self._context = context
         self._settings = settings
         # How far each session had come, and since when it has come no further.
         self._seen: dict[Session, tuple[object, float]] = {}
@@ -85,7 +85,8 @@ class Sweeper:
         Look at every session once.
         """
         now = self._clock.seconds()
-        self._hangups.check()
+        self._context.sends.check()
+        self._context.resets.check()
         settings = self._settings
         if settings.queueTimeout:
             for session in self._queue.acceptedBefore(now - settings.queueTimeout):

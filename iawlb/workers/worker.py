@@ -8,13 +8,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable
 from random import random
+from typing import Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.backend.connector import Attempt, Connected, Connector
+from iawlb.backend.connector import Connect, Connected, DestinationConnector
 from iawlb.core.destination import HURRY, Destination
 from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP, SESSION_PUT_BACK, Events
 from iawlb.core.outcome import Outcome
@@ -22,7 +23,8 @@ from iawlb.core.queue import ConnectionQueue
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.observe.ratelimit import OncePerSecond
-from iawlb.relay.hangups import wasReset
+from iawlb.relay.resets import isReset
+from iawlb.settings import Settings
 from iawlb.workers.serving import Serving
 
 LOCAL_ERRORS = frozenset(
@@ -62,12 +64,51 @@ def localError(failure: Failure) -> int | None:
     return number if number in LOCAL_ERRORS else None
 
 
+class WorkerPool(Protocol):
+    """
+    What a worker needs of its pool.
+    """
+
+    clock: IReactorTime
+    settings: Settings
+    queue: ConnectionQueue
+    table: SessionTable
+    events: Events
+
+    def destinationChanged(self) -> None:
+        """
+        The worker's destination went down or came up.
+        """
+
+    def sessionPulled(self) -> None:
+        """
+        A session has left the queue.
+        """
+
+    def sessionsPutBack(self) -> None:
+        """
+        Sessions have come back into the queue.
+        """
+
+    def heldOffChanged(self, heldOff: bool) -> None:
+        """
+        A connect failed for lack of something that all connects of this machine
+        need, or that time is over.
+        """
+
+    def inHurry(self) -> bool:
+        """
+        Say whether sessions wait and nothing is up.
+        """
+
+
 class Worker:
     """
     Pulls sessions for one destination while it may, and probes it while it is
     down.
 
-    @ivar lacking: Whether it does not pull for want of something on this machine.
+    @ivar heldOff: Whether pulling is suspended because a connect failed for lack of
+        descriptors, ports or memory.
     """
 
     log = Logger()
@@ -75,44 +116,24 @@ class Worker:
     def __init__(
         self,
         destination: Destination,
-        connector: Connector,
-        queue: ConnectionQueue,
-        table: SessionTable,
-        events: Events,
-        *,
-        onChange: Callable[[], None],
-        onPull: Callable[[], None],
-        onLacking: Callable[[bool], None],
-        onPutBack: Callable[[], None],
-        inHurry: Callable[[], bool],
+        connector: DestinationConnector,
+        pool: WorkerPool,
     ) -> None:
-        """
-        @param onChange: Called when the destination goes down or comes up.
-        @param onPull: Called when a session has left the queue.
-        @param onLacking: Called when L{lacking} has changed, if all destinations
-            lack what this one does.
-        @param onPutBack: Called when sessions have come back into the queue.
-        @param inHurry: Says whether sessions wait and nothing is up.
-        """
         self.destination = destination
-        self.lacking = False
-        self.queue = queue
-        self.table = table
-        self.events = events
         self.connector = connector
-        self.clock = connector.clock
-        self.settings = connector.settings
-        self._onChange = onChange
-        self._onPull = onPull
-        self._onLacking = onLacking
-        self._onPutBack = onPutBack
-        self._inHurry = inHurry
+        self.heldOff = False
+        self.clock = pool.clock
+        self.settings = pool.settings
+        self.queue = pool.queue
+        self.table = pool.table
+        self.events = pool.events
+        self._pool = pool
         self._stopping = False
         self._pulling: Deferred[Session] | None = None
         self._busy = False
         # What is called, and is called at once when the worker stops.
         self._timers: dict[IDelayedCall, Callable[[], None]] = {}
-        self._probing: IDelayedCall | Attempt | None = None
+        self._probing: IDelayedCall | Connect | None = None
         # Oldest first.
         self._connecting: dict[Serving, None] = {}
         self._whenIdle: list[Deferred[None]] = []
@@ -180,7 +201,7 @@ class Worker:
         self._pull()
 
     def _mayPull(self) -> bool:
-        return not self._stopping and not self.lacking and self.destination.canPull()
+        return not self._stopping and not self.heldOff and self.destination.canPull()
 
     def _pulled(self, session: Session) -> None:
         self._pulling = None
@@ -207,10 +228,11 @@ class Worker:
     # A session is served.
 
     def _serve(self, session: Session) -> None:
-        self._onPull()
+        self._pool.sessionPulled()
         # A system call, which those that were pulled at once are spared.
-        if session.waited and wasReset(session.side):
-            # It left, and the reactor does not tell of those that are not read.
+        if session.waited and isReset(session.side):
+            # The client has reset the connection; the reactor reports nothing for
+            # a socket that is not being read.
             session.holder.dismiss(Outcome.CLIENT_LEFT_QUEUE)
             return
         self.destination.take()
@@ -272,7 +294,7 @@ class Worker:
         for session in sessions:
             self.events.session(session, SESSION_PUT_BACK)
         self.queue.putBack(*sessions)
-        self._onPutBack()
+        self._pool.sessionsPutBack()
         self.check()
 
     def _give(self) -> None:
@@ -285,20 +307,20 @@ class Worker:
         """
         self._lastLocalError = error
         self._localErrors.add()
-        if not self.lacking and not self._stopping:
-            self.lacking = True
+        if not self.heldOff and not self._stopping:
+            self.heldOff = True
             # A full backlog is no reason to accept nothing for the others.
             machine = error != errno.EAGAIN
             self._later(LOCAL_PAUSE, lambda: self._letGo(machine))
             self.check()
             if machine:
-                self._onLacking(True)
+                self._pool.heldOffChanged(True)
 
     def _letGo(self, machine: bool) -> None:
-        self.lacking = False
+        self.heldOff = False
         self.check()
         if machine:
-            self._onLacking(False)
+            self._pool.heldOffChanged(False)
 
     def _logLocalErrors(self, number: int) -> None:
         self.log.warn(
@@ -327,7 +349,7 @@ class Worker:
         self.destination.failed(failure.getErrorMessage())
         self.events.destination(self.destination, DESTINATION_DOWN)
         self.check()
-        self._onChange()
+        self._pool.destinationChanged()
         self._scheduleProbe()
         # The others that connect to it would only wait as long in vain.
         self._putBack(list(self._connecting))
@@ -337,7 +359,7 @@ class Worker:
             self._probing = None
             return
         wait = self.destination.nextProbe(random())
-        if self._inHurry():
+        if self._pool.inHurry():
             wait = min(wait, HURRY)
         self._probing = self.clock.callLater(wait, self._probe)
 
@@ -346,23 +368,23 @@ class Worker:
         Sessions wait and nothing is up: do not wait long for the next probe.
         """
         timer = self._probing
-        if timer is None or isinstance(timer, Attempt):
+        if timer is None or isinstance(timer, Connect):
             return
         if timer.getTime() - self.clock.seconds() > HURRY:
             timer.reset(HURRY)
 
     def _probe(self) -> None:
         self._probing = None
-        attempt = self.connector.connect(self._probed, self._probeFailed)
-        if attempt is not None:
-            self._probing = attempt
+        connect = self.connector.connect(self._probed, self._probeFailed)
+        if connect is not None:
+            self._probing = connect
 
     def _probed(self, connection: Connected) -> None:
         connection.close()
         self._probing = None
         self.destination.recovered()
         self.events.destination(self.destination, DESTINATION_UP)
-        self._onChange()
+        self._pool.destinationChanged()
         self.check()
 
     def _probeFailed(self, failure: Failure) -> None:

@@ -1,5 +1,5 @@
 """
-Tests for L{iawlb.relay.hangups}, on sockets that no reactor knows.
+Tests for L{iawlb.relay.resets}, on sockets that no reactor knows.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import struct
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.relay.hangups import Hangups, wasReset
+from iawlb.relay.resets import ResetWatch, isReset
 
 
 class Watched:
@@ -42,7 +42,7 @@ def reset(peer: socket.socket) -> None:
     peer.close()
 
 
-class HangupsTests(SynchronousTestCase):
+class ResetsTests(SynchronousTestCase):
     """
     Who is told of what.
     """
@@ -51,7 +51,7 @@ class HangupsTests(SynchronousTestCase):
         """
         Watch nobody.
         """
-        self.hangups = Hangups()
+        self.resets = ResetWatch()
 
     def pair(self) -> tuple[Watched, socket.socket]:
         """
@@ -70,25 +70,25 @@ class HangupsTests(SynchronousTestCase):
         A reset is told once, of the one that was reset.
         """
         (one, peer), (other, _) = self.pair(), self.pair()
-        self.hangups.watch(one)
-        self.hangups.watch(other)
-        self.hangups.check()
+        self.resets.watch(one)
+        self.resets.watch(other)
+        self.resets.check()
         self.assertEqual((one.told, other.told), (0, 0))
         reset(peer)
-        self.hangups.check()
-        self.hangups.check()
+        self.resets.check()
+        self.resets.check()
         self.assertEqual((one.told, other.told), (1, 0))
-        self.assertEqual(len(self.hangups), 1)
+        self.assertEqual(len(self.resets), 1)
 
     def test_unreadBytes(self) -> None:
         """
         It is told although there are bytes to be read.
         """
         one, peer = self.pair()
-        self.hangups.watch(one)
+        self.resets.watch(one)
         peer.sendall(b"unread")
         reset(peer)
-        self.hangups.check()
+        self.resets.check()
         self.assertEqual(one.told, 1)
 
     def test_end(self) -> None:
@@ -96,14 +96,14 @@ class HangupsTests(SynchronousTestCase):
         An end is no reset, whether of one half or of both.
         """
         one, peer = self.pair()
-        self.hangups.watch(one)
+        self.resets.watch(one)
         peer.sendall(b"all")
         peer.shutdown(socket.SHUT_WR)
-        self.hangups.check()
+        self.resets.check()
         peer.close()
-        self.hangups.check()
+        self.resets.check()
         self.assertEqual(one.told, 0)
-        self.assertFalse(wasReset(one))
+        self.assertFalse(isReset(one))
 
     def test_unixEnd(self) -> None:
         """
@@ -112,35 +112,35 @@ class HangupsTests(SynchronousTestCase):
         mine, peer = socket.socketpair()
         self.addCleanup(mine.close)
         one = Watched(mine)
-        self.hangups.watch(one)
+        self.resets.watch(one)
         peer.sendall(b"all")
         peer.close()
-        self.hangups.check()
+        self.resets.check()
         self.assertEqual(one.told, 0)
-        self.assertFalse(wasReset(one))
+        self.assertFalse(isReset(one))
 
     def test_forget(self) -> None:
         """
         Who is forgotten is not told.
         """
         one, peer = self.pair()
-        self.hangups.watch(one)
-        self.hangups.forget(one)
-        self.hangups.forget(one)
+        self.resets.watch(one)
+        self.resets.forget(one)
+        self.resets.forget(one)
         reset(peer)
-        self.hangups.check()
-        self.assertEqual((one.told, len(self.hangups)), (0, 0))
+        self.resets.check()
+        self.assertEqual((one.told, len(self.resets)), (0, 0))
 
     def test_watchTwice(self) -> None:
         """
         To watch twice is to watch once.
         """
         one, _ = self.pair()
-        self.hangups.watch(one)
-        self.hangups.watch(one)
-        self.assertEqual(len(self.hangups), 1)
-        self.hangups.forget(one)
-        self.assertEqual(len(self.hangups), 0)
+        self.resets.watch(one)
+        self.resets.watch(one)
+        self.assertEqual(len(self.resets), 1)
+        self.resets.forget(one)
+        self.assertEqual(len(self.resets), 0)
 
     def test_noDescriptor(self) -> None:
         """
@@ -149,9 +149,9 @@ class HangupsTests(SynchronousTestCase):
         closed = socket.socket()
         closed.close()
         one = Watched(closed)
-        self.hangups.watch(one)
-        self.assertEqual(len(self.hangups), 0)
-        self.assertFalse(wasReset(one))
+        self.resets.watch(one)
+        self.assertEqual(len(self.resets), 0)
+        self.assertFalse(isReset(one))
 
     def test_tellingOneForgetsAnother(self) -> None:
         """
@@ -161,73 +161,23 @@ class HangupsTests(SynchronousTestCase):
         (one, peer), (other, its) = self.pair(), self.pair()
 
         def both() -> None:
-            self.hangups.forget(one)
-            self.hangups.forget(other)
+            self.resets.forget(one)
+            self.resets.forget(other)
 
         one.hungUp = other.hungUp = both  # type: ignore[method-assign]
-        self.hangups.watch(one)
-        self.hangups.watch(other)
+        self.resets.watch(one)
+        self.resets.watch(other)
         reset(peer)
         reset(its)
-        self.hangups.check()
-        self.assertEqual(len(self.hangups), 0)
+        self.resets.check()
+        self.assertEqual(len(self.resets), 0)
 
-    def test_wasReset(self) -> None:
+    def test_isReset(self) -> None:
         """
         One connection can be asked, watched or not.
         """
         one, peer = self.pair()
-        self.assertFalse(wasReset(one))
-        self.hangups.watch(one)
+        self.assertFalse(isReset(one))
+        self.resets.watch(one)
         reset(peer)
-        self.assertTrue(wasReset(one))
-
-    def test_resetWhenSent(self) -> None:
-        """
-        Who has sent all is told at once, and who has not when the peer has made
-        room for it.
-        """
-        one, peer = self.pair()
-        self.hangups.resetWhenSent(one)
-        self.assertEqual(one.told, 1)
-        accepted = one.transport
-        sent = 0
-        while True:
-            try:
-                sent += accepted.send(bytes(65536))
-            except BlockingIOError:
-                break
-        self.hangups.resetWhenSent(one)
-        self.hangups.check()
-        self.assertEqual(one.told, 1)
-        while sent:
-            sent -= len(peer.recv(65536))
-        self.hangups.check()
-        self.hangups.check()
-        self.assertEqual(one.told, 2)
-
-    def test_unixSent(self) -> None:
-        """
-        A Unix socket keeps what was written when it is closed, so it need not
-        wait.
-        """
-        mine, peer = socket.socketpair()
-        self.addCleanup(mine.close)
-        self.addCleanup(peer.close)
-        mine.send(b"all")
-        one = Watched(mine)
-        self.hangups.resetWhenSent(one)
-        self.assertEqual(one.told, 1)
-
-    def test_forgetUnsent(self) -> None:
-        """
-        Who is closed before all was sent is not told.
-        """
-        one, _ = self.pair()
-        accepted = one.transport
-        accepted.send(bytes(8 * 1024 * 1024))
-        self.hangups.resetWhenSent(one)
-        self.hangups.forget(one)
-        accepted.close()
-        self.hangups.check()
-        self.assertEqual(one.told, 0)
+        self.assertTrue(isReset(one))

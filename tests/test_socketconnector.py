@@ -22,16 +22,16 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.backend import dialer
-from iawlb.backend.dialer import (
-    Dialer,
-    Dialing,
+from iawlb.backend import socketconnector
+from iawlb.backend.socketconnector import (
+    PendingConnect,
     PlainEndpoint,
+    SocketConnector,
     Target,
     errorOf,
     targetOf,
 )
-from iawlb.relay.poller import Machine
+from iawlb.relay.poller import SocketPoller
 from iawlb.workers.worker import localError
 from tests.doubles import Backend
 from tests.net import freePort, listening
@@ -62,7 +62,7 @@ class TargetTests(SynchronousTestCase):
         connecting = endpoint.connect(factory)
         self.assertNoResult(connecting)
         self.assertEqual(backend.tries, 1)
-        self.assertFalse(endpoint.dialFailed())
+        self.assertFalse(endpoint.plainFailed())
 
 
 class DialerTests(SynchronousTestCase):
@@ -75,9 +75,9 @@ class DialerTests(SynchronousTestCase):
         Make a dialer with a time-out of two seconds.
         """
         self.clock: Any = MemoryReactorClock()
-        self.machine = Machine(self.clock, 1024)
-        self.addCleanup(self.machine._epoll.close)
-        self.dialer = Dialer(self.clock, self.machine, 2)
+        self.poller = SocketPoller(self.clock, 1024)
+        self.addCleanup(self.poller._epoll.close)
+        self.dialer = SocketConnector(self.clock, self.poller, 2)
         self.made: list[socket.socket] = []
         self.failed: list[ConnectError] = []
         self.addCleanup(self.closeMade)
@@ -96,7 +96,7 @@ class DialerTests(SynchronousTestCase):
         target = Target(family, name, **more)
         return self.ask(target, self.made.append, self.failed.append)
 
-    def ask(self, target: Target, connected: Any, failed: Any) -> Dialing | None:
+    def ask(self, target: Target, connected: Any, failed: Any) -> PendingConnect | None:
         """
         Dial, as a connect does.
         """
@@ -113,14 +113,14 @@ class DialerTests(SynchronousTestCase):
         """
         Wait for the kernel, and take a turn.
         """
-        select.select([self.machine], [], [], 5)
-        self.machine.doRead()
+        select.select([self.poller], [], [], 5)
+        self.poller.doRead()
 
     def slowly(self) -> None:
         """
         Have no connect succeed at once.
         """
-        self.patch(dialer, "_connected", lambda handle: False)
+        self.patch(socketconnector, "_connected", lambda handle: False)
 
     def silent(self) -> Any:
         """
@@ -138,8 +138,8 @@ class DialerTests(SynchronousTestCase):
         """
         Nothing is left of any connect.
         """
-        self.assertEqual(self.dialer.under, {})
-        self.assertEqual(self.machine._handlers, {})
+        self.assertEqual(self.dialer.pending, {})
+        self.assertEqual(self.poller._handlers, {})
 
     def test_atOnce(self) -> None:
         """
@@ -161,7 +161,7 @@ class DialerTests(SynchronousTestCase):
 
     def inRound(self, call: Callable[[], None]) -> None:
         """
-        Call in a round of the machine.
+        Call in a round of the poller.
         """
         ours, peer = socket.socketpair()
         self.addCleanup(ours.close)
@@ -171,10 +171,10 @@ class DialerTests(SynchronousTestCase):
             ours.recv(1)
             call()
 
-        self.machine.add(ours.fileno(), select.EPOLLIN, once)
+        self.poller.add(ours.fileno(), select.EPOLLIN, once)
         peer.send(b"x")
-        self.machine.doRead()
-        self.machine.remove(ours.fileno())
+        self.poller.doRead()
+        self.poller.remove(ours.fileno())
 
     def test_answerWithBytes(self) -> None:
         """
@@ -233,14 +233,14 @@ class DialerTests(SynchronousTestCase):
         """
         self.slowly()
         server = listening(self)
-        self.assertIsInstance(self.dial(server.getsockname()), Dialing)
+        self.assertIsInstance(self.dial(server.getsockname()), PendingConnect)
         self.assertEqual(self.made, [])
         self.turn()
         self.made[0].send(b"hello")
         with server.accept()[0] as accepted:
             self.assertEqual(accepted.recv(9), b"hello")
         self.assertIdle()
-        self.assertEqual(self.machine._epoll.poll(0), [])
+        self.assertEqual(self.poller._epoll.poll(0), [])
 
     def test_closedByAsker(self) -> None:
         """
@@ -266,14 +266,14 @@ class DialerTests(SynchronousTestCase):
 
     def test_takenOver(self) -> None:
         """
-        If that one has the machine serve it, it stays served.
+        If that one has the poller serve it, it stays served.
         """
         self.slowly()
         seen: list[int] = []
 
         def takeOver(handle: socket.socket) -> None:
             self.made.append(handle)
-            self.machine.add(handle.fileno(), select.EPOLLOUT, seen.append)
+            self.poller.add(handle.fileno(), select.EPOLLOUT, seen.append)
 
         target = Target(socket.AF_INET, listening(self).getsockname())
         self.ask(target, takeOver, self.failed.append)
@@ -356,7 +356,7 @@ class DialerTests(SynchronousTestCase):
         name = self.silent()
         before = os.listdir("/proc/self/fd")
         for _ in range(3):
-            self.assertIsInstance(self.dial(name), Dialing)
+            self.assertIsInstance(self.dial(name), PendingConnect)
             self.assertEqual(len(self.clock.getDelayedCalls()), 1)
             self.clock.advance(0.5)
         seen = []
@@ -465,4 +465,4 @@ class DialerTests(SynchronousTestCase):
         self.turn()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertIdle()
-        self.assertEqual(self.machine._epoll.poll(0), [])
+        self.assertEqual(self.poller._epoll.poll(0), [])

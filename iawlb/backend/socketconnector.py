@@ -25,7 +25,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from iawlb.relay.poller import Machine
+from iawlb.relay.poller import SocketPoller
 
 
 def _connected(handle: socket.SocketType) -> bool:
@@ -82,15 +82,15 @@ def targetOf(
 @implementer(IStreamClientEndpoint)
 class PlainEndpoint:
     """
-    An endpoint whose target is known, for who can dial; for others it is the
-    endpoint that it stands for.
+    An endpoint whose target is known, which a plain socket can be connected to;
+    whatever else connects uses the endpoint it stands for.
     """
 
     def __init__(self, endpoint: IStreamClientEndpoint, target: Target) -> None:
         self._endpoint = endpoint
         self.target: Target | None = target
 
-    def dialFailed(self) -> bool:
+    def plainFailed(self) -> bool:
         """
         Nothing is left to try.
         """
@@ -103,21 +103,21 @@ class PlainEndpoint:
         return self._endpoint.connect(protocolFactory)
 
 
-class Dialing:
+class PendingConnect:
     """
-    A connect that is under way.
+    A connect of a plain socket that is under way.
     """
 
     def __init__(
         self,
-        dialer: Dialer,
+        connector: SocketConnector,
         handle: socket.SocketType,
         deadline: float,
         onConnected: Callable[[socket.SocketType], None],
         onFailed: Callable[[ConnectError], None],
     ) -> None:
         self.deadline = deadline
-        self._dialer = dialer
+        self._connector = connector
         self._handle = handle
         self._onConnected = onConnected
         self._onFailed = onFailed
@@ -132,7 +132,7 @@ class Dialing:
             return
         self._finish()
         # Before it is somebody else's, who may close it, or have it served.
-        self._dialer.machine.withdraw(self._handle.fileno())
+        self._connector.poller.withdraw(self._handle.fileno())
         self._onConnected(self._handle)
 
     def fail(self, error: ConnectError) -> None:
@@ -147,11 +147,11 @@ class Dialing:
         Give up, and tell nobody.
         """
         self._finish()
-        self._dialer.machine.remove(self._handle.fileno())
+        self._connector.poller.remove(self._handle.fileno())
         self._handle.close()
 
     def _finish(self) -> None:
-        self._dialer.under.pop(self, None)
+        self._connector.pending.pop(self, None)
 
 
 def _holdAnswers(handle: socket.SocketType, hold: bool) -> None:
@@ -161,27 +161,29 @@ def _holdAnswers(handle: socket.SocketType, hold: bool) -> None:
     handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0 if hold else 1)
 
 
-class Dialer:
+class SocketConnector:
     """
     Connects plain sockets, all with the same time-out: so one timer serves them
     all, in the order in which they began.
 
     The third packet of TCP's handshake, which is ours, wakes a destination that
     has nothing to read yet. So, where the second comes at once, the third is held
-    back for one round of the machine: by then a client that speaks first has
+    back for one round of the poller: by then a client that speaks first has
     spoken, and its bytes are the answer. This took 13 us off the 106 us that a
     connection cost. One whose destination speaks first waits for the round only.
     """
 
-    def __init__(self, clock: IReactorTime, machine: Machine, timeout: float) -> None:
+    def __init__(
+        self, clock: IReactorTime, poller: SocketPoller, timeout: float
+    ) -> None:
         """
         @param timeout: Longest connect, in seconds.
         """
-        self.machine = machine
+        self.poller = poller
         self._clock = clock
         self._timeout = timeout
         # Oldest first.
-        self.under: dict[Dialing, None] = {}
+        self.pending: dict[PendingConnect, None] = {}
         self._timer: IDelayedCall | None = None
         # Those whose answer to the destination's is held back.
         self._held: list[socket.SocketType] = []
@@ -221,7 +223,7 @@ class Dialer:
         elif tcp:
             self._held.append(handle)
             if len(self._held) == 1:
-                self.machine.afterRound(self._release)
+                self.poller.afterRound(self._release)
         return handle, code
 
     def _release(self) -> None:
@@ -239,7 +241,7 @@ class Dialer:
         handle: socket.SocketType,
         onConnected: Callable[[socket.SocketType], None],
         onFailed: Callable[[ConnectError], None],
-    ) -> Dialing:
+    ) -> PendingConnect:
         """
         Wait for a connect that is under way.
 
@@ -247,24 +249,24 @@ class Dialer:
         @param onFailed: Called with why there is none.
         @return: What can be cancelled.
         """
-        dialing = Dialing(
+        pending = PendingConnect(
             self,
             handle,
             self._clock.seconds() + self._timeout,
             onConnected,
             onFailed,
         )
-        self.machine.add(handle.fileno(), select.EPOLLOUT, dialing.ready)
-        self.under[dialing] = None
+        self.poller.add(handle.fileno(), select.EPOLLOUT, pending.ready)
+        self.pending[pending] = None
         self._wait()
-        return dialing
+        return pending
 
     def _wait(self) -> None:
         """
         Wait for the oldest's time to be over.
         """
-        if self._timer is None and self.under:
-            wait = next(iter(self.under)).deadline - self._clock.seconds()
+        if self._timer is None and self.pending:
+            wait = next(iter(self.pending)).deadline - self._clock.seconds()
             self._timer = self._clock.callLater(max(0, wait), self._expire)
 
     def _expire(self) -> None:
@@ -273,15 +275,15 @@ class Dialer:
         """
         self._timer = None
         now = self._clock.seconds()
-        for dialing in list(self.under):
-            if dialing.deadline > now:
+        for pending in list(self.pending):
+            if pending.deadline > now:
                 break
             # Those of one destination fail together, with the first of them.
-            if dialing in self.under:
-                dialing.fail(
+            if pending in self.pending:
+                pending.fail(
                     TimeoutError(string=f"no connection within {self._timeout:g} s")
                 )
-        # Their sessions may have been dialed for anew meanwhile.
+        # Their sessions may have been connected anew meanwhile.
         self._wait()
 
     def stop(self) -> None:

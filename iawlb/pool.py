@@ -1,0 +1,403 @@
+"""
+A pool: one queue with its listeners, its destinations, its policy and its
+time-outs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from iawlb.backend.address import parseDestination, parseListen
+from iawlb.backend.connector import DestinationConnector
+from iawlb.backend.names import lookedUp
+from iawlb.backend.socketconnector import SocketConnector
+from iawlb.core.destination import Destination
+from iawlb.core.events import (
+    DESTINATION_ADDED,
+    DESTINATION_DRAINING,
+    DESTINATION_PAUSED,
+    DESTINATION_REMOVED,
+    DESTINATION_RESUMED,
+    Events,
+)
+from iawlb.core.policies import IPolicy
+from iawlb.core.queue import ConnectionQueue
+from iawlb.core.table import SessionTable
+from iawlb.errors import CannotListen, InvalidSetting, UnknownDestination
+from iawlb.frontend.admission import Admission
+from iawlb.frontend.factory import Frontend
+from iawlb.frontend.listener import Listener
+from iawlb.relay.context import RelayContext
+from iawlb.settings import (
+    DestinationSettings,
+    ListenerSettings,
+    Settings,
+    checkNames,
+    splitSettings,
+)
+from iawlb.workers.sweeper import Sweeper
+from iawlb.workers.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """
+    What the pools of a balancer share.
+
+    @ivar reactor: The reactor.
+    @ivar events: Where every step is reported.
+    @ivar table: All sessions that live.
+    @ivar context: What all connections share.
+    @ivar maxConnections: Sessions that may live at a time.
+    """
+
+    reactor: Any
+    events: Events
+    table: SessionTable
+    context: RelayContext
+    maxConnections: int
+
+
+class Pool:
+    """
+    Connections wait in one queue, and each destination's worker pulls the next
+    one when it has a free slot.
+
+    @ivar settings: What holds for the pool.
+    @ivar queue: Where sessions wait.
+    @ivar workers: The worker of each destination, by the destination's name.
+    @ivar listeners: Where clients come in.
+    @ivar factory: Puts what any endpoint accepts into the queue.
+    """
+
+    log = Logger()
+
+    def __init__(self, shared: Shared, settings: Settings, policy: IPolicy) -> None:
+        self.settings = settings
+        self.clock = shared.reactor
+        self.events = shared.events
+        self.table = shared.table
+        self.context = shared.context
+        self.queue = ConnectionQueue(policy, self._available)
+        self.workers: dict[str, Worker] = {}
+        self.listeners: list[Listener] = []
+        self._reactor = shared.reactor
+        self._sockets: SocketConnector | None = None
+        if self.context.poller is not None:
+            self._sockets = SocketConnector(
+                shared.reactor, self.context.poller, settings.connectTimeout
+            )
+        self._order = 0
+        self._nothingAvailable = True
+        # Workers that are held off by what concerns the whole machine.
+        self._heldOff = 0
+        self._roomAwaited = False
+        self._stopping = False
+        self._running = False
+        self._admission = Admission(
+            shared.reactor,
+            self.queue,
+            self.table,
+            self.events,
+            settings,
+            shared.maxConnections,
+            self._freeSlots,
+            self.sessionsPutBack,
+        )
+        self._sweeper = Sweeper(
+            shared.reactor, self.table, self.queue, self.context, settings
+        )
+        self.factory = self._frontend("embedded")
+
+    # Destinations.
+
+    @property
+    def destinations(self) -> list[Destination]:
+        """
+        The destinations, in the order in which they were added.
+        """
+        return [worker.destination for worker in self.workers.values()]
+
+    def add(
+        self, address: str | IStreamClientEndpoint, settings: dict[str, Any]
+    ) -> Destination:
+        """
+        Add a destination; it takes sessions at once if the pool runs.
+
+        @raise InvalidSetting: The address or a setting is wrong, or the name is
+            taken.
+        """
+        given: dict[str, Any] = {}
+        text = repr(address)
+        if isinstance(address, str):
+            text, given = splitSettings(address)
+        self._order += 1
+        default = text if isinstance(address, str) else f"destination-{self._order}"
+        given = {"name": default, "slots": self.settings.slots, **given, **settings}
+        checkNames(given, DestinationSettings)
+        own = DestinationSettings(**given)
+        if own.name in self.workers:
+            raise InvalidSetting(
+                f"there is a destination {own.name!r} already; give one of them "
+                "another name with name="
+            )
+        timeout = self.settings.connectTimeout
+        endpoint: IStreamClientEndpoint
+        if isinstance(address, str):
+            text, endpoint = parseDestination(self._reactor, text, timeout)
+        else:
+            endpoint = address
+        destination = Destination(text, own, self.settings, self._order)
+        connector = DestinationConnector(
+            self.clock, endpoint, timeout, self.context, self._sockets
+        )
+        worker = Worker(destination, connector, self)
+        self.workers[own.name] = worker
+        self.events.destination(destination, DESTINATION_ADDED)
+        if self._running:
+            self._startWorker(worker)
+        self.destinationChanged()
+        return destination
+
+    def remove(self, name: str) -> Deferred[None]:
+        """
+        Remove a destination: it takes no more sessions, and those it has go on.
+
+        @return: Fires when the last of them has ended and it is gone.
+        @raise UnknownDestination: There is none of that name.
+        """
+        worker = self._worker(name)
+        destination = worker.destination
+        if not destination.draining:
+            destination.draining = True
+            self.events.destination(destination, DESTINATION_DRAINING)
+            worker.check()
+            self.destinationChanged()
+
+        def gone(_: object) -> None:
+            if self.workers.pop(name, None) is not None:
+                self.events.destination(destination, DESTINATION_REMOVED)
+            worker.stop()
+
+        return worker.whenIdle().addCallback(gone)
+
+    def setPaused(self, name: str | None, paused: bool) -> None:
+        """
+        Pause or resume one destination, or all of them.
+
+        @raise UnknownDestination: There is none of that name.
+        """
+        workers = list(self.workers.values()) if name is None else [self._worker(name)]
+        changed = [each for each in workers if each.destination.paused != paused]
+        event = DESTINATION_PAUSED if paused else DESTINATION_RESUMED
+        for worker in changed:
+            worker.destination.paused = paused
+            self.events.destination(worker.destination, event)
+        # The queue learns of it before a worker pulls.
+        self.destinationChanged()
+        for worker in changed:
+            worker.check()
+
+    def _worker(self, name: str) -> Worker:
+        worker = self.workers.get(name)
+        if worker is None:
+            names = ", ".join(self.workers) or "none"
+            raise UnknownDestination(
+                f"there is no destination {name!r}; there is {names}"
+            )
+        return worker
+
+    def _startWorker(self, worker: Worker) -> None:
+        worker.start()
+        # A name that does not resolve makes its destination down from the start.
+        lookedUp(worker.connector.endpoint).addErrback(worker.nameFailed)
+
+    def _available(self) -> list[Destination]:
+        return [each for each in self.destinations if each.available]
+
+    def _freeSlots(self) -> int | None:
+        """
+        Count the free slots of all destinations; L{None} when one has no limit.
+        """
+        free = [each.freeSlots for each in self._available()]
+        known = [each for each in free if each is not None]
+        return sum(known) if len(known) == len(free) else None
+
+    # Listeners.
+
+    def listen(
+        self, address: str | IStreamServerEndpoint, settings: dict[str, Any]
+    ) -> None:
+        """
+        Add a listener, which is opened by L{open}.
+
+        @raise InvalidSetting: The address or a setting is wrong.
+        """
+        text, path = repr(address), None
+        own: dict[str, Any] = {"name": f"listener-{len(self.listeners) + 1}"}
+        if isinstance(address, str):
+            text, given = splitSettings(address)
+            own = {"name": text, **given}
+        own |= settings
+        checkNames(own, ListenerSettings)
+        frontend = self._frontend(ListenerSettings(**own).name)
+        endpoint: IStreamServerEndpoint
+        if isinstance(address, str):
+            parsed = parseListen(self._reactor, text, self.settings.backlog)
+            endpoint, path = parsed.endpoint, parsed.path
+        else:
+            endpoint = address
+        poller = self.context.poller
+        self.listeners.append(
+            Listener(
+                self._reactor,
+                endpoint,
+                path,
+                text,
+                frontend,
+                self.events,
+                self._room,
+                self._reactor if poller is None else poller,
+            )
+        )
+
+    def _frontend(self, name: str) -> Frontend:
+        return Frontend(name, self.clock, self._admission, self.table, self.context)
+
+    def open(self) -> None:
+        """
+        Open the listeners.
+
+        @raise CannotListen: One could not be opened; none stays open.
+        """
+        failures: list[Failure] = []
+        for listener in self.listeners:
+            opening = listener.open()
+            if opening.called and isinstance(opening.result, Failure):
+                opening.addErrback(failures.append)
+                break
+            opening.addErrback(self._openedLate)
+        else:
+            return
+        for listener in self.listeners:
+            listener.close()
+        failures[0].raiseException()
+
+    def _openedLate(self, failure: Failure) -> None:
+        """
+        A listener whose endpoint took its time failed.
+        """
+        failure.trap(CannotListen)
+        self.log.critical("{why}", why=failure.getErrorMessage())
+
+    # Starting and stopping.
+
+    def start(self) -> None:
+        """
+        Have the workers pull.
+        """
+        self._stopping = False
+        self._running = True
+        for worker in self.workers.values():
+            self._startWorker(worker)
+        self.destinationChanged()
+
+    def close(self) -> Deferred[Any]:
+        """
+        Listen no more. The sessions go on.
+
+        @return: Fires when all listeners are closed.
+        """
+        self._stopping = True
+        closing = [listener.close() for listener in self.listeners]
+        self._admission.flush()
+        return DeferredList(closing, consumeErrors=True)
+
+    def stop(self) -> Deferred[Any]:
+        """
+        Have the workers pull and probe no more, now that no session lives.
+        """
+        self._running = False
+        # A removal that waited for a slot to rest is done now.
+        for worker in list(self.workers.values()):
+            worker.stop()
+        self.factory.stop()
+        if self._sockets is not None:
+            self._sockets.stop()
+        return self._sweeper.stop()
+
+    # What the workers need, and the frontend.
+
+    def inHurry(self) -> bool:
+        """
+        Say whether sessions wait and nothing is up.
+        """
+        return self._nothingAvailable and len(self.queue) > 0
+
+    def sessionPulled(self) -> None:
+        """
+        A session has left the queue.
+        """
+        self.checkRoom()
+
+    def sessionsPutBack(self) -> None:
+        """
+        Sessions have come into the queue.
+        """
+        self._sweeper.start()
+        if self.inHurry():
+            self._hurry()
+
+    def destinationChanged(self) -> None:
+        """
+        A destination came, went, or changed its state.
+        """
+        self._nothingAvailable = not self._available()
+        self.queue.rebind()
+        if self.settings.whenDown == "refuse" and not self._stopping:
+            up = any(
+                each.down is None and not each.draining for each in self.destinations
+            )
+            for listener in self.listeners:
+                if up:
+                    listener.listenAgain()
+                else:
+                    listener.refuse()
+        if self.inHurry():
+            self._hurry()
+
+    def _hurry(self) -> None:
+        for worker in self.workers.values():
+            worker.hurry()
+
+    def heldOffChanged(self, heldOff: bool) -> None:
+        """
+        A worker is held off by what concerns the whole machine, or no longer.
+        """
+        self._heldOff += 1 if heldOff else -1
+        self.checkRoom()
+
+    def _room(self) -> int:
+        """
+        Say how many more sessions may be accepted now: none while a connect lacks
+        a descriptor, as the accepted ones would take what it waits for.
+        """
+        room = 0 if self._heldOff else self._admission.room()
+        self._roomAwaited = self._roomAwaited or not room
+        return room
+
+    def checkRoom(self) -> None:
+        """
+        There may be room for more sessions, if there was none.
+        """
+        if not self._roomAwaited:
+            return
+        self._roomAwaited = False
+        for listener in self.listeners:
+            listener.check()

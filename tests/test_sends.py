@@ -1,0 +1,107 @@
+"""
+Tests for L{iawlb.relay.sends}, on sockets that no reactor knows.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb.relay.sends import SendWatch
+
+
+class Watched:
+    """
+    A connection that is told.
+    """
+
+    def __init__(self, transport: socket.socket) -> None:
+        self.transport = transport
+        self.told = 0
+
+    def fileno(self) -> int:
+        """
+        The descriptor of its transport.
+        """
+        return self.transport.fileno()
+
+    def allSent(self) -> None:
+        """
+        Count it.
+        """
+        self.told += 1
+
+
+class SendsTests(SynchronousTestCase):
+    """
+    When all that was written is sent.
+    """
+
+    def setUp(self) -> None:
+        """
+        Watch no connection.
+        """
+        self.sends = SendWatch()
+
+    def pair(self) -> tuple[Watched, socket.socket]:
+        """
+        Connect a socket to its peer.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            peer = socket.create_connection(listening.getsockname())
+            accepted = listening.accept()[0]
+        accepted.setblocking(False)
+        self.addCleanup(peer.close)
+        self.addCleanup(accepted.close)
+        return Watched(accepted), peer
+
+    def test_whenSent(self) -> None:
+        """
+        Who has sent all is told at once, and who has not when the peer has made
+        room for it.
+        """
+        one, peer = self.pair()
+        self.sends.whenSent(one)
+        self.assertEqual(one.told, 1)
+        accepted = one.transport
+        sent = 0
+        while True:
+            try:
+                sent += accepted.send(bytes(65536))
+            except BlockingIOError:
+                break
+        self.sends.whenSent(one)
+        self.sends.check()
+        self.assertEqual(one.told, 1)
+        while sent:
+            sent -= len(peer.recv(65536))
+        self.sends.check()
+        self.sends.check()
+        self.assertEqual(one.told, 2)
+
+    def test_unixSent(self) -> None:
+        """
+        A Unix socket keeps what was written when it is closed, so it need not
+        wait.
+        """
+        mine, peer = socket.socketpair()
+        self.addCleanup(mine.close)
+        self.addCleanup(peer.close)
+        mine.send(b"all")
+        one = Watched(mine)
+        self.sends.whenSent(one)
+        self.assertEqual(one.told, 1)
+
+    def test_forgetUnsent(self) -> None:
+        """
+        Who is closed before all was sent is not told.
+        """
+        one, _ = self.pair()
+        accepted = one.transport
+        accepted.send(bytes(8 * 1024 * 1024))
+        self.sends.whenSent(one)
+        self.sends.forget(one)
+        accepted.close()
+        self.sends.check()
+        self.assertEqual(one.told, 0)
