@@ -265,18 +265,23 @@ async def test_endBehindManyBytes(
     sizes = [1, 4095, 4096, 4097, 100_000, 131_073, 209_000, 212_992, 220_001]
     sizes += [16_384 * number + 7 for number in range(14, 30, 3)]
     sizes += [700_000, 5 * MIB + 3]
+    peers = []
     async with rig(relay, family, tmp_path, bufferSize=65536) as on:
         for number, size in enumerate(sizes):
             reader, writer = byName(stalled, *await on.pair())
             stall(reader)
             writer.write(payload(size, number))
             writer.end()
-            session = on.session
-            # Either all is on the way, or the way is full.
-            await settled(lambda s=session: s.bytesIn + s.bytesOut)  # type: ignore[misc]
+            peers.append((reader, writer))
+        # Of each either all is on the way, or the way is full.
+        await settled(
+            lambda: sum(each.bytesIn + each.bytesOut for each in on.balancer.sessions)
+        )
+        for reader, _ in peers:
             resume(reader)
+        for number, (reader, writer) in enumerate(peers):
             await ends(reader)
-            assert reader.received == payload(size, number)
+            assert reader.received == payload(sizes[number], number)
             writer.close()
             assert await on.outcome(number + 1) is Outcome.DONE
 
