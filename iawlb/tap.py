@@ -26,7 +26,8 @@ from iawlb.demo import Demo, demoNames
 from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.frontend.limits import raiseFileLimit
 from iawlb.service import LoadBalancer
-from iawlb.settings import Settings, count, optionName
+from iawlb.settings import Settings, optionName
+from iawlb.validators import count
 
 _DESCRIPTION = """\
 Connections wait in one queue; each destination's worker takes the next one when

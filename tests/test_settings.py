@@ -1,10 +1,9 @@
 """
-Tests for the settings and how they are read.
+Tests for the table of settings.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
@@ -14,143 +13,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.settings import (
-    LONGEST,
     DestinationSettings,
     ListenerSettings,
     Settings,
     checkNames,
-    count,
-    duration,
-    name,
-    oneOf,
     optionName,
-    positiveDuration,
-    size,
     splitSettings,
 )
 
 repeatable = settings(deadline=None, derandomize=True, database=None)
-
-
-class ValidatorTests(SynchronousTestCase):
-    """
-    Single values.
-    """
-
-    def refused(self, read: Any, *values: object) -> None:
-        """
-        Each value is refused with a message that shows it.
-        """
-        for value in values:
-            error = self.assertRaises(InvalidSetting, read, value)
-            self.assertIn(repr(value), str(error))
-
-    def test_durations(self) -> None:
-        """
-        A duration is written with its unit; a bare number is seconds.
-        """
-        for text, seconds in {
-            "0": 0.0,
-            "500ms": 0.5,
-            "1.5s": 1.5,
-            "30": 30.0,
-            "5m": 300.0,
-            "1h": 3600.0,
-            "168h": LONGEST,
-        }.items():
-            self.assertEqual(duration(text), seconds)
-            self.assertEqual(duration(seconds), seconds)
-        self.assertEqual(duration(7), 7.0)
-
-    def test_notDurations(self) -> None:
-        """
-        What is no duration, is negative or longer than a week is refused.
-        """
-        words = ("", "s", "5 s", " 5s", "5s\n", "-1", "1e3", "1d", ".5", "5.", "٣s")
-        self.refused(duration, *words, "169h", "999999999h")
-        self.refused(duration, -1, LONGEST + 1, math.nan, math.inf, True, None, [1])
-
-    def test_hugeNumber(self) -> None:
-        """
-        A number too large for a float is refused as any other that is too large.
-        """
-        self.refused(duration, 10**400)
-        self.refused(count(0, 9), 10**400)
-        self.refused(size(0, 9), 10**400)
-
-    def test_positiveDurations(self) -> None:
-        """
-        A duration that cannot be switched off refuses 0, however it is written.
-        """
-        self.assertEqual(positiveDuration("1ms"), 0.001)
-        self.refused(positiveDuration, 0, "0", "0ms", 0.0, "nothing")
-
-    @repeatable
-    @given(st.integers(0, 999_999), st.sampled_from(["ms", "s", "m", "h"]))
-    def test_unitsAgree(self, number: int, unit: str) -> None:
-        """
-        The same time in another unit is the same setting, and all that is read is
-        from nothing to a week.
-        """
-        scale = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit]
-        try:
-            self.assertAlmostEqual(duration(f"{number}{unit}"), number * scale)
-        except InvalidSetting:
-            self.assertGreater(number * scale, LONGEST)
-        else:
-            self.assertLessEqual(number * scale, LONGEST)
-
-    @repeatable
-    @given(st.text(max_size=8))
-    def test_anyText(self, text: str) -> None:
-        """
-        Whatever a user types is read or refused; nothing else happens.
-        """
-        for read in (duration, count(0, 99), size(0, 99), oneOf("a", "b"), name):
-            try:
-                read(text)
-            except InvalidSetting as error:
-                self.assertIn(repr(text), str(error))
-
-    def test_counts(self) -> None:
-        """
-        A whole number is read within its limits, as text or as a number.
-        """
-        read = count(1, 20)
-        self.assertEqual([read("1"), read("020"), read(7)], [1, 20, 7])
-        self.refused(read, 0, 21, "0", "21", "-1", "1.0", 1.0, True, "", None, "٣")
-        self.refused(read, "9" * 19)
-
-    def test_sizes(self) -> None:
-        """
-        A size is bytes, or written in k or m.
-        """
-        read = size(1024, 1024 * 1024)
-        self.assertEqual(
-            [read("1k"), read("64K"), read("1m"), read("2000"), read(4096)],
-            [1024, 65536, 1024 * 1024, 2000, 4096],
-        )
-        self.refused(read, "0", "2m", "1g", "k", "1 k", 1, True, 2048.0, None, "1.5k")
-
-    def test_words(self) -> None:
-        """
-        A choice takes its words, and lists them when it is given another.
-        """
-        read = oneOf("hold", "refuse")
-        self.assertEqual(read("hold"), "hold")
-        self.refused(read, "", "Hold", None, ["hold"])
-        error = self.assertRaises(InvalidSetting, read, "drop")
-        self.assertIn("hold, refuse", str(error))
-
-    def test_names(self) -> None:
-        """
-        A name is printable and without spaces, so that a log line can be parted
-        at them.
-        """
-        for good in ("a", "web-1", "tcp:[::1]:9001", "ü", "x" * 255):
-            self.assertEqual(name(good), good)
-        self.refused(name, "", "a b", "a\n", "a\x00", "x" * 256, "\u2028", "\udc80")
-        self.refused(name, "a\u3000b", 5, None)
 
 
 class SettingsTests(SynchronousTestCase):

@@ -39,6 +39,7 @@ ROOMS = [
     # The ground.
     "errors",
     "collector",
+    "validators",
     "settings",
     # Rules: no I/O.
     "core",

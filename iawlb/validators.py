@@ -1,0 +1,139 @@
+"""
+Validators: each reads one kind of value, as text or as a Python value, and
+refuses what is wrong with a message that says what would be right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from iawlb.errors import InvalidSetting
+
+Validator = Callable[[object], Any]
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZES = {"": 1, "k": 1024, "m": 1024 * 1024}
+LONGEST = 7 * 24 * 3600.0
+"""
+The longest duration that can be set, in seconds: seven days.
+"""
+
+
+def duration(value: object) -> float:
+    """
+    Read a duration.
+
+    @param value: Seconds as a number, or text such as C{500ms}, C{30s}, C{5m}
+        or C{1h}; a bare number is seconds.
+    @return: Seconds; 0 means off.
+    @raise InvalidSetting: It is none of these.
+    """
+    seconds = -1.0
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)?", value, re.ASCII)
+        if match is not None:
+            seconds = float(match[1]) * _UNITS[match[2] or "s"]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = value
+    if not 0 <= seconds <= LONGEST:
+        raise InvalidSetting(
+            f"{value!r} is not a duration: write 500ms, 30s, 5m or 1h, at most 168h"
+        )
+    return float(seconds)
+
+
+def positiveDuration(value: object) -> float:
+    """
+    Read a duration that cannot be switched off.
+
+    @raise InvalidSetting: It is not a duration, or is 0.
+    """
+    seconds = duration(value)
+    if seconds == 0:
+        raise InvalidSetting(f"{value!r} must be more than 0, such as 5s")
+    return seconds
+
+
+def count(low: int, high: int) -> Validator:
+    """
+    Make a validator of whole numbers.
+
+    @param low: The least that is right.
+    @param high: The most that is right.
+    """
+
+    def read(value: object) -> int:
+        number = value
+        if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value, re.ASCII):
+            number = int(value)
+        if (
+            not isinstance(number, int)
+            or isinstance(number, bool)
+            or not low <= number <= high
+        ):
+            raise InvalidSetting(
+                f"{value!r} is not a whole number from {low} to {high}"
+            )
+        return number
+
+    return read
+
+
+def size(low: int, high: int) -> Validator:
+    """
+    Make a validator of sizes in bytes, which may be written C{64k} or C{1m}.
+
+    @param low: The least that is right, in bytes.
+    @param high: The most that is right, in bytes.
+    """
+    plain = count(low, high)
+
+    def read(value: object) -> int:
+        number = value
+        if isinstance(value, str):
+            match = re.fullmatch(r"(\d{1,12})([km]?)", value, re.ASCII | re.IGNORECASE)
+            if match is not None:
+                number = int(match[1]) * _SIZES[match[2].lower()]
+        try:
+            bytes_: int = plain(number)
+        except InvalidSetting:
+            raise InvalidSetting(
+                f"{value!r} is not a size from {low} to {high} bytes, such as 64k or 1m"
+            ) from None
+        return bytes_
+
+    return read
+
+
+def oneOf(*words: str) -> Validator:
+    """
+    Make a validator of a choice between words.
+    """
+
+    def read(value: object) -> str:
+        if value not in words:
+            raise InvalidSetting(f"{value!r} is not one of {', '.join(words)}")
+        return str(value)
+
+    return read
+
+
+def name(value: object) -> str:
+    """
+    Read the name of a listener or destination.
+
+    @raise InvalidSetting: It is empty, longer than 255 characters, or holds
+        white space or what cannot be printed.
+    """
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= 255
+        or not value.isprintable()
+        or any(character.isspace() for character in value)
+    ):
+        raise InvalidSetting(
+            f"{value!r} is not a name: 1 to 255 printable characters, no spaces"
+        )
+    return value
