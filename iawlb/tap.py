@@ -25,6 +25,8 @@ from iawlb.collector import easeCollector
 from iawlb.demo import Demo, demoNames
 from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.frontend.limits import raiseFileLimit
+from iawlb.observe.eventlog import EventLog
+from iawlb.processlog import takeLog
 from iawlb.service import LoadBalancer
 from iawlb.settings import Settings, optionName
 from iawlb.validators import count
@@ -74,6 +76,7 @@ class Options(usage.Options):
     What can be said on the command line.
 
     @ivar balancer: The balancer that was described, once parsed.
+    @ivar eventLog: What writes its log lines.
     """
 
     synopsis = "[options] [PORT [[HOST:]PORT]...]"
@@ -87,6 +90,7 @@ class Options(usage.Options):
         super().__init__()
         self._reactor = reactor
         self.balancer: LoadBalancer
+        self.eventLog = EventLog()
         self.demo = 0
         self["listen"] = []
         self["dest"] = []
@@ -190,11 +194,12 @@ class Options(usage.Options):
                 "no destination: give --dest tcp:localhost:9001, or --demo 3 to try"
             )
         try:
-            self.balancer = LoadBalancer(reactor, **settings)
+            self.balancer = LoadBalancer(reactor, observers=[self.eventLog], **settings)
         except InvalidSetting as error:
             # It begins with the name in Python, connectTimeout.
             name, _, why = str(error).partition(": ")
             raise InvalidSetting(f"--{_OPTION_NAMES[name]}: {why}") from None
+        self.eventLog.errorsOnly = self.balancer.settings.log == "errors"
         for option, address in listeners:
             _read(option, self.balancer.listen, address)
         for option, address in destinations:
@@ -240,6 +245,15 @@ class Process(MultiService):
         if options.demo:
             served = Demo(reactor, options.balancer, options.demo)
         served.setServiceParent(self)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """
+        Become a part of the application, whose log begins after this.
+        """
+        super().setServiceParent(parent)
+        launcher = self._options.parent
+        if launcher is not None:
+            self._options.eventLog.writer = takeLog(launcher, parent, self._reactor)
 
     def privilegedStartService(self) -> None:
         """

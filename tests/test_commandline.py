@@ -4,7 +4,9 @@ The installed command, as processes.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shlex
 import signal
 import socket
@@ -285,6 +287,97 @@ def test_run(number: signal.Signals, tmp_path: Path) -> None:
     assert f"curl http://localhost:{port}" in output
     assert "Traceback" not in output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("twistd -n", "demo-1: closed by both sides"),
+        ("twist", '"code": "--"'),
+        ("twist --log-format text", "demo-1: closed by both sides"),
+    ],
+)
+def test_stuck(command: str, shown: str, tmp_path: Path) -> None:
+    """
+    It serves on while its log is a pipe that nobody reads, and ends on a signal;
+    what is read in time is all there.
+    """
+    port = freePort()
+    name, *options = command.split()
+    with subprocess.Popen(
+        [SCRIPTS / name, *options, "iawlb", f"127.0.0.1:{port}", "--demo=1"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            # A small pipe is full soon.
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+            wait(lambda: answer(port))
+            for _ in range(200):
+                assert answer(port) == "demo-1\n"
+            process.send_signal(signal.SIGTERM)
+            output, errors = process.communicate(timeout=LIMIT)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (-signal.SIGTERM, "")
+    assert output.count(shown) > 200
+    assert "Main loop terminated" in output
+
+
+def test_stuckForGood(tmp_path: Path) -> None:
+    """
+    It also ends when nobody ever reads, and says how many lines are lost.
+    """
+    port = freePort()
+    command = ("-n", "iawlb", f"127.0.0.1:{port}", "--demo=1")
+    with subprocess.Popen(
+        [SCRIPTS / "twistd", *command],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+            wait(lambda: answer(port))
+            for _ in range(100):
+                assert answer(port) == "demo-1\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(LIMIT) == -signal.SIGTERM
+            errors = process.stderr.read()
+        finally:
+            process.kill()
+    assert re.fullmatch(r"iawlb: \d+ lines of the log are lost: .*\n", errors)
+
+
+def test_rotated(tmp_path: Path) -> None:
+    """
+    SIGUSR1 has a daemon begin a new log file; no line is lost, and none goes
+    into the old file any longer.
+    """
+    port = freePort()
+    run(tmp_path, "twistd", "iawlb", f"127.0.0.1:{port}", "--demo=1")
+    file, log = tmp_path / "twistd.pid", tmp_path / "twistd.log"
+    old = tmp_path / "twistd.log.1"
+    number = int(file.read_text())
+    line = "to demo-1: closed by both sides"
+    try:
+        wait(lambda: answer(port))
+        wait(lambda: line in log.read_text())
+        os.kill(number, signal.SIGUSR1)
+        wait(old.exists)
+        before = old.read_text().count(line)
+        answer(port)
+        wait(lambda: log.exists() and line in log.read_text())
+    finally:
+        os.kill(number, signal.SIGTERM)
+    wait(lambda: not file.exists())
+    assert old.read_text().count(line) == before
+    assert "Server Shut Down" in log.read_text()
 
 
 def test_daemon(tmp_path: Path) -> None:

@@ -466,6 +466,20 @@ def test_control(example: Make, tmp_path: Path) -> None:
     balancer.stop()
 
 
+def test_fastLog(example: Make) -> None:
+    """
+    The log that does not wait has the lines of sessions and all others.
+    """
+    balancer = example("fastlog.py")
+    balancer.serve("9001", "one")
+    balancer.start()
+    assert balancer.ask() == "one got hello\n"
+    written = balancer.stop()
+    assert "closed by both sides (--)" in written
+    assert "#info] destination localhost:" in written
+    assert "Main loop terminated" in written
+
+
 def test_observer(example: Make) -> None:
     """
     The observer writes a line of JSON for each session.

@@ -4,15 +4,23 @@ Tests for who is told of events, and for the log lines made of them.
 
 from __future__ import annotations
 
+from io import StringIO
 from typing import Any
 
-from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
+from twisted.logger import (
+    LogEvent,
+    LogLevel,
+    capturedLogs,
+    formatEvent,
+    formatEventAsClassicLogText,
+)
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core import events
 from iawlb.core.events import Events
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
+from iawlb.observe import eventlog
 from iawlb.observe.eventlog import EventLog
 from tests.doubles import destination, session
 
@@ -207,6 +215,39 @@ class EventLogTests(SynchronousTestCase):
         )
         self.assertEqual(event["log_level"], LogLevel.info)
         self.assertEqual((event["code"], event["total"]), ("KD", 4.5))
+
+    def test_writer(self) -> None:
+        """
+        With a writer of its own, the line of a session is the same as through
+        Twisted's logger, time and all, and is not logged twice; all other lines
+        go through the logger.
+        """
+        relay = Recording()
+        relay.bytesIn, relay.bytesOut = 120, 4096  # type: ignore[attr-defined]
+        ends = [
+            self.ended(Outcome.DONE, pulled=11.0, connected=12.0, relay=relay),
+            self.ended(Outcome.QUEUE_TIMEOUT),
+        ]
+        writer: Any = StringIO()
+        fast = EventLog(writer=writer)
+        for moment in (1.2, 1.9, 2.0, 86400.5):
+            self.patch(eventlog, "time", lambda now=moment: now)
+            for one in ends:
+                fast.sessionChanged(one, events.SESSION_ACCEPTED)
+                with capturedLogs() as captured:
+                    fast.sessionChanged(one, events.SESSION_ENDED)
+                self.assertEqual(list(captured), [])
+                (event,) = self.lines("sessionChanged", one, events.SESSION_ENDED)
+                event["log_time"] = moment
+                line = formatEventAsClassicLogText(event)
+                self.assertEqual(writer.getvalue(), line)
+                writer.seek(0)
+                writer.truncate()
+        with capturedLogs() as captured:
+            fast.listenerChanged("web", "tcp:80", events.LISTENER_CLOSED)
+            fast.destinationChanged(destination("a"), events.DESTINATION_UP)
+        self.assertEqual(len(captured), 2)
+        self.assertEqual(writer.getvalue(), "")
 
     def test_destinationDown(self) -> None:
         """

@@ -64,6 +64,7 @@ ROOMS = [
     "relay.fast",
     # What is told of it.
     "observe",
+    "observe.writer",
     "observe.eventlog",
     "observe.ratelimit",
     # How destinations are reached.
@@ -88,6 +89,7 @@ ROOMS = [
     "pool",
     "service",
     "demo",
+    "processlog",
     "tap",
 ]
 """

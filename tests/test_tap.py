@@ -16,10 +16,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import Application, IService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import ILogObserver
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -357,6 +358,30 @@ class ProcessTests(_Case):
         self.assertTrue(verifyObject(IService, service))
         self.assertFalse(service.running)
         self.assertEqual(self.opened(), [])
+
+    def test_log(self) -> None:
+        """
+        As a part of twistd's application, it takes the log over before that
+        begins; in a program that makes an application itself, it does not.
+        """
+        self.patch(sys, "stdout", self.enterContext(open(os.devnull, "w")))
+        parent = {
+            "nodaemon": True,
+            "logfile": "-",
+            "syslog": False,
+            "logger": None,
+        }
+        for given, taken in ((parent, True), (None, False)):
+            process = self.process("8080", "9001", "--log=errors", parent=given)
+            application = Application("iawlb")
+            process.setServiceParent(application)
+            log = process._options.eventLog
+            self.assertEqual(log.writer is not None, taken)
+            self.assertIs(application.getComponent(ILogObserver), log.writer)
+            self.assertTrue(log.errorsOnly)
+            if log.writer is not None:
+                log.writer.close()
+        self.assertFalse(self.parse("8080", "9001").eventLog.errorsOnly)
 
     def test_eased(self) -> None:
         """

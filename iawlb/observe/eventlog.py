@@ -4,7 +4,9 @@ An observer that writes log lines for people.
 
 from __future__ import annotations
 
-from twisted.logger import Logger
+from time import time
+
+from twisted.logger import Logger, formatTime
 from zope.interface import implementer
 
 from iawlb.core.destination import Destination
@@ -17,22 +19,29 @@ from iawlb.core.events import (
 )
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
+from iawlb.observe.writer import LogWriter
 
 
 @implementer(IObserver)
 class EventLog:
     """
     One line for each ended session, and one for each change of a destination or
-    listener.
+    listener. They go to Twisted's logger; which takes longer for a line than the
+    kernel for a connection, so the lines of sessions can go to a writer instead.
+
+    @ivar errorsOnly: Whether sessions that both sides closed get no line.
+    @ivar writer: Where the lines of sessions go, or L{None} for Twisted's logger.
     """
 
     log = Logger()
 
-    def __init__(self, errorsOnly: bool = False) -> None:
-        """
-        @param errorsOnly: Whether sessions that both sides closed get no line.
-        """
-        self._errorsOnly = errorsOnly
+    def __init__(
+        self, errorsOnly: bool = False, writer: LogWriter | None = None
+    ) -> None:
+        self.errorsOnly = errorsOnly
+        self.writer = writer
+        self._second = 0
+        self._start = ""
 
     def sessionChanged(self, session: Session, event: str) -> None:
         """
@@ -40,7 +49,7 @@ class EventLog:
         """
         if event != SESSION_ENDED or session.outcome is None or session.ended is None:
             return
-        if self._errorsOnly and session.outcome is Outcome.DONE:
+        if self.errorsOnly and session.outcome is Outcome.DONE:
             return
         pulled = session.ended if session.pulled is None else session.pulled
         waited = pulled - session.accepted
@@ -49,6 +58,19 @@ class EventLog:
             if session.connected is None or session.pulled is None
             else session.connected - session.pulled
         )
+        writer = self.writer
+        if writer is not None:
+            outcome = session.outcome
+            # The same line as below.
+            writer.write(
+                f"{self._lineStart()}{session.client} to "
+                f"{session.destination or 'nobody'}: {outcome.text} ({outcome.code}), "
+                f"waited {waited:.3f} s, connect {connect:.3f} s, "
+                f"total {session.ended - session.accepted:.3f} s, "
+                f"{session.bytesIn} bytes in, {session.bytesOut} out, "
+                f"tries {session.tries}, {session.listener}\n"
+            )
+            return
         self.log.info(
             "{client} to {destination}: {text} ({code}), waited {waited:.3f} s, "
             "connect {connect:.3f} s, total {total:.3f} s, {bytesIn} bytes in, "
@@ -65,6 +87,16 @@ class EventLog:
             tries=session.tries,
             listener=session.listener,
         )
+
+    def _lineStart(self) -> str:
+        """
+        Write what Twisted's logger begins a line with; it changes once a second.
+        """
+        second = int(time())
+        if second != self._second:
+            self._second = second
+            self._start = f"{formatTime(second)} [{self.log.namespace}#info] "
+        return self._start
 
     def destinationChanged(self, destination: Destination, event: str) -> None:
         """

@@ -1,0 +1,411 @@
+"""
+Log lines that are written in batches, without waiting for whoever reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import stat
+import sys
+from contextlib import suppress
+from threading import get_ident
+from time import monotonic
+from typing import Any, Protocol, TextIO
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    Logger,
+    formatEventAsClassicLogText,
+)
+from twisted.python.logfile import BaseLogFile
+from zope.interface import implementer
+
+MOST_HELD = 1_048_576
+"""
+Characters held while the output takes none; further lines are dropped.
+"""
+
+BATCH = 32_768
+"""
+Characters that are written at once; fewer wait for others. It is half of what a
+pipe holds.
+"""
+
+EVERY = 0.1
+"""
+Longest that a line waits for others, in seconds, and longest time between two
+tries while the output takes nothing.
+"""
+
+SOONEST = 0.001
+"""
+Shortest time between two tries, in seconds, while the output takes some.
+"""
+
+PATIENCE = 1.0
+"""
+Longest wait, in seconds, for the output to take the last lines at the end.
+"""
+
+
+class Output(Protocol):
+    """
+    Where the bytes go.
+    """
+
+    def write(self, data: memoryview) -> int:
+        """
+        Write as much as goes without waiting.
+
+        @return: How many bytes were written.
+        @raise OSError: It did not work; it is tried again later.
+        """
+
+    def wait(self, seconds: float) -> bool:
+        """
+        Wait until something can be written, at most so long.
+
+        @return: Whether that is so.
+        """
+
+    def close(self) -> None:
+        """
+        Close what this has opened itself.
+        """
+
+
+class LogFileOutput:
+    """
+    Twisted's log file, which rotates as it likes: it is asked for each batch.
+    """
+
+    def __init__(self, file: BaseLogFile) -> None:
+        self._file = file
+
+    def write(self, data: memoryview) -> int:
+        """
+        Write all.
+        """
+        self._file.write(bytes(data))
+        return len(data)
+
+    def wait(self, seconds: float) -> bool:
+        """
+        Do not wait: a disk that is full stays full.
+        """
+        return False
+
+    def close(self) -> None:
+        """
+        Leave the file to its owner.
+        """
+
+
+class DiskOutput:
+    """
+    A regular file, or a device that takes everything, such as C{/dev/null}.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def write(self, data: memoryview) -> int:
+        """
+        Write all that there is space for.
+        """
+        return os.write(self._number, data)
+
+    def wait(self, seconds: float) -> bool:
+        """
+        Do not wait: a disk that is full stays full.
+        """
+        return False
+
+    def close(self) -> None:
+        """
+        Leave the descriptor to its owner.
+        """
+
+
+class StreamOutput:
+    """
+    A pipe or terminal. Others have it open too, a shell say, and would find
+    C{O_NONBLOCK} set on it; so it is opened once more for us alone. Where that is
+    not allowed, poll is asked before each small piece.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._own = -1
+        with suppress(OSError):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
+            self._own = os.open(f"/proc/self/fd/{number}", flags)
+        self._number = number if self._own < 0 else self._own
+        self._poll = select.poll()
+        self._poll.register(self._number, select.POLLOUT)
+
+    def write(self, data: memoryview) -> int:
+        """
+        Write what the reader leaves room for.
+        """
+        if self._own >= 0:
+            return os.write(self._number, data)
+        sent = 0
+        # A pipe that can be written has room for so much at least.
+        while sent < len(data) and self.wait(0):
+            sent += os.write(self._number, data[sent : sent + select.PIPE_BUF])
+        return sent
+
+    def wait(self, seconds: float) -> bool:
+        """
+        Wait for the reader.
+        """
+        return bool(self._poll.poll(seconds * 1000))
+
+    def close(self) -> None:
+        """
+        Close our own.
+        """
+        if self._own >= 0:
+            os.close(self._own)
+
+
+class SocketOutput:
+    """
+    A socket, as systemd's journal gives it.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._socket = socket.socket(fileno=os.dup(number))
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLOUT)
+
+    def write(self, data: memoryview) -> int:
+        """
+        Send what the reader leaves room for.
+        """
+        return self._socket.send(data, socket.MSG_DONTWAIT)
+
+    def wait(self, seconds: float) -> bool:
+        """
+        Wait for the reader.
+        """
+        return bool(self._poll.poll(seconds * 1000))
+
+    def close(self) -> None:
+        """
+        Close our own.
+        """
+        self._socket.close()
+
+
+def outputTo(file: Any) -> Output:
+    """
+    Find out how to write to a file without waiting.
+
+    @param file: Twisted's log file, or anything with a descriptor.
+    """
+    if isinstance(file, BaseLogFile):
+        return LogFileOutput(file)
+    number = file.fileno()
+    mode = os.fstat(number).st_mode
+    if stat.S_ISSOCK(mode):
+        return SocketOutput(number)
+    if stat.S_ISFIFO(mode) or os.isatty(number):
+        return StreamOutput(number)
+    return DiskOutput(number)
+
+
+@implementer(ILogObserver)
+class LogWriter:
+    """
+    Gathers lines and writes them in batches. It never waits for the output: what
+    it does not take is held, up to L{MOST_HELD}. Beyond that, lines are dropped
+    and counted, until half of it is free again; then one line says how many.
+
+    While the reactor does not run, each line is written as it comes. When the
+    reactor stops, all is written, and a reader that is late is waited for a
+    second.
+
+    It is an observer of Twisted's logger, which writes the same lines as
+    C{textFileLogObserver}, and a file for other observers that write text::
+
+        writer = LogWriter(reactor, sys.stdout)
+        globalLogBeginner.beginLoggingTo([writer], redirectStandardIO=False)
+
+    @ivar dropped: Lines dropped so far.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, file: TextIO | BaseLogFile) -> None:
+        """
+        @param file: Where to write: a file with a descriptor, such as
+            C{sys.stdout}, or a log file of Twisted's. It stays the caller's.
+        """
+        self.dropped = 0
+        self._reactor = reactor
+        self._file = file
+        self._output = outputTo(file)
+        self._thread = get_ident()
+        # What is held: bytes of a batch that was written in part, and lines.
+        self._rest = memoryview(b"")
+        self._lines: list[str] = []
+        self._size = 0
+        # With more than this there is something to do besides gathering.
+        self._enough = -1
+        self._gathering = False
+        self._full = False
+        self._reported = 0
+        self._retry = SOONEST
+        self._patience = 0.0
+        self._timer: IDelayedCall | None = None
+        self._closed = False
+        reactor.callWhenRunning(self._gather)
+        self._trigger = reactor.addSystemEventTrigger("after", "shutdown", self._stop)
+
+    def __call__(self, event: LogEvent) -> None:
+        """
+        Write an event of Twisted's logger. May be called from any thread.
+        """
+        text = formatEventAsClassicLogText(event)
+        if text is not None:
+            self.write(text)
+
+    def write(self, text: str) -> None:
+        """
+        Write whole lines, soon. May be called from any thread.
+        """
+        if get_ident() != self._thread:
+            self._reactor.callFromThread(self.write, text)
+            return
+        self._lines.append(text)
+        self._size += len(text)
+        if self._size > self._enough:
+            self._more(text)
+
+    def flush(self) -> None:
+        """
+        Do nothing: observers that take this for a file ask for it behind each line.
+        """
+
+    def close(self) -> None:
+        """
+        Write all, and let go of the reactor and of the output.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._trigger is not None:
+            self._reactor.removeSystemEventTrigger(self._trigger)
+        self._stop()
+        self._output.close()
+
+    def _gather(self) -> None:
+        """
+        The reactor runs.
+        """
+        if not self._closed:
+            self._gathering = True
+            self._write()
+
+    def _stop(self) -> None:
+        """
+        The reactor does not run any longer: write all, and say what is lost.
+        """
+        self._trigger = None
+        self._gathering = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._patience = PATIENCE
+        self._write()
+        lost = self.dropped - self._reported + bytes(self._rest).count(b"\n")
+        lost += sum(each.count("\n") for each in self._lines)
+        if lost and sys.__stderr__ is not None:
+            line = f"iawlb: {lost} lines of the log are lost: nobody took them\n"
+            with suppress(OSError, ValueError):
+                errors = outputTo(sys.__stderr__)
+                errors.write(memoryview(line.encode()))
+                errors.close()
+
+    def _more(self, text: str) -> None:
+        """
+        There is enough for a batch, or too much; or it is the first line.
+        """
+        if self._full or self._size > MOST_HELD:
+            self._full = True
+            self._enough = -1
+            self._lines.pop()
+            self._size -= len(text)
+            self.dropped += text.count("\n")
+        elif not self._gathering or self._timer is not None:
+            self._write()
+        else:
+            self._enough = BATCH
+            self._timer = self._reactor.callLater(EVERY, self._timeOver)
+
+    def _timeOver(self) -> None:
+        self._timer = None
+        self._write()
+
+    def _write(self) -> None:
+        """
+        Write as much as the output takes, and see when to go on.
+        """
+        before = self._size
+        done = self._pass()
+        while not done and self._patience > 0:
+            start = monotonic()
+            ready = self._output.wait(self._patience)
+            self._patience -= monotonic() - start
+            size = self._size
+            done = ready and self._pass()
+            if self._size == size:
+                break  # nobody reads any longer
+        if self._full and self._size <= MOST_HELD // 2:
+            self._full = False
+        if not self._gathering or self._full:
+            self._enough = -1
+        elif done:
+            self._enough = -1 if self._timer is None else BATCH
+        else:
+            self._enough = MOST_HELD
+        if self._gathering and not done:
+            self._retry = SOONEST if self._size < before else self._retry * 2
+            self._retry = min(self._retry, EVERY)
+            if self._timer is None:
+                self._timer = self._reactor.callLater(self._retry, self._timeOver)
+            else:
+                self._timer.reset(self._retry)
+        if not self._full and self.dropped > self._reported:
+            number, self._reported = self.dropped - self._reported, self.dropped
+            self.log.warn(
+                "{number} lines of the log were dropped here: nobody took them",
+                number=number,
+            )
+
+    def _pass(self) -> bool:
+        """
+        Try to write what is held.
+
+        @return: Whether all of it is written.
+        """
+        while self._size:
+            if not self._rest:
+                text = "".join(self._lines)
+                self._lines.clear()
+                self._rest = memoryview(text.encode(errors="backslashreplace"))
+                self._size = len(self._rest)
+            try:
+                sent = self._output.write(self._rest)
+            except OSError:
+                return False
+            self._rest = self._rest[sent:]
+            self._size -= sent
+            if self._rest:
+                return False
+        return True

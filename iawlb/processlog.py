@@ -1,0 +1,70 @@
+"""
+The log of the process: where C{twistd} and C{twist} would write it, without
+waiting for whoever reads it.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+from twisted.logger import ILogObserver
+from twisted.python.components import Componentized
+from twisted.python.logfile import LogFile
+
+from iawlb.observe.writer import LogWriter
+
+
+def takeLog(
+    launcher: MutableMapping[str, Any], application: Componentized, reactor: Any
+) -> LogWriter | None:
+    """
+    Have the log written by a L{LogWriter}, if it goes to a file or to standard
+    output. To be called before the log begins.
+
+    @param launcher: The options of C{twistd} or C{twist}.
+    @return: Where lines may be written that look like Twisted's, past its
+        logger; L{None} if there is no such place.
+    """
+    if "nodaemon" in launcher:
+        return _takeTwistds(launcher, application, reactor)
+    if "logFile" in launcher and _hasDescriptor(launcher["logFile"]):
+        # The lines may be JSON, or filtered by their level.
+        launcher["logFile"] = LogWriter(reactor, launcher["logFile"])
+    return None
+
+
+def _takeTwistds(
+    launcher: MutableMapping[str, Any], application: Componentized, reactor: Any
+) -> LogWriter | None:
+    name, foreground = launcher["logfile"], launcher["nodaemon"]
+    if launcher["syslog"] or launcher["logger"]:
+        return None
+    if name == "-" or (foreground and not name):
+        # Of a daemon that is to log there, twistd says that it cannot.
+        if not foreground or not _hasDescriptor(sys.stdout):
+            return None
+        writer = LogWriter(reactor, sys.stdout)
+    else:
+        file: Any = LogFile.fromFullPath(name or "twistd.log")
+        writer = LogWriter(reactor, file)
+        if not signal.getsignal(signal.SIGUSR1):
+            signal.signal(
+                signal.SIGUSR1,
+                lambda number, frame: reactor.callFromThread(file.rotate),
+            )
+    application.setComponent(ILogObserver, writer)
+    return writer
+
+
+def _hasDescriptor(file: Any) -> bool:
+    """
+    Say whether a file is one of the system's, and open.
+    """
+    try:
+        file.fileno()
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
