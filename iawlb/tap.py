@@ -325,14 +325,15 @@ class Process(MultiService):
         # Listeners that were opened close, and remove their sockets, in the next
         # turn of the reactor.
         self._reactor.iterate()
+        # The file goes first: the launcher ends as soon as it has read the pipe.
+        if launcher.get("pidfile"):
+            with suppress(OSError):
+                os.unlink(launcher["pidfile"])
         pipe = launcher.get("statusPipe")
         if pipe is not None:
             # It reads 100 bytes.
             os.write(pipe, f"1 {error}".encode()[:100])
             os.close(pipe)
-        if launcher.get("pidfile"):
-            with suppress(OSError):
-                os.unlink(launcher["pidfile"])
         raise SystemExit(1)
 
 
