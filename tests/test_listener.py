@@ -4,10 +4,8 @@ One address that clients come in by.
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
-import warnings
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,7 @@ import iawlb.frontend.listener
 from iawlb.errors import CannotListen
 from iawlb.frontend.listener import clearStale
 from iawlb.service import LoadBalancer
-from tests.net import Echo, freePort, reactor, until
+from tests.net import Echo, collectUnbound, freePort, reactor, until
 from tests.stage import stage
 
 
@@ -118,10 +116,7 @@ async def test_noDirectory(tmp_path: Path) -> None:
     where = tmp_path / "nowhere" / "front.sock"
     with pytest.raises(CannotListen, match=r"nowhere/front\.sock: No such file"):
         start(f"unix:{where}")
-    with warnings.catch_warnings():
-        # Twisted leaves the socket that it could not bind to the collector.
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    collectUnbound()
 
 
 @pytest_twisted.ensureDeferred
@@ -151,6 +146,7 @@ async def test_taken() -> None:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(CannotListen, match=f"{address}: Address already in use"):
             start(address)
+        collectUnbound()
 
 
 @pytest_twisted.ensureDeferred

@@ -44,6 +44,7 @@ from tests.net import (
     Echo,
     Peer,
     Server,
+    collectUnbound,
     connected,
     freePort,
     pause,
@@ -674,6 +675,7 @@ async def test_cannotStart() -> None:
     for start in (balancer.privilegedStartService, balancer.startService):
         with pytest.raises(CannotListen, match=f"127.0.0.1:{taken.number}: .*in use"):
             start()
+        collectUnbound()
         await pause(0)
         with pytest.raises(ConnectionRefusedError):
             await connected(free)
