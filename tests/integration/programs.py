@@ -348,6 +348,23 @@ class Balancer(Program):
         """
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def connections(self) -> int:
+        """
+        How many of them are TCP connections.
+        """
+        held = set()
+        for each in os.scandir(f"/proc/{self.pid}/fd"):
+            with suppress(FileNotFoundError):  # closed meanwhile
+                held.add(os.readlink(each.path))
+        # A set, as the kernel may show twice what moves while we read.
+        connected = set()
+        for table in ("tcp", "tcp6"):
+            lines = Path(f"/proc/{self.pid}/net/{table}").read_text().splitlines()
+            for fields in map(str.split, lines[1:]):
+                if fields[3] != "0A":  # listening
+                    connected.add(f"socket:[{fields[9]}]")
+        return len(held & connected)
+
     def memory(self) -> float:
         """
         The memory it uses now, in mebibytes.

@@ -59,13 +59,14 @@ def test_manyConnections(web: Web, balancer: Balancers) -> None:
     front = balancer(web.port)
     # It listens a moment before it runs and has all of its own files.
     assert ask(front.port, "/page").endswith(b"\r\n\r\nhere")
+    until(lambda: front.connections() == 0, "the close of the first")
     files, memory = front.descriptors(), [front.memory()]
     for _ in range(3):
         with contextlib.ExitStack() as stack:
             clients = hold(stack, front, HELD)
             for client in clients:
                 answer(client, close=False)
-            assert front.descriptors() >= files + 2 * HELD
+            until(lambda: front.connections() == 2 * HELD, "all connections")
             memory.append(front.memory())
         until(lambda: front.descriptors() <= files, "the close of all")
         memory.append(front.memory())
