@@ -83,8 +83,9 @@ class Settings(_Validated):
         "WORD",
         BALANCING,
         "which waiting destination gets the next connection: least, the smallest "
-        "(active + 1) / weight; fifo, the longest idle; first, the first in the order "
-        "given; source, the same one for the same client address",
+        "active / weight, and equals in turns by weight; fifo, the longest idle; "
+        "first, the first in the order given; source, the same one for the same "
+        "client address",
     )
     slots: int = setting(
         0,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Any
 
 from hypothesis import given, settings
@@ -55,8 +56,7 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_leastKnowsWeights(self) -> None:
         """
-        Of two that serve the same number, the one of more weight is chosen; and a
-        heavy one gets more even while both are idle.
+        Of two that serve the same number, the one of more weight is chosen.
         """
         light, heavy = loaded("a", 2), loaded("b", 2, weight=2)
         self.assertIs(Least().choose([light, heavy]), heavy)
@@ -66,10 +66,84 @@ class ChoiceTests(SynchronousTestCase):
     def test_leastTies(self) -> None:
         """
         Among equals the one that waits longest is chosen, so with one slot each
-        they take turns.
+        they take turns; also when they all weigh the same, but not 1.
         """
-        a, b, c = (loaded(name, 0) for name in "abc")
-        self.assertIs(Least().choose([b, c, a]), b)
+        for weight in (1, 3):
+            a, b, c = (loaded(name, 0, weight) for name in "abc")
+            least = Least()
+            for first, second, third in permutations((a, b, c)):
+                self.assertIs(least.choose([first, second, third]), first)
+
+    def picks(self, least: Least, waiting: list[Destination], number: int) -> str:
+        """
+        Let so many connections come one after the other, each of which ends before
+        the next comes.
+        """
+        names = ""
+        for _ in range(number):
+            chosen = least.choose(waiting)
+            chosen.take()
+            chosen.give()
+            waiting.remove(chosen)
+            waiting.append(chosen)
+            names += chosen.name
+        return names
+
+    def test_leastInTurnsByWeight(self) -> None:
+        """
+        Idle destinations share the connections as their weights say, and a heavy
+        one gets them spread, not in a row.
+        """
+        waiting = [loaded(n, 0, w) for n, w in (("a", 1), ("b", 3), ("c", 1))]
+        self.assertEqual(self.picks(Least(), waiting, 15), 3 * "babcb")
+
+    @repeatable
+    @given(st.lists(st.integers(1, 1000), min_size=1, max_size=12))
+    def test_leastSharesWhileIdle(self, weights: list[int]) -> None:
+        """
+        However many come, no idle destination is further than one connection from
+        its share.
+        """
+        waiting = [loaded(str(n), 0, weight) for n, weight in enumerate(weights)]
+        each = tuple(waiting)
+        least, counts = Least(), Counter[Destination]()
+        for number in range(1, 200):
+            chosen = least.choose(waiting)
+            counts[chosen] += 1
+            waiting.remove(chosen)
+            waiting.append(chosen)
+            for one in each:
+                share = number * one.weight / sum(weights)
+                self.assertLessEqual(abs(counts[one] - share), 1 + 1e-6)
+
+    def test_leastOwesNothing(self) -> None:
+        """
+        A destination that was added, or away for long, gets its share from then on,
+        and no more to make up for what it has not had.
+        """
+        old = [loaded(n, 0, w) for n, w in (("a", 1), ("b", 3))]
+        least = Least()
+        self.picks(least, old, 400)
+        self.assertEqual(
+            sorted(self.picks(least, [*old, loaded("c", 0)], 10)), sorted("aabbbbbbcc")
+        )
+        self.picks(least, [loaded("d", 0), loaded("e", 0, 2)], 400)
+        self.assertEqual(sorted(self.picks(least, old, 8)), sorted("aabbbbbb"))
+
+    def test_leastTurnsBeginAnew(self) -> None:
+        """
+        The turns go on as they were when their numbers begin anew.
+        """
+        self.patch(policies, "MOST_ROUNDS", 5.0)
+        waiting = [loaded(n, 0, w) for n, w in (("a", 1), ("b", 3), ("c", 1))]
+        self.assertEqual(self.picks(Least(), waiting, 40), 8 * "babcb")
+
+    def test_leastInTurnsWhileBusy(self) -> None:
+        """
+        Busy destinations that are equally loaded take turns too.
+        """
+        waiting = [loaded("a", 1, 1), loaded("b", 3, 3)]
+        self.assertEqual(self.picks(Least(), waiting, 8), 2 * "babb")
 
     @repeatable
     @given(
@@ -77,16 +151,18 @@ class ChoiceTests(SynchronousTestCase):
     )
     def test_leastOfAny(self, loads: list[tuple[int, int]]) -> None:
         """
-        Whoever waits, none that is less loaded is passed over, and no equal that
-        waits longer.
+        Whoever waits, none that is less loaded is passed over, and no equal of the
+        same weight that waits longer.
         """
         waiting = [loaded(str(n), *load) for n, load in enumerate(loads)]
         chosen = Least().choose(waiting)
         place = waiting.index(chosen)
         for index, each in enumerate(waiting):
-            mine = (chosen.active + 1) * each.weight
-            other = (each.active + 1) * chosen.weight
-            self.assertTrue(mine < other or (mine == other and place <= index))
+            mine = chosen.active * each.weight
+            other = each.active * chosen.weight
+            self.assertLessEqual(mine, other)
+            if mine == other and chosen.weight == each.weight:
+                self.assertLessEqual(place, index)
 
     def test_leastSharesByWeight(self) -> None:
         """

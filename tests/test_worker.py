@@ -111,6 +111,22 @@ class PullTests(SynchronousTestCase):
         self.assertEqual(rig.backends[0].tries, 1)
         self.assertEqual(rig.recorder.pulls, [(1, "a"), (1, "b"), (2, "b"), (3, "b")])
 
+    def test_idleShareByWeight(self) -> None:
+        """
+        Connections that come one after the other to idle destinations are shared
+        as their weights say.
+        """
+        rig = Rig(0)
+        backends = {"a": Backend(), "b": Backend(), "c": Backend()}
+        for (name, backend), weight in zip(backends.items(), (1, 3, 1), strict=True):
+            rig.balancer.add(backend, name=name, weight=weight)
+        for _ in range(25):
+            client = rig.client()
+            (wire,) = (w for b in backends.values() for w in b.wires if w.connected)
+            wire.lose()
+            client.lose()
+        self.assertEqual([b.tries for b in backends.values()], [5, 15, 5])
+
     def test_bytes(self) -> None:
         """
         What the client sends arrives, and what the destination answers too.

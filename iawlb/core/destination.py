@@ -13,6 +13,12 @@ The longest wait between two probes, in seconds, while sessions wait and nothing
 is up.
 """
 
+TRIFLE = 1e-7
+"""
+What makes the heaviest of those with equal loads the least loaded: less than any
+two loads differ by, as a weight is 1000 at most.
+"""
+
 
 class Destination:
     """
@@ -28,7 +34,8 @@ class Destination:
     @ivar slots: Sessions it may serve at a time; 0 is no limit.
     @ivar weight: Its share, under policies that know shares.
     @ivar active: Sessions that hold a slot now, connecting ones included.
-    @ivar load: (active + 1) / weight, what one more session would make of it.
+    @ivar load: active / weight, where L{TRIFLE} of a session decides between equals.
+    @ivar turn: Its place in the turns that destinations with equal loads take.
     @ivar connecting: Of these, those whose connect is under way.
     @ivar down: Why it is down, or L{None} while it is up.
     @ivar paused: Whether it was told not to pull.
@@ -50,7 +57,8 @@ class Destination:
         self.slots = own.slots
         self.weight = own.weight
         self.active = 0
-        self.load = 1 / own.weight
+        self.load = TRIFLE / own.weight
+        self.turn = 0.0
         self.connecting = 0
         self.down: str | None = None
         self.paused = False
@@ -105,7 +113,7 @@ class Destination:
         """
         self.active += 1
         self.connecting += 1
-        self.load = (self.active + 1) / self.weight
+        self.load = (self.active + TRIFLE) / self.weight
 
     def connectEnded(self) -> None:
         """
@@ -127,7 +135,7 @@ class Destination:
         A slot is free again.
         """
         self.active -= 1
-        self.load = (self.active + 1) / self.weight
+        self.load = (self.active + TRIFLE) / self.weight
 
     def failed(self, why: str) -> None:
         """

@@ -17,6 +17,17 @@ from iawlb.core.session import Session
 # Many destinations may wait, so these are read without a call of Python.
 _LOAD = attrgetter("load")
 _ORDER = attrgetter("order")
+_WEIGHT = attrgetter("weight")
+
+ROUNDING = 1e-9
+"""
+How far two sums of fractions may be apart that are the same.
+"""
+
+MOST_ROUNDS = 1e6
+"""
+After so many rounds of turns they begin anew.
+"""
 
 
 class IPolicy(Interface):
@@ -67,18 +78,63 @@ class _AnyMayServe:
 @implementer(IPolicy)
 class Least(_AnyMayServe):
     """
-    The smallest (active + 1) / weight, and among equals the longest waiting.
+    The smallest active / weight. Destinations with equal loads take turns: with
+    equal weights the longest waiting is next, else each gets the share that its
+    weight says, spread evenly.
 
     With one slot each this is Join-Idle-Queue; without a limit it is weighted
-    least connections, in the form of IPVS's C{sed}.
+    least connections.
+
+    The turns are those of WF2Q (Bennett and Zhang, 1996), in which no destination
+    is ever more than one session from its share. Time runs as fast as the shares
+    of all are served. Each session that a destination gets moves its C{turn} on by
+    1 / weight. Those whose turn has come are asked, and among them the one whose
+    next turn is the soonest: so a heavy one neither waits for all the light ones
+    nor is served before all of them.
     """
+
+    def __init__(self) -> None:
+        self._now = 0.0
 
     def choose(self, waiting: Sequence[Destination]) -> Destination:
         """
         Pick the least loaded.
         """
         # min() keeps the first of equals, and the longest waiting is first.
-        return min(waiting, key=_LOAD)
+        least = min(waiting, key=_LOAD)
+        if least.weight == 1:
+            return least  # the heaviest of equals comes first, so all weigh 1
+        active, weight = least.active, least.weight
+        equals = [e for e in waiting if e.active * weight == active * e.weight]
+        total = sum(map(_WEIGHT, equals))
+        if total == weight * len(equals):
+            return least  # so they weigh the same
+        return self._nextInTurn(equals, total)
+
+    def _nextInTurn(self, equals: Sequence[Destination], total: int) -> Destination:
+        """
+        Pick the one whose turn it is.
+
+        @param total: The sum of their weights.
+        """
+        now = self._now
+        chosen, soonest = equals[0], math.inf
+        for each in equals:
+            share = 1 / each.weight
+            turn = each.turn
+            # A destination that is always there is never two turns from its share.
+            # One that was away is owed nothing for that time.
+            if abs(turn - now) > 2 * share:
+                turn = each.turn = now
+            following = turn + share
+            if turn > now + ROUNDING:
+                following += MOST_ROUNDS  # only if nobody's turn has come
+            if following < soonest:
+                chosen, soonest = each, following
+        chosen.turn += 1 / chosen.weight
+        # Small again after a million rounds, since sums of fractions lose digits.
+        self._now = (now + 1 / total) % MOST_ROUNDS
+        return chosen
 
 
 @implementer(IPolicy)
