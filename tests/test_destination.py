@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.core.destination import Destination
+from iawlb.core.destination import REVIEW, Destination
 from iawlb.settings import DestinationSettings, Settings
 from tests.doubles import destination
 
@@ -195,6 +195,43 @@ class WindowTests(SynchronousTestCase):
         """
         one = destination()
         for _ in range(50):
+            connect(one)
+        self.assertEqual(self.window(one), 2)
+
+    def test_followsUse(self) -> None:
+        """
+        When fewer connects are under way at a time than before, the window
+        shrinks: a destination that falls silent long after a busy time holds up
+        no more clients than it has made connections at a time lately.
+        """
+        one = destination()
+        for number in range(1, 60):
+            connect(one, number)
+        for _ in range(3 * REVIEW):
+            connect(one, 3)
+        self.assertEqual(self.window(one), 4)
+
+    def test_staysForBursts(self) -> None:
+        """
+        A window that is used whole now and then stays as wide.
+        """
+        one = destination()
+        for number in range(1, 200):
+            connect(one, number)
+        for _ in range(50):
+            connect(one, 200)
+        self.assertGreaterEqual(self.window(one), 200)
+
+    def test_busyTimeBeforeFailure(self) -> None:
+        """
+        What was in use before a failure does not count after it.
+        """
+        one = destination()
+        for number in range(1, 60):
+            connect(one, number)
+        one.failed("refused")
+        one.recovered()
+        for _ in range(2 * REVIEW):
             connect(one)
         self.assertEqual(self.window(one), 2)
 

@@ -19,6 +19,12 @@ What makes the heaviest of those with equal loads the least loaded: less than an
 two loads differ by, as a weight is 1000 at most.
 """
 
+REVIEW = 100
+"""
+After so many connects, or twice the window if that is more, the window becomes what
+was in use since.
+"""
+
 
 class Destination:
     """
@@ -26,7 +32,8 @@ class Destination:
 
     The connect window bounds how many sessions can pay for a destination that
     has gone silent: it starts at one connect at a time and grows by one with
-    each success that used it whole (TCP's slow start, for connects).
+    each success that used it whole (TCP's slow start, for connects). From time to
+    time it shrinks to what was in use, so a busy hour does not widen it for good.
 
     @ivar name: Its name, unique in a balancer.
     @ivar address: Its address as the user wrote it.
@@ -67,6 +74,9 @@ class Destination:
         self.failures = 0
         self._settings = settings
         self._window = 1
+        # Most connects that were under way at once since the last review.
+        self._peak = 0
+        self._review = REVIEW
         self._backoff = settings.backoff
 
     def __repr__(self) -> str:
@@ -125,10 +135,16 @@ class Destination:
         """
         A connect succeeded.
         """
-        self.served += 1
-        if self.connecting >= self._window:
-            self._window += 1
-        self.connecting -= 1
+        served = self.served = self.served + 1
+        connecting = self.connecting
+        if connecting > self._peak:
+            self._peak = connecting
+            if connecting >= self._window:
+                self._window += 1
+        self.connecting = connecting - 1
+        if served >= self._review:
+            # Bursts as large as the window have begun twice since, if there are such.
+            self._reviewWindow(self._peak + 1)
 
     def give(self) -> None:
         """
@@ -144,7 +160,15 @@ class Destination:
         self.failures += 1
         # It may quote the peer, a certificate's name for instance.
         self.down = printable(why)
-        self._window = 1
+        self._reviewWindow(1)
+
+    def _reviewWindow(self, window: int) -> None:
+        """
+        Let so many connects be under way at a time, until more are known to be used.
+        """
+        self._window = window
+        self._peak = 0
+        self._review = self.served + max(REVIEW, 2 * window)
 
     def recovered(self) -> None:
         """
