@@ -286,7 +286,7 @@ def splitSettings(text: str) -> tuple[str, dict[str, str]]:
     C{tcp:localhost:9001 name=a slots=4}.
 
     @return: The address, and the settings as they were written.
-    @raise InvalidSetting: A setting is given twice.
+    @raise InvalidSetting: A setting is given twice, or not as C{slots=4}.
     """
     given: dict[str, str] = {}
     # Only the settings are cut off, from the end: a path may hold spaces.
@@ -298,7 +298,17 @@ def splitSettings(text: str) -> tuple[str, dict[str, str]]:
         key, _, value = words[1].partition("=")
         if key in given:
             raise InvalidSetting(f"{key} is given twice")
+        match = re.search(r"[,;](\w+=.*)", value)
+        if match is not None:
+            raise InvalidSetting(
+                f"{words[1]!r} holds two settings: write a space before {match[1]!r}"
+            )
         given[key] = value
+    match = re.search(r"\s(slots|weight|name(?=\s*[:=]))[\s:=]+(\w+)$", address)
+    if match is not None:
+        raise InvalidSetting(
+            f"{match[0].strip()!r} is not a setting: write {match[1]}={match[2]}"
+        )
     return address, given
 
 

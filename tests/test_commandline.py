@@ -114,7 +114,7 @@ BAD = (
     ("--listen ssl:8443:privateKey=no.pem --dest 9001", "--listen", "no.pem"),
     ("--listen tls:{file}:8443 --dest 9001", "--listen", "{file}"),
     ("8080 --dest tcp:localhost:99999", "--dest", "'99999'"),
-    ("8080 --dest tcp:9001", "--dest", "'tcp:9001'", "port"),
+    ("8080 --dest tcp:9001", "--dest", "'tcp:9001'", "'9001'"),
     ("8080 --dest nothing:a:b", "--dest", "'nothing'"),
     ("8080 --dest a..b:80", "--dest", "'a..b'"),
     ("8080 --dest '9001 slots=x'", "--dest", "slots", "'x'"),

@@ -160,6 +160,25 @@ class SplitTests(SynchronousTestCase):
         error = self.assertRaises(InvalidSetting, splitSettings, "a:1 slots=1 slots=2")
         self.assertEqual(str(error), "slots is given twice")
 
+    def test_wrongly(self) -> None:
+        """
+        A setting that is written in another way is not taken for a part of the
+        address; what is right is said.
+        """
+        for text, *parts in (
+            ("a:1 slots 4", "'slots 4'", "write slots=4"),
+            ("a:1 slots = 4", "'slots = 4'", "write slots=4"),
+            ("a:1 weight: 4", "'weight: 4'", "write weight=4"),
+            ("/my files/a slots 4", "'slots 4'", "write slots=4"),
+            ("a:1 name : a", "'name : a'", "write name=a"),
+            ("a:1 weight 2 slots=4", "'weight 2'", "write weight=2"),
+            ("a:1 name=a,slots=4", "'name=a,slots=4'", "space before 'slots=4'"),
+            ("a:1 slots=4;weight=2", "'slots=4;weight=2'", "before 'weight=2'"),
+        ):
+            error = self.assertRaises(InvalidSetting, splitSettings, text)
+            for part in parts:
+                self.assertIn(part, str(error))
+
     @repeatable
     @given(
         st.sampled_from(["9001", "tcp:a:1", "unix:/my files/x", "a:1 b"]),

@@ -71,6 +71,8 @@ ROOMS = [
     "backend",
     "backend.socketconnector",
     "backend.names",
+    "backend.hints",
+    "backend.strings",
     "backend.address",
     "backend.connector",
     # Pull, connect, relay.

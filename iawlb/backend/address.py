@@ -20,21 +20,20 @@ from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP6ClientEndpoint,
     clientFromString,
-    quoteStringArgument,
     serverFromString,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 
+from iawlb.backend.hints import KINDS, hint, quoted
 from iawlb.backend.names import NameEndpoint
 from iawlb.backend.socketconnector import PlainEndpoint, Target, targetOf
+from iawlb.backend.strings import FORMS, Words, parsed, split
 from iawlb.errors import InvalidSetting
 
 LONGEST = 4096
 """
 Longest address, in characters.
 """
-
-_FORMS = "a port, host:port, [v6]:port, /path or a Twisted endpoint string"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,45 +51,30 @@ class Listen:
     path: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """
-    An endpoint string in its parts: C{kind:arg:arg:key=value}.
-    """
-
-    kind: str
-    args: tuple[str, ...]
-    named: dict[str, str]
-
-    def joined(self) -> str:
-        """
-        Write it as an endpoint string.
-        """
-
-        def quote(value: str) -> str:
-            quoted: str = quoteStringArgument(value)
-            return quoted.replace("=", "\\=")
-
-        named = [f"{quote(key)}={quote(value)}" for key, value in self.named.items()]
-        return ":".join([*map(quote, (self.kind, *self.args)), *named])
-
-    def get(self, name: str, place: int) -> str | None:
-        """
-        Look an argument up, by its name or its place.
-        """
-        if name in self.named:
-            return self.named[name]
-        return self.args[place] if place < len(self.args) else None
-
-
 def parseListen(reactor: Any, text: str, backlog: int) -> Listen:
     """
     Read the address of a listener.
 
     @param backlog: What the kernel is to hold before it is accepted, if the
         address does not say so.
-    @raise InvalidSetting: It cannot be listened on; the message says why.
+    @raise InvalidSetting: It cannot be listened on; the message says why, or what
+        to write.
     """
+    try:
+        return _readListen(reactor, text, backlog)
+    except InvalidSetting as error:
+        raise _explained(error, text, True) from error.__cause__
+
+
+def _explained(error: InvalidSetting, text: str, listening: bool) -> InvalidSetting:
+    """
+    Say what to write in place of what is wrong, where that can be guessed.
+    """
+    better = hint(text, listening)
+    return error if better is None else InvalidSetting(f"{quoted(text)} {better}")
+
+
+def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
     words = _listenWords(text)
     path = None
     if words.kind in ("tcp", "tcp6", "ssl"):
@@ -104,13 +88,15 @@ def parseListen(reactor: Any, text: str, backlog: int) -> Listen:
     if words.kind == "unix":
         given = words.get("address", 0)
         if not given:
-            raise InvalidSetting(f"{text!r} has no path, such as unix:/run/app.sock")
+            raise InvalidSetting(
+                f"{quoted(text)} has no path, such as unix:/run/app.sock"
+            )
         if words.get("lockfile", 3) is None:
             # Twisted's lock file names a process; in a container that number is
             # the same after each restart. We ask the socket instead.
             words.named["lockfile"] = "0"
             path = given
-    endpoint = _parsed(serverFromString, reactor, text, words)
+    endpoint = parsed(serverFromString, reactor, text, words)
     if words.kind == "ssl":
         _leaveProtocolOpen(endpoint)
     return Listen(words.joined(), endpoint, path)
@@ -137,19 +123,31 @@ def parseDestination(
 
     @param timeout: Longest connect, in seconds.
     @return: The endpoint string, and the endpoint.
-    @raise InvalidSetting: It cannot be connected to; the message says why.
+    @raise InvalidSetting: It cannot be connected to; the message says why, or
+        what to write.
     """
+    try:
+        return _readDestination(reactor, text, timeout)
+    except InvalidSetting as error:
+        raise _explained(error, text, False) from error.__cause__
+
+
+def _readDestination(
+    reactor: Any, text: str, timeout: float
+) -> tuple[str, IStreamClientEndpoint]:
     words = _destinationWords(text)
     host, port = "", 0
     if words.kind in ("tcp", "tls", "ssl"):
         host = words.get("host", 0) or ""
         if not host:
-            raise InvalidSetting(f"{text!r} has no host, such as tcp:localhost:9001")
+            raise InvalidSetting(
+                f"{quoted(text)} has no host, such as tcp:localhost:9001"
+            )
         port = _port(text, words.get("port", 0 if "host" in words.named else 1))
         _host(text, host)
     if words.kind == "unix" and not words.get("path", 0):
-        raise InvalidSetting(f"{text!r} has no path, such as unix:/run/app.sock")
-    endpoint = _parsed(clientFromString, reactor, text, words)
+        raise InvalidSetting(f"{quoted(text)} has no path, such as unix:/run/app.sock")
+    endpoint = parsed(clientFromString, reactor, text, words)
     if words.kind == "tcp":
         endpoint = _tcp(reactor, text, host, port, words, timeout)
     elif words.kind == "unix" and words.args == (words.get("path", 0),):
@@ -159,7 +157,7 @@ def parseDestination(
 
 
 def _tcp(
-    reactor: Any, text: str, host: str, port: int, words: _Words, timeout: float
+    reactor: Any, text: str, host: str, port: int, words: Words, timeout: float
 ) -> IStreamClientEndpoint:
     """
     Make the endpoint of a TCP destination: a literal address needs no resolver,
@@ -167,13 +165,15 @@ def _tcp(
     """
     local = words.named.get("bindAddress")
     if local is not None and not (isIPAddress(local) or isIPv6Address(local)):
-        raise InvalidSetting(f"{text!r}: bindAddress {local!r} is not an IP address")
+        raise InvalidSetting(
+            f"{quoted(text)}: bindAddress {quoted(local)} is not an IP address"
+        )
     bind = None if local is None else (local, 0)
     own = words.named.get("timeout")
     if own is not None:
         timeout = min(timeout, float(own))
     if timeout <= 0:
-        raise InvalidSetting(f"{text!r}: the timeout must be more than 0")
+        raise InvalidSetting(f"{quoted(text)}: the timeout must be more than 0")
     # Plain sockets have one time-out for all.
     plain = own is None
     if isIPv6Address(host):
@@ -187,74 +187,69 @@ def _tcp(
     return NameEndpoint(reactor, host, port, timeout, bind, plain)
 
 
-def _listenWords(text: str) -> _Words:
+def _listenWords(text: str) -> Words:
     """
     Read any form of a listener's address.
     """
-    short = _short(text)
+    short = _short(text, 1)
     if short is None:
-        return _split(text)
+        return split(text)
     host, port = short
     if port is None:
-        return _Words("unix", (host,), {})
+        return Words("unix", (host,), {})
     if host == "*" or not host:
-        return _Words("tcp", (port,), {})
-    return _Words("tcp", (port,), {"interface": host})
+        return Words("tcp", (port,), {})
+    return Words("tcp", (port,), {"interface": host})
 
 
-def _destinationWords(text: str) -> _Words:
+def _destinationWords(text: str) -> Words:
     """
     Read any form of a destination's address.
     """
-    short = _short(text)
+    short = _short(text, 1)
     if short is None:
-        return _split(text)
+        return split(text)
     host, port = short
     if port is None:
-        return _Words("unix", (host,), {})
-    return _Words("tcp", (host or "localhost", port), {})
+        return Words("unix", (host,), {})
+    return Words("tcp", (host or "localhost", port), {})
 
 
-def _short(text: str) -> tuple[str, str | None] | None:
+def _short(text: str, low: int) -> tuple[str, str | None] | None:
     """
     Read a short form.
 
+    @param low: The least port that is right.
     @return: Host and port; or a path and L{None}; or L{None} if it is not one.
     """
     if not text.strip():
-        raise InvalidSetting(f"{text!r} is empty: write {_FORMS}")
+        raise InvalidSetting(f"{quoted(text)} is empty: write {FORMS}")
     if len(text) > LONGEST:
-        raise InvalidSetting(f"{text[:40]!r}... is longer than {LONGEST} characters")
+        raise InvalidSetting(f"{quoted(text)} is longer than {LONGEST} characters")
     if not text.isprintable():
-        raise InvalidSetting(f"{text!r} holds what cannot be printed")
+        raise InvalidSetting(f"{quoted(text)} holds what cannot be printed")
     if text.startswith("/"):
         return text, None
     if text.startswith("["):
         match = re.fullmatch(r"\[([^\]]*)\]:(.*)", text)
         if match is None or not isIPv6Address(match[1]):
-            raise InvalidSetting(f"{text!r} is not like [::1]:9001")
-        _port(text, match[2])
+            raise InvalidSetting(f"{quoted(text)} is not like [::1]:9001")
+        _port(text, match[2], low)
         return match[1], match[2]
     if isIPv6Address(text):
-        raise InvalidSetting(f"{text!r} has no port: write [{text}]:9001")
+        raise InvalidSetting(f"{quoted(text)} has no port: write [{text}]:9001")
     host, colon, port = text.rpartition(":")
     if ":" in host or "=" in text or "\\" in text:
         return None  # an endpoint string
     if not colon:
         if not re.fullmatch(r"[+-]?\d+", port, re.ASCII):
-            raise InvalidSetting(f"{text!r} is no address: write {_FORMS}")
-    elif host.lower() in _KINDS:
+            raise InvalidSetting(f"{quoted(text)} is no address: write {FORMS}")
+    elif host.lower() in KINDS:
         return None
-    _port(text, port)
+    _port(text, port, low)
     if host and host != "*":
         _host(text, host)
     return host, port
-
-
-_KINDS = frozenset(("tcp", "tcp6", "unix", "ssl", "tls", "systemd", "stdio", "haproxy"))
-"""
-Kinds of endpoint that could be taken for a host, as in C{tcp:8080}.
-"""
 
 
 _BACKLOG_PLACES = {"tcp": 2, "tcp6": 1, "unix": 2, "ssl": 5, "tls": 2}
@@ -273,10 +268,12 @@ def _certificates(text: str, folder: str | None) -> None:
     try:
         names = os.listdir(folder or "")
     except OSError as error:
-        why = f"cannot read {folder!r}: {error.strerror}"
-        raise InvalidSetting(f"{text!r}: {why}") from None
+        why = f"cannot read {quoted(folder)}: {error.strerror}"
+        raise InvalidSetting(f"{quoted(text)}: {why}") from None
     if not any(name.endswith(".pem") for name in names):
-        raise InvalidSetting(f"{text!r}: there is no .pem file in {folder!r}")
+        raise InvalidSetting(
+            f"{quoted(text)}: there is no .pem file in {quoted(folder)}"
+        )
 
 
 def _host(text: str, host: str) -> None:
@@ -289,7 +286,7 @@ def _host(text: str, host: str) -> None:
         return
     numbers = re.fullmatch(r"[\d.]+", host) is not None
     if numbers and not isIPAddress(host):
-        raise InvalidSetting(f"{text!r}: {host!r} is not an IPv4 address")
+        raise InvalidSetting(f"{quoted(text)}: {quoted(host)} is not an IPv4 address")
     try:
         # As the resolver will, in a thread that nobody would hear of it from.
         host.encode("idna")
@@ -297,81 +294,21 @@ def _host(text: str, host: str) -> None:
     except UnicodeError:
         named = False
     if not named:
-        raise InvalidSetting(f"{text!r}: {host!r} is not the name or address of a host")
+        raise InvalidSetting(
+            f"{quoted(text)}: {quoted(host)} is not the name or address of a host"
+        )
 
 
-def _port(text: str, port: str | None) -> int:
+def _port(text: str, port: str | None, low: int = 1) -> int:
     """
     Check a port.
 
-    @raise InvalidSetting: It is missing, or not a number from 1 to 65535.
+    @param low: The least that is right: 0, for any free one, where to listen.
+    @raise InvalidSetting: It is missing, or not a number from there to 65535.
     """
     if not port:
-        raise InvalidSetting(f"{text!r} has no port")
-    if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not 1 <= int(port) <= 65535:
-        raise InvalidSetting(
-            f"{text!r}: {port!r} is not a port, a number from 1 to 65535"
-        )
+        raise InvalidSetting(f"{quoted(text)} has no port")
+    if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not low <= int(port) <= 65535:
+        why = f"{quoted(port)} is not a port, a number from {low} to 65535"
+        raise InvalidSetting(f"{quoted(text)}: {why}")
     return int(port)
-
-
-def _split(text: str) -> _Words:
-    """
-    Part an endpoint string, as C{twisted.internet.endpoints} does: a backslash
-    takes the next character as it is.
-    """
-    parts = [[""]]
-    escaped = False
-    for character in text:
-        part = parts[-1]
-        if not escaped and character == "\\":
-            escaped = True
-            continue
-        if not escaped and character == ":":
-            parts.append([""])
-        elif not escaped and character == "=" and len(part) == 1:
-            part.append("")
-        else:
-            part[-1] += character
-        escaped = False
-    args = [part[0] for part in parts if len(part) == 1]
-    named = {part[0]: part[1] for part in parts if len(part) == 2}
-    if not args or len(parts[0]) == 2:
-        raise InvalidSetting(f"{text!r} is no address: write {_FORMS}")
-    # Twisted takes a kind in any case.
-    return _Words(args[0].lower(), tuple(args[1:]), named)
-
-
-def _parsed(parse: Any, reactor: Any, text: str, words: _Words) -> Any:
-    """
-    Have Twisted or a plugin parse an endpoint string.
-
-    @raise InvalidSetting: It raised, whatever it raised: Twisted's parsers and
-        those of plugins raise at least ValueError, TypeError, KeyError, OSError,
-        NameError and OpenSSL's own errors.
-    """
-    try:
-        return parse(reactor, words.joined())
-    except Exception as error:
-        raise InvalidSetting(f"{text!r}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """
-    Say in a few words why an endpoint string could not be parsed.
-    """
-    said = str(error) or type(error).__name__
-    if "Unknown endpoint type" in said:
-        return f"{said}; write {_FORMS}"
-    if isinstance(error, NameError | ImportError):
-        return f"TLS needs the extra: pip install 'iawlb[tls]' ({said})"
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"cannot read {error.filename!r}: {error.strerror}"
-    if isinstance(error, TypeError):
-        return f"an argument is missing or unknown ({said})"
-    if isinstance(error, LookupError):
-        return f"not found ({said})"
-    # OpenSSL's errors are lists of tuples.
-    if said.startswith("["):
-        return f"not a usable certificate or key ({said})"
-    return said

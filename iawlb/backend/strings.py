@@ -1,0 +1,120 @@
+"""
+Endpoint strings of Twisted's: parted into words, written, and parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.endpoints import quoteStringArgument
+
+from iawlb.backend.hints import quoted
+from iawlb.errors import InvalidSetting
+
+FORMS = "a port, host:port, [v6]:port, /path or a Twisted endpoint string"
+"""
+What an address may be, for people.
+"""
+
+_LONGEST_REASON = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """
+    An endpoint string in its parts: C{kind:arg:arg:key=value}.
+    """
+
+    kind: str
+    args: tuple[str, ...]
+    named: dict[str, str]
+
+    def joined(self) -> str:
+        """
+        Write it as an endpoint string.
+        """
+
+        def quote(value: str) -> str:
+            quoted: str = quoteStringArgument(value)
+            return quoted.replace("=", "\\=")
+
+        named = [f"{quote(key)}={quote(value)}" for key, value in self.named.items()]
+        return ":".join([*map(quote, (self.kind, *self.args)), *named])
+
+    def get(self, name: str, place: int) -> str | None:
+        """
+        Look an argument up, by its name or its place.
+        """
+        if name in self.named:
+            return self.named[name]
+        return self.args[place] if place < len(self.args) else None
+
+
+def split(text: str) -> Words:
+    """
+    Part an endpoint string, as C{twisted.internet.endpoints} does: a backslash
+    takes the next character as it is.
+    """
+    parts = [[""]]
+    escaped = False
+    for character in text:
+        part = parts[-1]
+        if not escaped and character == "\\":
+            escaped = True
+            continue
+        if not escaped and character == ":":
+            parts.append([""])
+        elif not escaped and character == "=" and len(part) == 1:
+            part.append("")
+        else:
+            part[-1] += character
+        escaped = False
+    args = [part[0] for part in parts if len(part) == 1]
+    named = {part[0]: part[1] for part in parts if len(part) == 2}
+    if not args or len(parts[0]) == 2:
+        raise InvalidSetting(f"{quoted(text)} is no address: write {FORMS}")
+    # Twisted takes a kind in any case.
+    return Words(args[0].lower(), tuple(args[1:]), named)
+
+
+def parsed(parse: Any, reactor: Any, text: str, words: Words) -> Any:
+    """
+    Have Twisted or a plugin parse an endpoint string.
+
+    @raise InvalidSetting: It raised, whatever it raised: Twisted's parsers and
+        those of plugins raise at least ValueError, TypeError, KeyError, OSError,
+        NameError and OpenSSL's own errors.
+    """
+    try:
+        return parse(reactor, words.joined())
+    except Exception as error:
+        raise InvalidSetting(f"{quoted(text)}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """
+    Say in a few words why an endpoint string could not be parsed.
+    """
+    said = str(error) or type(error).__name__
+    said = re.sub(r"^[\w.]+\(\) ", "", said)  # a function of Twisted's
+    if len(said) > _LONGEST_REASON:
+        said = said[:_LONGEST_REASON] + "..."
+    match = re.fullmatch(r"invalid literal for int\(\) with base (\d+): (.*)", said)
+    if match is not None:
+        return f"{match[2]} is not a number{', such as 660' * (match[1] == '8')}"
+    if "Unknown endpoint type" in said:
+        return f"{said}; write {FORMS}"
+    if isinstance(error, NameError | ImportError):
+        return f"TLS is not installed: pip install 'twisted[tls]' ({said})"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot read {quoted(error.filename)}: {error.strerror}"
+    if isinstance(error, TypeError):
+        return f"an argument is missing or unknown ({said})"
+    if isinstance(error, LookupError):
+        return f"not found ({said})"
+    # OpenSSL's errors are lists of tuples.
+    if said.startswith("["):
+        return f"not a usable certificate or key ({said})"
+    return said
