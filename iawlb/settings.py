@@ -185,7 +185,7 @@ class Settings(_Validated):
         duration,
         "TIME",
         TIMEOUTS,
-        "longest wait from accept until a destination takes the connection",
+        "longest wait in the queue until a destination takes the connection",
     )
     handshakeTimeout: float = setting(
         "10s",

@@ -200,9 +200,11 @@ class OrderTests(SynchronousTestCase):
         queue = queueOf(Least(), a)
         for each in sessions:
             queue.put(each)
-        pulled = [self.successResultOf(queue.get(a)) for _ in range(4)]
-        for index in (2, 0, 3, 1):
-            queue.putBack(pulled[index])
+        for order in ((2, 0, 3, 1), (0, 5, 3, 4, 2, 1)):
+            pulled = [self.successResultOf(queue.get(a)) for _ in order]
+            for index in order:
+                queue.putBack(pulled[index])
+            self.assertEqual(list(queue), sessions)
         got = [self.successResultOf(queue.get(a)) for _ in range(6)]
         self.assertEqual(got, sessions)
 
@@ -315,10 +317,10 @@ class OrderTests(SynchronousTestCase):
             queue.put(session(number, "any"))
         self.assertEqual(served, list(range(1, 10)))
 
-    def test_acceptedBefore(self) -> None:
+    def test_queuedBefore(self) -> None:
         """
-        Those that wait for too long are found in whichever line they stand, and
-        no others.
+        Those that wait for too long are found in whichever line they stand, also
+        when they came back after a failed connect, and no others.
         """
         a, b = destination("a"), destination("b", 1)
         queue = queueOf(Bound(), a, b)
@@ -326,23 +328,53 @@ class OrderTests(SynchronousTestCase):
             queue.put(session(number, host, accepted=number))
 
         def old(moment: float) -> list[int]:
-            return sorted(each.number for each in queue.acceptedBefore(moment))
+            return sorted(each.number for each in queue.queuedBefore(moment))
 
-        self.assertEqual(old(1.0), [])
-        self.assertEqual(old(3.5), [1, 2, 3])
-        self.assertEqual(old(99.0), [1, 2, 3, 4, 5, 6])
+        for _ in range(2):
+            self.assertEqual(old(1.0), [])
+            self.assertEqual(old(3.5), [1, 2, 3])
+            self.assertEqual(old(99.0), [1, 2, 3, 4, 5, 6])
+            pulled = [self.successResultOf(queue.get(a)) for _ in range(4)]
+            queue.putBack(*reversed(pulled))
 
-    def test_lateArrivalWaitsNoLonger(self) -> None:
+    def test_lateArrival(self) -> None:
         """
         A client whose TLS handshake took its time enters the queue behind clients
-        that were accepted after it. Its queue timeout still counts from its own
-        accept.
+        that were accepted after it, and keeps that place.
         """
-        queue = queueOf(Least())
-        late = session(1, accepted=1.0)
-        queue.put(session(2, accepted=9.0))
+        a = destination("a")
+        queue = queueOf(Least(), a)
+        late, younger = session(1), session(2)
+        queue.put(younger)
         queue.put(late)
-        self.assertEqual(list(queue.acceptedBefore(5.0)), [late])
+        self.assertEqual(list(queue), [younger, late])
+        queue.putBack(self.successResultOf(queue.get(a)))
+        self.assertEqual(list(queue), [younger, late])
+
+    def test_comeBackAmongOthers(self) -> None:
+        """
+        Sessions that come back when those before and behind them still wait take
+        their places between them, whichever of them leave or come back again.
+        """
+        a, b = destination("a"), destination("b", 1)
+        queue = queueOf(Bound(), a, b)
+        sessions = [session(n, "ab"[n % 2]) for n in range(20)]
+        for each in sessions:
+            queue.put(each)
+        forA = [self.successResultOf(queue.get(a)) for _ in range(10)]
+        a.paused = True
+        queue.rebind()
+        for _ in range(3):
+            # They are now those that any may serve, as nothing else is.
+            queue.putBack(*forA[5:])
+            queue.putBack(*forA[:5])
+            self.assertEqual(list(queue), sessions)
+            for each in forA[2:7]:
+                self.assertTrue(queue.discard(each))
+            queue.putBack(*forA[2:7])
+            got = [self.successResultOf(queue.get(b)) for _ in range(20)]
+            self.assertEqual(got, sessions)
+            queue.putBack(*sessions[1::2])
 
 
 class FaultyPolicyTests(SynchronousTestCase):
@@ -500,7 +532,8 @@ class MachineBase(RuleBasedStateMachine):
         A client comes.
         """
         self.count += 1
-        each = session(self.count, f"192.0.2.{host}", accepted=self.count)
+        # Their order of accept is another.
+        each = session(1000 - self.count, f"192.0.2.{host}", accepted=self.count)
         full = False
         if not self.modelOffers(each):
             full = len(self.waiting) >= self.size
@@ -524,7 +557,7 @@ class MachineBase(RuleBasedStateMachine):
         if back:
             if not self.modelOffers(each):
                 self.waiting.append(each)
-                self.waiting.sort(key=lambda one: one.number)
+                self.waiting.sort(key=lambda one: one.place)
             self.queue.putBack(each)
 
     @rule(data=st.data())
@@ -612,9 +645,9 @@ class MachineBase(RuleBasedStateMachine):
         assert self.given == self.expected
         assert set(self.deferreds) == set(self.getters)
         if self.waiting:
-            moment = self.waiting[len(self.waiting) // 2].accepted
-            old = {each for each in self.waiting if each.accepted < moment}
-            found = self.queue.acceptedBefore(moment)
+            moment = self.waiting[len(self.waiting) // 2].queued
+            old = {each for each in self.waiting if each.queued < moment}
+            found = self.queue.queuedBefore(moment)
             assert set(found) == old and len(found) == len(old)
 
 
@@ -749,5 +782,23 @@ class ManyTests(SynchronousTestCase):
             first = self.successResultOf(self.queue.get(self.a))
             self.assertIs(first, self.sessions[0])
             self.queue.putBack(first)
-            self.assertEqual(self.queue.acceptedBefore(1.0), [])
+            self.assertEqual(self.queue.queuedBefore(1.0), [])
         self.assertEqual(len(self.queue), self.number)
+
+    def test_lateArrivals(self) -> None:
+        """
+        Clients whose TLS handshake ends late enter no slower while a crowd that
+        was accepted after them waits, nor do those whose connects failed pass
+        those of a crowd that came back before them.
+        """
+        late = [session(-n, "a") for n in range(self.number)]
+        for each in late:
+            self.queue.put(each)
+        pulled = self.pulled()
+        self.assertEqual(pulled, self.sessions + late)
+        self.queue.put(session(0, "a"))
+        for each in reversed(pulled):
+            self.queue.putBack(each)
+        for each in pulled[1::2]:
+            self.queue.discard(each)
+        self.assertEqual(self.pulled()[:-1], pulled[::2])

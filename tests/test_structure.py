@@ -48,6 +48,7 @@ ROOMS = [
     "core.session",
     "core.destination",
     "core.policies",
+    "core.line",
     "core.queue",
     "core.events",
     "core.table",

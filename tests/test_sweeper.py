@@ -208,8 +208,7 @@ class WaitingTests(SynchronousTestCase):
 
     def test_queue(self) -> None:
         """
-        A session that waits too long is closed, and its slot-less time counts
-        from its accept.
+        A session that waits too long is closed.
         """
         on = Rig(**{**OFF, "queueTimeout": 10})
         on.balancer.pause()
@@ -223,6 +222,39 @@ class WaitingTests(SynchronousTestCase):
         on.balancer.resume()
         on.advance(20)
         self.assertIsNone(second.closing)
+
+    def test_queueAfterHandshake(self) -> None:
+        """
+        The time in the queue counts from the entry into it, as that of HAProxy
+        does: a TLS handshake that took long takes nothing away.
+        """
+        on = Rig(**{**OFF, "queueTimeout": 10})
+        on.balancer.pause()
+        late = self.tls(on)
+        on.advance(8)
+        late.protocol.handshakeCompleted()
+        on.advance(9.9)
+        self.assertIsNone(late.closing)
+        on.advance(1.1)
+        self.assertEqual(late.closing, "abort")
+
+    def test_queueAfterConnect(self) -> None:
+        """
+        The time that failed connects took counts, also of a client that was
+        pulled as soon as its TLS handshake was done.
+        """
+        on = Rig(**{**OFF, "queueTimeout": 10})
+        on.backends[0].hold = True
+        late = self.tls(on)
+        on.advance(8)
+        late.protocol.handshakeCompleted()
+        on.advance(4)
+        on.balancer.pause()
+        on.backends[0].fail(ConnectionRefusedError())
+        on.advance(5.9)
+        self.assertIsNone(late.closing)
+        on.advance(1.1)
+        self.assertEqual(late.closing, "abort")
 
     def test_queueOff(self) -> None:
         """

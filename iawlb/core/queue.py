@@ -4,9 +4,9 @@ Connections wait, workers pull.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
+from operator import attrgetter
 
 from twisted.internet.defer import (
     Deferred,
@@ -18,23 +18,27 @@ from twisted.internet.defer import (
 from twisted.logger import Logger
 
 from iawlb.core.destination import Destination
+from iawlb.core.line import Line
 from iawlb.core.policies import IPolicy
 from iawlb.core.session import Session
 
-_Line = OrderedDict[Session, None]
+_PLACE = attrgetter("place")
 
 
 class ConnectionQueue(DeferredQueue[Session]):
     """
     The FIFO in which sessions wait, behind the contract of L{DeferredQueue}.
 
+    A session's place is given by its entry into the queue, and stays the same when
+    it comes back after a failed connect.
+
     Sessions that any destination may serve stand in one line. One that the
     policy binds to a destination stands in that destination's line, so that it
     waits for a full destination without blocking those behind it. A destination
     is served from whichever of the two lines has the older head.
 
-    Every step takes the same time however many wait. The stock storage is a
-    list, which is not so, and cannot remove from the middle.
+    No step moves or looks through those that wait. The stock storage is a list,
+    which does, and cannot remove from the middle.
 
     @ivar size: Sessions that may wait before L{put} raises, or L{None}.
     """
@@ -54,35 +58,30 @@ class ConnectionQueue(DeferredQueue[Session]):
         super().__init__(size)
         self._policy = policy
         self._available = available
-        self._anyones: _Line = OrderedDict()
-        self._bound: dict[Destination, _Line] = {}
+        self._anyones = Line()
+        self._bound: dict[Destination, Line] = {}
         self._count = 0
+        self._entered = 0
         # In the order in which they began to wait.
         self._getters: dict[Destination, Deferred[Session]] = {}
 
     def __len__(self) -> int:
         return self._count
 
-    def acceptedBefore(self, moment: float) -> list[Session]:
+    def queuedBefore(self, moment: float) -> list[Session]:
         """
-        List the waiting sessions that were accepted before a moment, without
+        List the waiting sessions that entered the queue before a moment, without
         looking at the younger ones.
         """
-        found = []
-        for line in self._lines():
-            for session in line:
-                if session.accepted >= moment:
-                    break
-                found.append(session)
-        return found
+        return [each for line in self._lines() for each in line.queuedBefore(moment)]
 
     def __iter__(self) -> Iterator[Session]:
         """
         Iterate over those that wait, the oldest first.
         """
-        return merge(*self._lines(), key=lambda each: each.number)
+        return merge(*self._lines(), key=_PLACE)
 
-    def _lines(self) -> Iterable[_Line]:
+    def _lines(self) -> Iterable[Line]:
         return (self._anyones, *self._bound.values())
 
     def put(self, obj: Session) -> None:
@@ -91,37 +90,21 @@ class ConnectionQueue(DeferredQueue[Session]):
 
         @raise QueueOverflow: C{size} sessions wait already.
         """
+        self._entered = obj.place = self._entered + 1
         if self._handOver(obj):
             return
         if self.size is not None and self._count >= self.size:
             raise QueueOverflow()
-        line = self._lineOf(obj)
-        # Who was long in its TLS handshake goes before those accepted since: the
-        # lines are in the order of accept.
-        younger = []
-        while line and (last := next(reversed(line))).number > obj.number:
-            younger.append(last)
-            del line[last]
-        for each in (obj, *reversed(younger)):
-            line[each] = None
+        self._stand(obj)
 
     def putBack(self, *sessions: Session) -> None:
         """
-        Return sessions whose connect failed to the places they had, which are at
-        the head, behind older ones that came back too. Workers that wait get the
-        oldest of them first.
+        Return sessions whose connect failed to the places they had. Workers that
+        wait get the oldest of them first.
         """
-        oldestFirst = sorted(sessions, key=lambda each: each.number)
-        left = [each for each in oldestFirst if not self._handOver(each)]
-        for session in reversed(left):
-            line = self._lineOf(session)
-            older = []
-            while line and (head := next(iter(line))).number < session.number:
-                older.append(head)
-                del line[head]
-            for each in (session, *reversed(older)):
-                line[each] = None
-                line.move_to_end(each, last=False)
+        for session in sorted(sessions, key=_PLACE):
+            if not self._handOver(session):
+                self._stand(session)
 
     def discard(self, session: Session) -> bool:
         """
@@ -132,16 +115,9 @@ class ConnectionQueue(DeferredQueue[Session]):
         line = session.line
         if line is None:
             return False
-        del line[session]
-        self._left(session)
-        return True
-
-    def _left(self, session: Session) -> None:
-        """
-        A session stands in line no more.
-        """
-        session.line = None
+        line.remove(session)
         self._count -= 1
+        return True
 
     def get(self, destination: Destination | None = None) -> Deferred[Session]:
         """
@@ -155,10 +131,10 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         if destination is None or destination in self._getters:
             raise QueueUnderflow()
-        line = self._lineFor(destination)
-        if line is not None:
-            session, _ = line.popitem(last=False)
-            self._left(session)
+        session = self._nextFor(destination)
+        if session is not None:
+            session.line.remove(session)
+            self._count -= 1
             return succeed(session)
 
         def giveUp(_: Deferred[Session]) -> None:
@@ -176,25 +152,25 @@ class ConnectionQueue(DeferredQueue[Session]):
         if not self._policy.binds:
             return
         sessions = list(self)
-        self._anyones.clear()
+        self._anyones = Line()
         self._bound.clear()
+        self._count = 0
         for session in sessions:
-            self._left(session)
+            session.line = None
             if not self._handOver(session):
-                self._lineOf(session)[session] = None
+                self._stand(session)
 
-    def _lineOf(self, session: Session) -> _Line:
+    def _stand(self, session: Session) -> None:
         """
-        The line a session stands in; it is noted as standing there.
+        Let a session wait in the line that is its own.
         """
         bound = self._bind(session)
         if bound is None:
             line = self._anyones
         else:
-            line = self._bound.setdefault(bound, OrderedDict())
-        session.line = line
+            line = self._bound.setdefault(bound, Line())
+        line.add(session)
         self._count += 1
-        return line
 
     def _bind(self, session: Session) -> Destination | None:
         """
@@ -228,19 +204,17 @@ class ConnectionQueue(DeferredQueue[Session]):
             return waiting[0]
         return chosen if chosen in self._getters else waiting[0]
 
-    def _lineFor(self, destination: Destination) -> _Line | None:
+    def _nextFor(self, destination: Destination) -> Session | None:
         """
-        The line whose head this destination serves next.
+        Return the session that a destination serves next: the older of the heads
+        of its own line and of that of all.
         """
-        own = self._bound.get(destination)
-        if not own:
-            return self._anyones or None
-        if (
-            not self._anyones
-            or next(iter(own)).number < next(iter(self._anyones)).number
-        ):
-            return own
-        return self._anyones
+        anyones = self._anyones.first()
+        line = self._bound.get(destination)
+        own = line.first() if line else None
+        if own is None or (anyones is not None and anyones.place < own.place):
+            return anyones
+        return own
 
     def _handOver(self, session: Session) -> bool:
         """

@@ -4,7 +4,6 @@ One client connection, from accept to its last close, and the record of it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -143,7 +142,11 @@ class Session:
     @ivar address: The client's address.
     @ivar listener: The name of the listener that accepted it.
     @ivar accepted: When it was accepted.
-    @ivar line: The line of the queue that it stands in, or L{None}.
+    @ivar queued: When it entered the queue, if it had to wait there.
+    @ivar place: Counts the sessions that entered a queue, from 1; set by the first
+        entry.
+    @ivar line: The L{Line<iawlb.core.line.Line>} of the queue that it stands in, or
+        L{None}.
     @ivar waited: Whether it had to wait for a worker.
     @ivar pulled: When a worker pulled it, or L{None} while it waits.
     @ivar connected: When it was connected to its destination, or L{None}.
@@ -169,12 +172,16 @@ class Session:
         "listener",
         "number",
         "outcome",
+        "place",
         "pulled",
+        "queued",
         "relay",
         "side",
         "tries",
         "waited",
     )
+
+    place: int
 
     def __init__(
         self,
@@ -189,7 +196,8 @@ class Session:
         self.address = address
         self.listener = listener
         self.accepted = accepted
-        self.line: OrderedDict[Session, None] | None = None
+        self.queued = accepted
+        self.line: Any = None
         self.waited = False
         self.pulled: float | None = None
         self.connected: float | None = None

@@ -43,6 +43,7 @@ class Frontend(ServerFactory):
         @param name: The listener's name, for the record.
         """
         self.name = name
+        self.clock = clock
         self.admission = admission
         self.table = table
         self.context = context
@@ -120,6 +121,7 @@ class Arrival(SideOwner):
         self._frontend.admission.enter(self._session)
         if self._session.pulled is None:
             self._session.waited = True
+            self._session.queued = self._frontend.clock.seconds()
             side.watch()
 
     def sideLost(self, side: Any, reset: bool) -> None:

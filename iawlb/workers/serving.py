@@ -98,10 +98,15 @@ class Serving(SideOwner):
         """
         Return the session to its holder before this.
         """
-        self._session.holder, self._client.owner = self._before
-        self._session.pulled = None
-        self._session.waited = True
-        return self._session
+        session = self._session
+        session.holder, self._client.owner = self._before
+        if not session.waited:
+            # It was pulled as soon as it entered the queue.
+            assert session.pulled is not None
+            session.queued = session.pulled
+            session.waited = True
+        session.pulled = None
+        return session
 
     def dismiss(self, outcome: Outcome) -> None:
         """

@@ -89,7 +89,7 @@ class Sweeper:
         self._context.resets.check()
         settings = self._settings
         if settings.queueTimeout:
-            for session in self._queue.acceptedBefore(now - settings.queueTimeout):
+            for session in self._queue.queuedBefore(now - settings.queueTimeout):
                 session.holder.dismiss(Outcome.QUEUE_TIMEOUT)
         seen: dict[Session, tuple[object, float]] = {}
         for session in self._table:

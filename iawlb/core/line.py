@@ -1,0 +1,106 @@
+"""
+A line of waiting sessions, in the order in which they entered the queue.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from heapq import heappop, heappush, merge
+
+from iawlb.core.session import Session
+
+
+class Line:
+    """
+    Sessions in the order of their places, which count the entries into the queue.
+
+    Nearly every session is younger than those that stand here already, and is
+    appended. One that comes back after a failed connect, or from another line, may
+    belong further to the front: such sessions are kept beside, with a heap of their
+    places. So no step moves the other sessions, however many they are.
+    """
+
+    __slots__ = ("_appended", "_beside", "_places")
+
+    def __init__(self) -> None:
+        self._appended: OrderedDict[Session, None] = OrderedDict()
+        self._beside: dict[int, Session] = {}
+        # A heap. Places whose session has left are dropped when they come up, or
+        # when they are the half of all.
+        self._places: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._appended) + len(self._beside)
+
+    def __iter__(self) -> Iterator[Session]:
+        """
+        Iterate over those that stand here, the oldest first.
+        """
+        beside = self._beside
+        return merge(
+            self._appended,
+            [beside[place] for place in sorted(beside)],
+            key=lambda each: each.place,
+        )
+
+    def add(self, session: Session) -> None:
+        """
+        Let a session stand at its place.
+        """
+        appended = self._appended
+        if not appended or next(reversed(appended)).place < session.place:
+            appended[session] = None
+        else:
+            self._beside[session.place] = session
+            heappush(self._places, session.place)
+        session.line = self
+
+    def remove(self, session: Session) -> None:
+        """
+        A session that stands here leaves.
+        """
+        session.line = None
+        beside = self._beside
+        if beside.pop(session.place, None) is None:
+            del self._appended[session]
+        elif len(self._places) > 2 * len(beside):
+            self._places = sorted(beside)
+
+    def first(self) -> Session | None:
+        """
+        Return the oldest, which goes on standing here.
+        """
+        head = next(iter(self._appended), None)
+        if not self._beside:
+            return head
+        places = self._places
+        while places[0] not in self._beside:
+            heappop(places)
+        if head is None or places[0] < head.place:
+            return self._beside[places[0]]
+        return head
+
+    def queuedBefore(self, moment: float) -> list[Session]:
+        """
+        List those that entered the queue before a moment, without looking at the
+        younger ones.
+        """
+        found: dict[Session, None] = {}
+        for session in self._appended:
+            if session.queued >= moment:
+                break
+            found[session] = None
+        # In a heap, none is older than the one above it.
+        reached = [0]
+        while reached:
+            index = reached.pop()
+            if index >= len(self._places):
+                continue
+            beside = self._beside.get(self._places[index])
+            if beside is not None:
+                if beside.queued >= moment:
+                    continue
+                found[beside] = None
+            reached += (2 * index + 1, 2 * index + 2)
+        return list(found)
