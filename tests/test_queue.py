@@ -460,12 +460,13 @@ class MachineBase(RuleBasedStateMachine):
     """
 
     policy: IPolicy
+    weight = 3
 
     def __init__(self) -> None:
         super().__init__()
         self.destinations = [
             destination("a"),
-            destination("b", 1, weight=3),
+            destination("b", 1, weight=self.weight),
             destination("c", 2, slots=1),
         ]
         self.size = 8
@@ -653,16 +654,17 @@ class MachineBase(RuleBasedStateMachine):
 
 class LeastMachine(MachineBase):
     """
-    With the least loaded.
+    With the least loaded; all weigh the same, so that no turns are counted.
     """
 
     policy = Least()
+    weight = 1
 
     def chooses(self, able: list[Destination]) -> Destination:
         """
         The smallest load, and of equals who waits longest.
         """
-        loads = [(each.active + 1) / each.weight for each in able]
+        loads = [each.active for each in able]
         return able[loads.index(min(loads))]
 
 
