@@ -4,6 +4,7 @@ Stand-ins for transports and endpoints, for tests in memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
@@ -301,3 +302,27 @@ class Rig:
         The states of the destinations, in order.
         """
         return [each.state for each in self.balancer.destinations]
+
+
+class Handling:
+    """
+    Calls a function with the events of a descriptor.
+
+    @ivar failures: How many times the function has raised.
+    """
+
+    def __init__(self, call: Callable[[int], object]) -> None:
+        self._call = call
+        self.failures = 0
+
+    def ready(self, events: int) -> None:
+        """
+        Call the function.
+        """
+        self._call(events)
+
+    def failed(self) -> None:
+        """
+        Count a failure.
+        """
+        self.failures += 1

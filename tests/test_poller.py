@@ -7,9 +7,11 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
@@ -19,7 +21,8 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from iawlb.relay import poller as module
-from iawlb.relay.poller import EVENTS_PER_ROUND, SocketPoller
+from iawlb.relay.poller import EVENTS_PER_ROUND, SocketPoller, _views
+from tests.doubles import Handling
 
 
 @implementer(IReadDescriptor)
@@ -56,7 +59,7 @@ class Reader:
         """
 
 
-class MachineTests(SynchronousTestCase):
+class PollerTests(SynchronousTestCase):
     """
     Sockets are served when something happens to them, each by its own handler.
     """
@@ -82,11 +85,11 @@ class MachineTests(SynchronousTestCase):
         self.peers[mine] = peer
         return mine, peer
 
-    def handler(self, name: str) -> Callable[[int], None]:
+    def handler(self, name: str) -> Handling:
         """
         Make a handler that only writes down that it was called.
         """
-        return lambda events: self.seen.append((name, events))
+        return Handling(lambda events: self.seen.append((name, events)))
 
     def turn(self) -> list[tuple[str, int]]:
         """
@@ -120,7 +123,7 @@ class MachineTests(SynchronousTestCase):
         def receive(events: int) -> None:
             mine.recv(9)
 
-        self.poller.add(mine.fileno(), select.EPOLLIN, receive)
+        self.poller.add(mine.fileno(), select.EPOLLIN, Handling(receive))
         self.assertEqual(select.select([self.poller], [], [], 0)[0], [])
         peer.send(b"x")
         self.assertEqual(select.select([self.poller], [], [], 0)[0], [self.poller])
@@ -150,7 +153,7 @@ class MachineTests(SynchronousTestCase):
         self.assertEqual(self.turn(), [("a", select.EPOLLOUT)])
         self.poller.change(number, select.EPOLLIN)
         self.assertEqual(self.turn(), [("a", select.EPOLLIN)])
-        self.poller.rehandle(number, self.handler("b"))
+        self.poller.replace(number, self.handler("b"))
         self.assertEqual(self.turn(), [("b", select.EPOLLIN)])
         self.poller.add(number, select.EPOLLOUT, self.handler("c"))
         self.assertEqual(self.turn(), [("c", select.EPOLLOUT)])
@@ -209,7 +212,7 @@ class MachineTests(SynchronousTestCase):
 
         for each in ours:
             number = each.fileno()
-            self.poller.add(number, select.EPOLLIN, self.serve(number, first))
+            self.poller.add(number, select.EPOLLIN, Handling(self.serve(number, first)))
         self.assertEqual(self.turn(), [])
         # In the next turn it is told what is its own.
         for each in ours:
@@ -265,8 +268,8 @@ class MachineTests(SynchronousTestCase):
             two.recv(1)
             self.seen.append(("second", 0))
 
-        self.poller.add(one.fileno(), select.EPOLLIN, first)
-        self.poller.add(two.fileno(), select.EPOLLIN, second)
+        self.poller.add(one.fileno(), select.EPOLLIN, Handling(first))
+        self.poller.add(two.fileno(), select.EPOLLIN, Handling(second))
         its.send(b"x")
         self.assertEqual(self.turn(), [("second", 0), ("after", 0)])
         self.assertEqual(self.turn(), [])
@@ -294,7 +297,7 @@ class MachineTests(SynchronousTestCase):
         def broken(events: int) -> None:
             raise ZeroDivisionError()
 
-        self.poller.add(bad.fileno(), select.EPOLLOUT, broken)
+        self.poller.add(bad.fileno(), select.EPOLLOUT, Handling(broken))
         self.poller.add(good.fileno(), select.EPOLLOUT, self.handler("good"))
         for _ in range(3):
             self.assertEqual(self.turn(), [("good", select.EPOLLOUT)])
@@ -316,7 +319,7 @@ class MachineTests(SynchronousTestCase):
             bad.close()
             raise LookupError()
 
-        self.poller.add(bad.fileno(), select.EPOLLIN, broken)
+        self.poller.add(bad.fileno(), select.EPOLLIN, Handling(broken))
         self.poller.add(good.fileno(), select.EPOLLOUT, self.handler("good"))
         its.send(b"x")
         turn = self.turn()
@@ -335,10 +338,10 @@ class MachineTests(SynchronousTestCase):
 
         def broken(events: int) -> None:
             mine.recv(1)
-            self.poller.rehandle(mine.fileno(), self.handler("other"))
+            self.poller.replace(mine.fileno(), self.handler("other"))
             raise LookupError()
 
-        self.poller.add(mine.fileno(), select.EPOLLIN, broken)
+        self.poller.add(mine.fileno(), select.EPOLLIN, Handling(broken))
         for _ in range(2):
             its.send(b"x")
         self.turn()
@@ -347,155 +350,203 @@ class MachineTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1)
 
 
-class EpollReactor(MemoryReactorClock):
+class WaitTests(PollerTests):
     """
-    A reactor with an epoll object, as Twisted's own on Linux.
-
-    @ivar due: Seconds until its next timer, or L{None}.
-    """
-
-    due: float | None = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._poller = select.epoll()
-
-    def timeout(self) -> float | None:
-        """
-        Say when its next timer is due.
-        """
-        return self.due
-
-
-class StayTests(MachineTests):
-    """
-    With Twisted's reactor for Linux the poller does the same, and stays a little
-    while for what comes next.
+    With Twisted's reactor for Linux the poller does the same, and does the
+    waiting for the reactor.
     """
 
     def setUp(self) -> None:
         """
-        Make one, in a reactor's epoll object.
+        Make a poller in a reactor of its own.
         """
         super().setUp()
         self.poller._epoll.close()
-        self.reactor: Any = EpollReactor()
+        self.reactor: Any = EPollReactor()
+        self.addCleanup(self.closeReactor)
         self.poller = SocketPoller(self.reactor, 1024)
-        for each in (self.poller._epoll, self.reactor._poller):
-            self.addCleanup(each.close)
-        self.reactor._poller.register(self.poller, select.EPOLLIN)
-        # One round a turn, unless a test says more.
-        self.now = 0.0
-        self.patch(module, "monotonic", self.monotonic)
+        self.addCleanup(self.poller._epoll.close)
 
-    def monotonic(self) -> float:
+    def closeReactor(self) -> None:
         """
-        A millisecond goes by with each look.
+        Close the reactor's own descriptors.
         """
-        self.now += 0.001
-        return self.now
+        for reader in self.reactor.removeAll():
+            reader.connectionLost(Failure(ConnectionDone()))
+        self.reactor._poller.close()
 
-    def chain(self, number: int) -> None:
+    def run_(self) -> None:
         """
-        Make sockets each of which, when served, has the next one be ready; the
-        first is.
+        Run the reactor, with the poller, until it is stopped.
         """
-        pairs = [self.pair() for _ in range(number)]
+        self.poller.start()
+        self.reactor.run(installSignalHandlers=False)
 
-        def make(place: int) -> Callable[[int], None]:
-            def handler(events: int) -> None:
-                pairs[place][0].recv(1)
-                self.seen.append((str(place), events))
-                if place + 1 < number:
-                    pairs[place + 1][1].send(b"x")
-
-            return handler
-
-        for place, (mine, _) in enumerate(pairs):
-            self.poller.add(mine.fileno(), select.EPOLLIN, make(place))
-        pairs[0][1].send(b"x")
-
-    def stay(self, seconds: float) -> None:
+    def test_oneReader(self) -> None:
         """
-        Have it stay longer.
+        The poller is no reader of the reactor while it waits for both, and the
+        reactor is as before once the poller is stopped; it can be started again.
         """
-        self.patch(module, "STAY", seconds)
+        readers = self.reactor.getReaders()
+        for _ in range(2):
+            self.poller.start()
+            self.assertEqual(self.reactor.getReaders(), readers)
+            self.poller.stop()
+            self.assertNotIn("doIteration", vars(self.reactor))
+            self.assertEqual(self.turn(), [])
 
-    def test_afterRound(self) -> None:
+    def test_second(self) -> None:
         """
-        What is to be done after a round does not wait longer than the poller
-        stays.
+        A second poller is a reader of the reactor beside the first, in whichever
+        order they stop.
         """
-        self.stay(0.004)
-        super().test_afterRound()
-        self.stay(0)
-        one, its = self.pair()
+        for firstStops in (True, False):
+            second = SocketPoller(self.reactor, 1024)
+            self.poller.start()
+            second.start()
+            self.assertIn(second, self.reactor.getReaders())
+            pollers = [self.poller, second] if firstStops else [second, self.poller]
+            for each in pollers:
+                each.stop()
+            self.assertNotIn("doIteration", vars(self.reactor))
+            self.assertNotIn(second, self.reactor.getReaders())
+            second._epoll.close()
 
-        def first(events: int) -> None:
-            one.recv(1)
-            self.poller.afterRound(lambda: self.seen.append(("after", 0)))
-
-        self.poller.add(one.fileno(), select.EPOLLIN, first)
-        its.send(b"x")
-        self.assertEqual(self.turn(), [("after", 0)])
-
-    def test_stays(self) -> None:
+    def test_timers(self) -> None:
         """
-        What is ready soon after is served in the same turn of the reactor.
+        While sockets are always ready, the reactor's timers are called in time,
+        also those that a handler sets, or moves to be sooner.
         """
-        self.stay(0.01)
-        self.chain(5)
-        self.assertEqual([name for name, _ in self.turn()], list("01234"))
+        mine, peer = self.pair()
+        peer.send(b"x")
+        late = self.reactor.callLater(60, self.reactor.stop)
+        called: list[str] = []
 
-    def test_reactorsTurn(self) -> None:
-        """
-        It does not stay for long: the reactor has its turn.
-        """
-        self.stay(0.004)
-        self.chain(100)
-        self.assertEqual([name for name, _ in self.turn()], list("0123"))
-        self.assertEqual([name for name, _ in self.turn()], list("4567"))
+        def second() -> None:
+            called.append("set by a handler")
+            late.reset(0.001)
 
-    def test_reactorsTimer(self) -> None:
-        """
-        Nor does it wait past the next of the reactor's timers, nor for long.
-        """
-        self.stay(0.01)
-        asked: list[float] = []
-        real: Any = self.poller._poller
+        def handler(events: int) -> None:
+            if not called:
+                called.append("handler")
+                self.reactor.callLater(0, second)
 
-        class Noting:
-            def poll(self, wait: float, most: int) -> Any:
-                asked.append(wait)
-                return real.poll(0, most)
+        self.poller.add(mine.fileno(), select.EPOLLIN, Handling(handler))
+        self.run_()
+        self.assertEqual(called, ["handler", "set by a handler"])
 
-        noting: Any = Noting()
-        self.poller._poller = noting
-        for self.reactor.due in (0.0, 0.002, 0.5, None):
-            self.chain(1)
-            self.assertEqual([name for name, _ in self.turn()], ["0"])
-        self.assertEqual(asked, [0.0, 0.002, 0.01, 0.01])
+    def test_timerOfAQuietPoller(self) -> None:
+        """
+        So are they when no socket is ready.
+        """
+        self.reactor.callLater(0.01, self.reactor.stop)
+        self.run_()
+        self.assertFalse(self.reactor.running)
 
     def test_reactorsSocket(self) -> None:
         """
-        As soon as something of the reactor's own is ready, it has its turn, also
-        if there is more of ours.
+        The reactor's own descriptors have their turn while sockets of the poller
+        are always ready, as when another thread calls.
         """
-        self.stay(60)
         mine, peer = self.pair()
-        self.reactor._poller.register(mine, select.EPOLLIN)
         peer.send(b"x")
-        for name in "ab":
-            self.poller.add(
-                self.pair()[0].fileno(), select.EPOLLOUT, self.handler(name)
-            )
-        self.assertEqual(sorted(name for name, _ in self.turn()), ["a", "b"])
-        self.assertEqual(sorted(name for name, _ in self.turn()), ["a", "b"])
+        self.poller.add(mine.fileno(), select.EPOLLIN, self.handler("a"))
+        reader = Reader(self.pair()[0])
+        self.peers[reader.handle].send(b"x")
+        self.reactor.addReader(reader)
+        later = (self.reactor.callLater, 0.01, self.reactor.stop)
+        thread = Thread(target=self.reactor.callFromThread, args=later)
+        self.reactor.callWhenRunning(thread.start)
+        self.run_()
+        thread.join()
+        self.assertGreater(reader.read, 0)
+        self.assertIn(("a", select.EPOLLIN), self.seen)
+        self.reactor.removeReader(reader)
 
-    def test_quiet(self) -> None:
+    def test_stoppedInARound(self) -> None:
         """
-        When nothing comes, it waits for no more than it may, and leaves.
+        A handler may stop the poller, and the reactor.
         """
-        self.chain(1)
-        self.stay(0.002)
-        self.assertEqual([name for name, _ in self.turn()], ["0"])
+        mine, peer = self.pair()
+        peer.send(b"x")
+
+        def handler(events: int) -> None:
+            self.poller.stop()
+            self.reactor.callLater(0, self.reactor.stop)
+
+        self.poller.add(mine.fileno(), select.EPOLLIN, Handling(handler))
+        self.run_()
+        self.assertNotIn("doIteration", vars(self.reactor))
+
+    def test_crash(self) -> None:
+        """
+        A reactor that crashes in a handler leaves its main loop at once, also if
+        nothing else is to come.
+        """
+        mine, peer = self.pair()
+        peer.send(b"x")
+
+        def handler(events: int) -> None:
+            mine.recv(1)
+            self.reactor.crash()
+
+        self.poller.add(mine.fileno(), select.EPOLLIN, Handling(handler))
+        self.run_()
+        self.poller.stop()
+
+    def test_iterate(self) -> None:
+        """
+        An iteration that somebody asks for takes no longer than asked, however
+        much there is to serve.
+        """
+        mine, peer = self.pair()
+        peer.send(b"x")
+        self.reactor.running = True
+        self.poller.add(mine.fileno(), select.EPOLLIN, self.handler("a"))
+        self.poller.start()
+        self.reactor.iterate(0)
+        self.assertEqual(self.seen, [("a", select.EPOLLIN)])
+        self.reactor.iterate(0.01)
+        self.assertGreater(len(self.seen), 2)
+        self.poller.stop()
+
+    def test_afterRoundInTheLoop(self) -> None:
+        """
+        What is to follow a round does so before the poller waits again.
+        """
+        one, its = self.pair()
+
+        def handler(events: int) -> None:
+            one.recv(1)
+            self.poller.afterRound(self.reactor.stop)
+
+        self.poller.add(one.fileno(), select.EPOLLIN, Handling(handler))
+        its.send(b"x")
+        self.run_()
+        self.assertFalse(self.reactor.running)
+
+
+class ShareTests(SynchronousTestCase):
+    """
+    The sockets that are ready share what a round reads.
+    """
+
+    def test_views(self) -> None:
+        """
+        One socket reads as much as the buffer holds; many get less each, down to
+        a bound, so that a round stays short; a socket that has not passed much
+        reads less in any case.
+        """
+        kilo = 1024
+        shares = {1: 256, 3: 256, 4: 128, 8: 64, 16: 32, 32: 16, 64: 16}
+        for number, share in shares.items():
+            small, large = _views(256 * kilo)[number.bit_length()]
+            self.assertEqual(len(large), share * kilo, f"{number} ready")
+            self.assertEqual(len(small), min(32, share) * kilo, f"{number} ready")
+
+    def test_smallBuffer(self) -> None:
+        """
+        A buffer that is smaller than the shares is the bound.
+        """
+        sizes = {len(view) for pair in _views(1024) for view in pair}
+        self.assertEqual(sizes, {1024})

@@ -400,7 +400,13 @@ async def test_resetWhileNotRead(
         session = on.session
         await settled(lambda: session.bytesIn + session.bytesOut)
         writer.reset()
-        await until(lambda: session.relay is None or session.relay.outcome)
+        await until(
+            lambda: (
+                session.relay is None
+                or session.relay.outcome
+                or session.relay.halfClosed
+            )
+        )
         resume(stalled)
         await stalled.closed()
         assert stalled.wasReset

@@ -539,12 +539,9 @@ def pollable(on: Stage) -> bool:
     """
     (listener,) = on.balancer._pool.listeners
     assert isinstance(listener._port, Port)
-    number = listener._port.fileno()
-    # Itself, or among those that the fast relay's poller watches.
-    return any(
-        reader.fileno() == number or number in getattr(reader, "_handlers", ())
-        for reader in reactor.getReaders()
-    )
+    poller = on.balancer._poller
+    assert poller is not None
+    return listener._port.fileno() in poller._served
 
 
 @pytest_twisted.ensureDeferred

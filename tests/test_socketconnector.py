@@ -33,7 +33,7 @@ from iawlb.backend.socketconnector import (
 )
 from iawlb.relay.poller import SocketPoller
 from iawlb.workers.worker import localError
-from tests.doubles import Backend
+from tests.doubles import Backend, Handling
 from tests.net import freePort, listening
 
 
@@ -139,7 +139,7 @@ class DialerTests(SynchronousTestCase):
         Nothing is left of any connect.
         """
         self.assertEqual(self.dialer.pending, {})
-        self.assertEqual(self.poller._handlers, {})
+        self.assertEqual(self.poller._served, {})
 
     def test_atOnce(self) -> None:
         """
@@ -171,7 +171,7 @@ class DialerTests(SynchronousTestCase):
             ours.recv(1)
             call()
 
-        self.poller.add(ours.fileno(), select.EPOLLIN, once)
+        self.poller.add(ours.fileno(), select.EPOLLIN, Handling(once))
         peer.send(b"x")
         self.poller.doRead()
         self.poller.remove(ours.fileno())
@@ -273,7 +273,7 @@ class DialerTests(SynchronousTestCase):
 
         def takeOver(handle: socket.socket) -> None:
             self.made.append(handle)
-            self.poller.add(handle.fileno(), select.EPOLLOUT, seen.append)
+            self.poller.add(handle.fileno(), select.EPOLLOUT, Handling(seen.append))
 
         target = Target(socket.AF_INET, listening(self).getsockname())
         self.ask(target, takeOver, self.failed.append)

@@ -39,6 +39,7 @@ ROOMS = [
     # The ground.
     "errors",
     "collector",
+    "compat",
     "validators",
     "settings",
     # Rules: no I/O.

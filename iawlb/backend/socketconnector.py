@@ -135,6 +135,12 @@ class PendingConnect:
         self._connector.poller.withdraw(self._handle.fileno())
         self._onConnected(self._handle)
 
+    def failed(self) -> None:
+        """
+        What follows the connect has raised, and has ended what it was for.
+        """
+        self._finish()
+
     def fail(self, error: ConnectError) -> None:
         """
         It did not succeed.
@@ -256,7 +262,7 @@ class SocketConnector:
             onConnected,
             onFailed,
         )
-        self.poller.add(handle.fileno(), select.EPOLLOUT, pending.ready)
+        self.poller.add(handle.fileno(), select.EPOLLOUT, pending)
         self.pending[pending] = None
         self._wait()
         return pending

@@ -100,6 +100,9 @@ class IRelay(Interface):
 
     bytesIn: int = Attribute("Bytes passed from the client to the destination.")
     bytesOut: int = Attribute("Bytes passed from the destination to the client.")
+    moved: float = Attribute(
+        "The monotonic moment at which the last byte was read or written, in seconds."
+    )
     asked: bool = Attribute("Whether the last byte came from the client.")
     halfClosed: Outcome | None = Attribute(
         "L{None} until one side has ended its half or is gone; then what to call it "

@@ -7,6 +7,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.tcp import Connection
@@ -26,10 +27,18 @@ _ENDED = select.EPOLLRDHUP
 _IN = select.EPOLLIN | _ENDED
 _OUT = select.EPOLLOUT
 _ERR = select.EPOLLERR
+_MORE = socket.MSG_MORE
 _HUP = select.EPOLLHUP
 # Asks for nothing; errors and hangups are told regardless, here once and not in
 # every turn until they are seen to.
 _NOTHING = select.EPOLLET
+
+GROW_AFTER = 8 * 1024 * 1024
+"""
+Bytes that a socket passes before it reads into the large buffer. The kernel's own
+buffers hold about as many, so a peer that never reads stalls before that, and a
+transfer that lasts gets the large buffer.
+"""
 
 _DONE = Failure(ConnectionDone())
 _ABORTED = Failure(ConnectionAborted())
@@ -69,12 +78,12 @@ class Socket(SideOwner):
         "_endSent",
         "_events",
         "_handle",
+        "_large",
         "_poller",
         "_relay",
         "_resetting",
         "_then",
         "_transport",
-        "_view",
         "broken",
         "ended",
         "isClient",
@@ -112,7 +121,7 @@ class Socket(SideOwner):
         self._relay = relay
         self._handle = handle
         self._poller = poller
-        self._view = poller.buffer
+        self._large = False
         self._events = 0
         self._then: Callable[[], None] | None = None
         self.lost = False
@@ -133,29 +142,28 @@ class Socket(SideOwner):
         for data in self._early:
             self._feed(data)
         self._events = self._wanted()
-        self._poller.add(self.number, self._events, self._ready)
+        self._poller.add(self.number, self._events, self)
 
     # Bytes.
 
-    def _ready(self, events: int) -> None:
+    def ready(self, events: int) -> None:
         """
-        The kernel has news.
+        The kernel has news. Passes one chunk on, together with the end if that is
+        all there is behind it.
         """
         if events & _OUT:
             self._flush()
-        if events & _IN:
-            if not self.lost and self.other.pending is None and not self.ended:
-                self._read(events & _ENDED)
-        elif events & (_ERR | _HUP) and not self.lost:
-            self._hungUp(events)
-
-    def _read(self, ending: int) -> None:
-        """
-        Pass one chunk on, together with the end if that is all there is.
-
-        @param ending: Whether the end is known to have come.
-        """
-        view = self._view
+        if self.lost:
+            return
+        if not events & _IN:
+            if events & (_ERR | _HUP):
+                self._hungUp(events)
+            return
+        other = self.other
+        if self.ended or other.pending is not None:
+            return
+        poller = self._poller
+        view = poller.large if self._large else poller.small
         try:
             number = self.recvInto(view)
         except BlockingIOError:
@@ -166,35 +174,40 @@ class Socket(SideOwner):
         if not number:
             self._end()
             return
-        ended = ending and not self.broken and self._isLast(number)
-        other = self.other
+        ended = events & _ENDED and not self.broken and self._isLast(number, view)
         try:
             # The kernel sends the end, which follows at once, in the same packet.
-            sent = other.send(view[:number], socket.MSG_MORE if ended else 0)
+            sent = other.send(view[:number], _MORE if ended else 0)
         except BlockingIOError:
             sent = 0
         except OSError:
             other._sendFailed()
             return
         self.passed += number
-        self._relay.asked = self.isClient
+        relay = self._relay
+        relay.asked = self.isClient
+        relay.moved = poller.now
         if sent != number:
             other._hold(view[sent:number])
+        elif number == len(view) and self.passed > GROW_AFTER:
+            self._large = True
         if ended:
             self._end()
 
-    def _isLast(self, number: int) -> bool:
+    def _isLast(self, number: int, view: memoryview) -> bool:
         """
         Say whether the end is all that is left behind a chunk of so many bytes.
+
+        @param view: What the chunk was read into.
         """
-        if number == len(self._view):
+        if number == len(view):
             return False
         try:
             return not self._handle.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except OSError:
-            # The kernel has told this for the last time; next comes an end.
+            # The kernel reports the reset only once; an end comes next.
             self.broken = True
             return False
 
@@ -229,6 +242,7 @@ class Socket(SideOwner):
         except OSError:
             self._sendFailed()
             return
+        self._relay.moved = self._poller.now
         if sent != len(pending):
             self.pending = pending[sent:]
             return
@@ -282,14 +296,16 @@ class Socket(SideOwner):
 
     def _sendFailed(self) -> None:
         """
-        It was reset; what it sent before may still be there to be read.
+        Its peer reset it; what the peer sent before may still be there to be read.
         """
         self.broken = True
         self.pending = None
         self.send = _swallow
-        if self.ended or self.other.pending is not None:
+        self._relay.sideReset(self)
+        if self.ended:
             self._cut()
         else:
+            # When the other socket has room again, what is left is read.
             self._wait()
 
     def _hungUp(self, events: int) -> None:
@@ -297,10 +313,16 @@ class Socket(SideOwner):
         It was reset or closed while it was not read.
         """
         if events & _ERR:
-            self._cut()
+            self._sendFailed()
         elif self.ended:
             # Both halves are closed. Unix sockets say so when the peer is gone.
             self._shut(_DONE, False)
+
+    def failed(self) -> None:
+        """
+        Serving it has raised: end the session.
+        """
+        self._relay.abort(Outcome.FAILED)
 
     def _shut(self, why: Failure, reset: bool) -> None:
         """
@@ -385,7 +407,7 @@ class Socket(SideOwner):
         """
         Read on, to nowhere.
         """
-        self._poller.rehandle(self.number, self._discard)
+        self._poller.replace(self.number, _Discarding(self))
         self._wait()
 
     def unwritten(self) -> int:
@@ -406,17 +428,17 @@ class Socket(SideOwner):
         except OSError:
             return  # it was reset, as the poller is about to tell
 
-    def _discard(self, events: int) -> None:
+    def discard(self, events: int) -> None:
         """
-        The other is gone: read to nowhere. (Its lines of L{_read} are not shared,
-        as a call more for each chunk would cost where it counts.)
+        The other is gone: read to nowhere. (The lines that L{ready} has too are not
+        shared, as a call more for each chunk would cost where it counts.)
         """
         if events & _OUT:
             self._flush()
         if self.lost or self.ended:
             return
         try:
-            number = self.recvInto(self._view)
+            number = self.recvInto(self._poller.small)
         except BlockingIOError:
             return
         except OSError:
@@ -424,6 +446,29 @@ class Socket(SideOwner):
             return
         if not number:
             self._end()
+
+
+class _Discarding:
+    """
+    A socket whose other is gone, and that is read to nowhere.
+    """
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, ours: Socket) -> None:
+        self._socket = ours
+
+    def ready(self, events: int) -> None:
+        """
+        The kernel has news.
+        """
+        self._socket.discard(events)
+
+    def failed(self) -> None:
+        """
+        Serving it has raised: end the session.
+        """
+        self._socket.failed()
 
 
 @implementer(IRelay)
@@ -453,6 +498,7 @@ class FastRelay(Rules[Socket]):
             onEnd,
         )
         self.sends = sends
+        self.moved = monotonic()
         self.client.other = self.destination
         self.destination.other = self.client
 

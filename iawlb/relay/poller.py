@@ -1,5 +1,5 @@
 """
-Many sockets behind one reader of the reactor.
+Many sockets behind one epoll object.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import select
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.posixbase import PosixReactorBase
@@ -16,33 +16,87 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-EVENTS_PER_ROUND = 128
+from iawlb.compat import Iterate, epollOf, replaceIteration, restoreIteration
+
+EVENTS_PER_ROUND = 64
 """
-Sockets served before they are asked for again, each with at most one chunk.
+Sockets served before the kernel is asked again.
 """
 
-STAY = 0.001
+BYTES_PER_ROUND = 1024 * 1024
 """
-How long the poller serves on, and how long it waits for the next event meanwhile,
-before the reactor sees to its timers, in seconds.
+Bytes read in a round. The sockets that are ready share them, so that a request
+does not wait long behind many bulk transfers.
 """
 
-Handler = Callable[[int], None]
+SMALLEST_READ = 16 * 1024
+"""
+Least share of a socket, in bytes: below it, the calls cost more than the bytes.
+"""
+
+SMALL_READ = 32 * 1024
+"""
+Most bytes read at a time from a socket that has not passed much as yet. What a
+peer does not take is held in memory, so this is what a peer costs that never
+reads.
+"""
+
+
+class Pollable(Protocol):
+    """
+    Receives the events of one descriptor.
+    """
+
+    def ready(self, events: int) -> None:
+        """
+        The kernel reports events, as C{EPOLL} flags.
+        """
+
+    def failed(self) -> None:
+        """
+        C{ready} has raised. The poller reports nothing more of the descriptor
+        unless it is added again.
+        """
+
+
+class _Reader:
+    """
+    Serves a reader of Twisted's as the reactor would.
+    """
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: IReadDescriptor) -> None:
+        self._reader = reader
+
+    def ready(self, events: int) -> None:
+        """
+        Have the reader read.
+        """
+        self._reader.doRead()
+
+    def failed(self) -> None:
+        """
+        Tell the reader that nobody serves it any more.
+        """
+        self._reader.connectionLost(Failure(OSError("reading failed")))
 
 
 @implementer(IReadDescriptor)
 class SocketPoller:
     """
-    An epoll object that is itself one reader of the reactor: so a socket's event
-    costs neither the reactor's log context, nor a call to the kernel for each
-    write.
+    An epoll object for plain sockets: an event of theirs costs neither the log
+    context that the reactor puts around each, nor a call to the kernel around
+    each write.
 
-    A turn of the reactor costs 10 us, beside the 5 us of passing a chunk. So the
-    poller asks the reactor's own epoll object for the next event, and waits for it
-    a little. If it is ours, it is served at once; else the reactor, which is told
-    of it again, has its turn.
+    With Twisted's reactor for Linux the poller does the waiting: the reactor's own
+    epoll object is one of the descriptors in ours, and the reactor has its turn
+    when that one is ready, or a timer is due. So one call to the kernel waits for
+    both. With other reactors, the poller is one reader of the reactor.
 
-    @ivar buffer: Where every socket is read into, one at a time.
+    @ivar now: The monotonic moment at which the present round began, in seconds.
+    @ivar small: What sockets read into that have not passed much as yet.
+    @ivar large: What all others read into. Both are shared, one read at a time.
     """
 
     log = Logger()
@@ -50,16 +104,18 @@ class SocketPoller:
     def __init__(self, reactor: Any, bufferSize: int) -> None:
         self._reactor = reactor
         self._epoll = select.epoll()
-        self._handlers: dict[int, Handler] = {}
+        self._served: dict[int, Pollable] = {}
         self._inRound = False
         self._after: list[Callable[[], None]] = []
         # Descriptors closed in this round: the events that the kernel still has
         # for them are not those of a socket that got the same number since.
         self._stale: set[int] = set()
-        self.buffer = memoryview(bytearray(bufferSize))
-        # Twisted has no public name for it, and other reactors have none at all.
-        poller = getattr(reactor, "_poller", None)
-        self._poller = poller if isinstance(poller, select.epoll) else None
+        # The reactor's own iteration, while ours is called in its place.
+        self._iterateReactor: Iterate | None = None
+        self._reactorNumber = -1
+        self._views = _views(bufferSize)
+        self.small, self.large = self._views[0]
+        self.now = monotonic()
 
     @classmethod
     def suits(cls, reactor: Any) -> bool:
@@ -70,25 +126,27 @@ class SocketPoller:
 
     def fileno(self) -> int:
         """
-        The epoll object's own descriptor.
+        Return the epoll object's own descriptor.
         """
         return self._epoll.fileno()
 
     def logPrefix(self) -> str:
         """
-        Name this in Twisted's own log lines.
+        Name the poller in Twisted's own log lines.
         """
         return "iawlb"
 
-    def add(self, number: int, events: int, handler: Handler) -> None:
+    # Descriptors.
+
+    def add(self, number: int, events: int, served: Pollable) -> None:
         """
-        Have a handler called with a descriptor's events, and no other.
+        Have a descriptor's events reported to an object, and to no other.
         """
-        if number in self._handlers:
+        if number in self._served:
             self._epoll.modify(number, events)
         else:
             self._epoll.register(number, events)
-        self._handlers[number] = handler
+        self._served[number] = served
 
     def change(self, number: int, events: int) -> None:
         """
@@ -96,139 +154,181 @@ class SocketPoller:
         """
         self._epoll.modify(number, events)
 
-    def rehandle(self, number: int, handler: Handler) -> None:
+    def replace(self, number: int, served: Pollable) -> None:
         """
-        Call another handler.
+        Report the same events to another object.
         """
-        self._handlers[number] = handler
+        self._served[number] = served
 
     def remove(self, number: int) -> None:
         """
         Wait for nothing any more: the descriptor is about to be closed, at
         which the kernel forgets it too.
         """
-        if self._handlers.pop(number, None) is not None:
+        if self._served.pop(number, None) is not None:
             self._stale.add(number)
 
     def withdraw(self, number: int) -> None:
         """
-        The same for one that stays open.
+        Wait for nothing any more; the descriptor stays open.
         """
         self._epoll.unregister(number)
         self.remove(number)
 
+    def addReader(self, reader: IReadDescriptor) -> None:
+        """
+        Serve a reader as the reactor would.
+        """
+        self.add(reader.fileno(), select.EPOLLIN, _Reader(reader))
+
+    def removeReader(self, reader: IReadDescriptor) -> None:
+        """
+        Serve a reader no more; its descriptor stays open.
+        """
+        self.withdraw(reader.fileno())
+
+    # Rounds.
+
+    def start(self) -> None:
+        """
+        Serve the descriptors from now on.
+        """
+        reactors = epollOf(self._reactor)
+        if reactors is not None:
+            self._iterateReactor = replaceIteration(self._reactor, self._iterate)
+        if reactors is not None and self._iterateReactor is not None:
+            self._reactorNumber = reactors.fileno()
+            self._epoll.register(self._reactorNumber, select.EPOLLIN)
+        else:
+            self._reactor.addReader(self)
+
+    def stop(self) -> None:
+        """
+        Serve them no more.
+        """
+        if self._iterateReactor is None:
+            self._reactor.removeReader(self)
+            return
+        restoreIteration(self._reactor)
+        self._iterateReactor = None
+        self._epoll.unregister(self._reactorNumber)
+        self._reactorNumber = -1
+
+    def _iterate(self, timeout: float | None) -> None:
+        """
+        Do an iteration of the reactor: serve what is ready, until the reactor has
+        something to do itself.
+
+        @param timeout: How long to wait in all, in seconds; L{None} is for ever.
+        """
+        reactor = self._reactor
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            events = self._epoll.poll(0 if self._after else timeout, EVENTS_PER_ROUND)
+            reactorIsReady = self._round(events)
+            iterateReactor = self._iterateReactor
+            if iterateReactor is None:
+                return  # stopped in this round
+            if reactorIsReady:
+                iterateReactor(0)
+                return
+            if not reactor.running or (not events and not self._after):
+                return
+            # Timers may have been set or moved in this round.
+            timeout = reactor.timeout()
+            if end is not None:
+                left = max(0.0, end - self.now)
+                timeout = left if timeout is None else min(timeout, left)
+            if timeout == 0 and not self._after:
+                return
+
     def doRead(self) -> None:
         """
-        Serve those that are ready, and those that are so soon after.
+        Serve what is ready, as one reader of the reactor.
         """
-        leave = monotonic() + STAY
-        self._inRound = True
-        served = self._serve()
-        while self._goesOn(served) and monotonic() < leave:
-            served = self._serve()
-        self._inRound = False
-        after, self._after = self._after, []
-        self._callAll(after)
-
-    def _goesOn(self, served: int) -> bool:
-        """
-        Say whether another round is due before the reactor's turn.
-
-        @param served: How many the last one has served.
-        """
+        self._round(self._epoll.poll(0, EVENTS_PER_ROUND))
         if self._after:
-            return True
-        if not served or self._poller is None:
-            return False
-        wait = 0.0
-        if served == 1:
-            timer = self._reactor.timeout()
-            wait = STAY if timer is None else min(STAY, timer)
-        news = self._poller.poll(wait, 2)
-        return len(news) == 1 and news[0][0] == self.fileno()
+            self._round(self._epoll.poll(0, EVENTS_PER_ROUND))
 
-    def _serve(self) -> int:
+    def _round(self, events: list[tuple[int, int]]) -> bool:
         """
-        Serve those that are ready.
+        Serve what is ready.
 
-        @return: How many these are.
+        @return: Whether the reactor itself is.
         """
-        events = self._epoll.poll(0, EVENTS_PER_ROUND)
+        self.now = monotonic()
+        self.small, self.large = self._views[len(events).bit_length()]
         after, self._after = self._after, []
         stale = self._stale
-        stale.clear()
-        handlers = self._handlers
-        for number, event in events:
-            if number not in stale:
-                handler = handlers.get(number)
-                if handler is None:
-                    continue
-                try:
-                    handler(event)
-                except Exception:
-                    # Else the reactor would drop us, and all sessions with us.
-                    self.log.failure("serving a socket failed")
-                    self._giveUp(number, handler)
-        self._callAll(after)
-        return len(events)
+        outermost = not self._inRound
+        if outermost:
+            stale.clear()
+        self._inRound = True
+        served = self._served
+        reactorIsReady = False
+        try:
+            for number, event in events:
+                each = served.get(number)
+                if each is None:
+                    if number == self._reactorNumber:
+                        reactorIsReady = True
+                elif number not in stale:
+                    try:
+                        each.ready(event)
+                    except Exception:
+                        # Else the reactor would drop us, and all sessions with us.
+                        self.log.failure("serving a socket failed")
+                        self._giveUp(number, each)
+        finally:
+            self._inRound = not outermost
+        for call in after:
+            try:
+                call()
+            except Exception:
+                # As for those that serve a socket.
+                self.log.failure("what was to follow a round failed")
+        return reactorIsReady
 
-    def _giveUp(self, number: int, handler: Handler) -> None:
+    def _giveUp(self, number: int, each: Pollable) -> None:
         """
-        Serve no more what raised, unless that has been closed or replaced.
+        Report nothing more to what raised, unless its descriptor has been closed
+        or given to another, and have it end what it serves.
         """
-        if self._handlers.get(number) == handler:
+        if self._served.get(number) is each:
             self.remove(number)
             with suppress(OSError):
                 self._epoll.unregister(number)
+        try:
+            each.failed()
+        except Exception:
+            self.log.failure("ending what failed has failed too")
 
     def afterRound(self, call: Callable[[], None]) -> None:
         """
         Call when those that are ready by the end of this round have been served
-        too, unless it is the reactor's turn before, and without waiting for any;
-        at once if no round is under way.
+        too, and without waiting for any; at once if no round is under way.
         """
         if self._inRound:
             self._after.append(call)
         else:
             call()
 
-    def _callAll(self, calls: list[Callable[[], None]]) -> None:
-        for call in calls:
-            try:
-                call()
-            except Exception:
-                # As for those that serve a socket.
-                self.log.failure("what was to follow a round failed")
-
-    def addReader(self, reader: IReadDescriptor) -> None:
-        """
-        Serve a reader as the reactor would.
-        """
-
-        def ready(events: int) -> None:
-            reader.doRead()
-
-        self.add(reader.fileno(), select.EPOLLIN, ready)
-
-    def removeReader(self, reader: IReadDescriptor) -> None:
-        """
-        Serve it no more; it stays open.
-        """
-        self.withdraw(reader.fileno())
-
-    def start(self) -> None:
-        """
-        Be a reader of the reactor.
-        """
-        self._reactor.addReader(self)
-
-    def stop(self) -> None:
-        """
-        Be none any more.
-        """
-        self._reactor.removeReader(self)
-
     def connectionLost(self, reason: Failure) -> None:
         """
         The reactor stops.
         """
+
+
+def _views(bufferSize: int) -> list[tuple[memoryview, memoryview]]:
+    """
+    Make the buffers that sockets read into.
+
+    @return: The small and the large one, by the number of bits in the number of
+        sockets that share a round.
+    """
+    buffer = memoryview(bytearray(bufferSize))
+    views = []
+    for bits in range(EVENTS_PER_ROUND.bit_length() + 1):
+        share = max(SMALLEST_READ, BYTES_PER_ROUND >> bits)
+        views.append((buffer[: min(share, SMALL_READ)], buffer[:share]))
+    return views

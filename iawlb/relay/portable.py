@@ -5,6 +5,7 @@ The relay between any two Twisted transports.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 
 from zope.interface import implementer
 
@@ -32,6 +33,7 @@ class PortableRelay(Rules[Side], SideOwner):
         super().__init__(client, destination, onRelease, onEnd)
         self.bytesIn = 0
         self.bytesOut = 0
+        self.moved = monotonic()
 
     def start(self) -> None:
         """
@@ -56,6 +58,7 @@ class PortableRelay(Rules[Side], SideOwner):
         """
         Pass bytes on.
         """
+        self.moved = monotonic()
         if side is self.client:
             if not self.destination.lost:
                 self.bytesIn += len(data)

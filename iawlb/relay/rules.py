@@ -85,6 +85,8 @@ class Rules(Generic[EndT]):
         """
         self.asked = False
         self.outcome: Outcome | None = None
+        # The first reset that was seen, if any.
+        self.reset: Outcome | None = None
         self.client = client
         self.destination = destination
         self._onRelease = onRelease
@@ -95,6 +97,8 @@ class Rules(Generic[EndT]):
         """
         What to call it if the side that has not ended does not follow.
         """
+        if self.reset is not None:
+            return self.reset
         if self.destination.ended or self.destination.lost:
             return Outcome.CLIENT_HALF_CLOSED_TIMEOUT
         if self.client.ended or self.client.lost:
@@ -145,6 +149,18 @@ class Rules(Generic[EndT]):
         else:
             other.endWriting()
 
+    def sideReset(self, side: EndT) -> None:
+        """
+        Note a reset, of which the first counts, when it is seen; what that side
+        sent before may still be read and passed on.
+        """
+        if self.reset is None:
+            self.reset = (
+                Outcome.CLIENT_RESET
+                if side is self.client
+                else Outcome.DESTINATION_RESET
+            )
+
     def sideLost(self, side: EndT, reset: bool) -> None:
         """
         Let the other take what is to be written, and follow.
@@ -152,11 +168,8 @@ class Rules(Generic[EndT]):
         other = self.other(side)
         ending = self.outcome is not None
         if reset and not ending:
-            self.outcome = (
-                Outcome.CLIENT_RESET
-                if side is self.client
-                else Outcome.DESTINATION_RESET
-            )
+            self.sideReset(side)
+            self.outcome = self.reset
         if side is self.destination:
             self._onRelease()
         if other.lost:
