@@ -295,6 +295,60 @@ class EndTests(Base):
         self.client.lose()
         self.assertEnded(Outcome.DONE)
 
+    def test_unanswered(self) -> None:
+        """
+        A destination that ends in order and has answered nothing is told apart
+        from a normal end, with and without halves. The client is ended in order.
+        """
+        for end in (self._end, self._lose):
+            self.setUp()
+            self.client.receive(b"question")
+            end()
+            self.client.end()
+            if self.destination.connected:
+                self.destination.lose()
+            self.assertEqual(self.client.closing, "close")
+            self.client.lose()
+            self.assertEnded(Outcome.UNANSWERED)
+
+    def _end(self) -> None:
+        self.destination.end()
+
+    def _lose(self) -> None:
+        self.destination.lose()
+
+    def test_answered(self) -> None:
+        """
+        Normal ends are not taken for that: a destination that ends behind its
+        answer, or that was asked nothing; one that ends since the client has
+        said its last word, and ended; and a client that resets.
+        """
+        for end in (self._end, self._lose):
+            for happens, outcome in (
+                ((), Outcome.DONE),
+                (("ask", "answer"), Outcome.DONE),
+                (("ask", "leave"), Outcome.DONE),
+                # Perhaps a last word to which no answer belongs.
+                (("ask", "answer", "ask"), Outcome.DONE),
+                (("reset",), Outcome.CLIENT_RESET),
+            ):
+                self.setUp()
+                for each in happens:
+                    if each == "ask":
+                        self.client.receive(b"question")
+                    elif each == "answer":
+                        self.destination.receive(b"answer")
+                    elif each == "leave":
+                        self.client.end()
+                    else:
+                        self.client.lose(reset=True)
+                end()
+                if self.client.connected:
+                    self.client.lose()
+                if self.destination.connected:
+                    self.destination.lose()
+                self.assertEnded(outcome)
+
     def test_halfClosed(self) -> None:
         """
         The one who is to blame, if nothing more comes, is the one that has not

@@ -61,7 +61,7 @@ class OutcomeTests(SynchronousTestCase):
         Each has two letters that tools for HAProxy's log know.
         """
         for each in Outcome:
-            self.assertRegex(each.code, r"\A([CSKIcs][RQCD]|--)\Z")
+            self.assertRegex(each.code, r"\A([CSKIcs][RQCDH]|--)\Z")
         self.assertEqual(Outcome.DONE.code, "--")
 
 

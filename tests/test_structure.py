@@ -60,6 +60,7 @@ ROOMS = [
     "relay.poller",
     "relay.context",
     "relay.side",
+    "relay.waiting",
     "relay.rules",
     "relay.portable",
     "relay.plain",

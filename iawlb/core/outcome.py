@@ -23,6 +23,7 @@ class Outcome(Enum):
     CLIENT_LEFT_CONNECT = "CC", "client left during the connect"
     CLIENT_RESET = "CD", "reset by the client"
     DESTINATION_RESET = "SD", "reset by the destination"
+    UNANSWERED = "SH", "destination ended without an answer"
     IDLE_TIMEOUT = "cD", "idle for too long"
     CLIENT_HALF_CLOSED_TIMEOUT = "cD", "client did not close its half"
     DESTINATION_HALF_CLOSED_TIMEOUT = "sD", "destination did not close its half"

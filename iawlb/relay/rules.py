@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from iawlb.core.outcome import Outcome
+from iawlb.relay.waiting import isWaiting
 
 
 class End(Protocol):
@@ -52,6 +53,11 @@ class End(Protocol):
         Count the bytes that the kernel has not taken yet.
         """
 
+    def fileno(self) -> int:
+        """
+        Return its descriptor, or -1 if it has none.
+        """
+
 
 EndT = TypeVar("EndT", bound=End)
 
@@ -71,6 +77,12 @@ class Rules(Generic[EndT]):
 
     bytesIn: int
     bytesOut: int
+
+    _unanswered = False
+    """
+    Whether the destination ended in order while the client waited for an answer,
+    as is so when the kernel ends the connections of a process that was killed.
+    """
 
     def __init__(
         self,
@@ -140,6 +152,8 @@ class Rules(Generic[EndT]):
         Pass the end on; close when both have ended.
         """
         other = self.other(side)
+        if self.asked and side is self.destination:
+            self._noteUnanswered()
         if other.lost:
             side.close()
         elif other.ended:
@@ -171,9 +185,12 @@ class Rules(Generic[EndT]):
             self.sideReset(side)
             self.outcome = self.reset
         if side is self.destination:
+            if self.asked and not side.ended:
+                self._noteUnanswered()
             self._onRelease()
         if other.lost:
-            self._onEnd(self.outcome or Outcome.DONE)
+            default = Outcome.UNANSWERED if self._unanswered else Outcome.DONE
+            self._onEnd(self.outcome or default)
             self.forget()
         elif ending:
             pass  # the other side is closing as well
@@ -184,6 +201,15 @@ class Rules(Generic[EndT]):
         else:
             other.endWriting()
             other.linger()
+
+    def _noteUnanswered(self) -> None:
+        """
+        The destination has ended, and the last bytes came from the client.
+        """
+        client = self.client
+        self._unanswered = not (client.ended or client.lost) and isWaiting(
+            client.fileno(), self.bytesOut > 0
+        )
 
     def forget(self) -> None:
         """
