@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.address import IPv6Address
-from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import ConnectionLost, ConnectionRefusedError
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
 from twisted.internet.tcp import Server as TCPServer
 from twisted.internet.testing import MemoryReactorClock
@@ -29,7 +29,7 @@ from tests.doubles import Rig, logged
 from tests.net import Echo, Peer, Server, connected, freePort, pause, reactor
 from tests.rig import endpointOf, serverEndpoint
 
-FAMILIES = ("tcp4", "tcp6", "unix")
+FAMILIES = ("tcp4", "tcp6", "given", "unix")
 
 
 class Door:
@@ -86,14 +86,14 @@ class Door:
 @asynccontextmanager
 async def door(family: str, directory: Path) -> AsyncIterator[Door]:
     """
-    Listen on an explicit address, since only such a port is kept while it
-    refuses.
+    Listen, on a port that the kernel picks or on a given one.
     """
-    endpoint = serverEndpoint(family, directory / "socket")
-    if family == "tcp4":
-        endpoint = TCP4ServerEndpoint(reactor, freePort(), interface="127.0.0.1")
-    elif family == "tcp6":
-        endpoint = TCP6ServerEndpoint(reactor, freePort("::1"), interface="::1")
+    if family == "given":
+        endpoint: IStreamServerEndpoint = TCP4ServerEndpoint(
+            reactor, freePort(), interface="127.0.0.1"
+        )
+    else:
+        endpoint = serverEndpoint(family, directory / "socket")
     server = await Server(Echo).listen(endpoint)
     opened = Door(server)
     try:
@@ -205,13 +205,15 @@ async def test_refuseBacklog(family: str, tmp_path: Path) -> None:
         assert await client.got(5) == b"hello"
 
 
-@pytest.mark.parametrize("family", ("tcp4", "tcp6"))
+@pytest.mark.parametrize("family", ("tcp4", "tcp6", "given"))
 @pytest_twisted.ensureDeferred
 async def test_addressIsKept(family: str, tmp_path: Path) -> None:
     """
-    While connections are refused nobody else can take the port.
+    While connections are refused nobody else can take the port, also one that
+    the kernel has picked; and it is the same afterwards.
     """
     async with door(family, tmp_path) as opened:
+        place = opened.server.port.socket.getsockname()
         opened.acceptor.resume()
         await opened.assertServes()
         opened.acceptor.refuse()
@@ -222,6 +224,7 @@ async def test_addressIsKept(family: str, tmp_path: Path) -> None:
                 thief.bind(listening.getsockname())
         assert caught.value.errno == errno.EADDRINUSE
         opened.acceptor.listenAgain()
+        assert listening.getsockname() == place
         opened.acceptor.resume()
         await opened.assertServes()
 
@@ -299,6 +302,9 @@ class FakeSocket:
 
     def getsockname(self) -> tuple[str, int]:
         return ("::1", 80)
+
+    def bind(self, address: object) -> None:
+        raise OSError(errno.EINVAL, "bound already")
 
     def setsockopt(self, *option: int) -> None:
         self.options.append(option)

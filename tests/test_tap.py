@@ -288,7 +288,7 @@ class OptionsTests(_Case):
             (("8080",), "no destination"),
             (("--listen=8080",), "no destination"),
             (("8080", "9001", "--listen=8081"), "'8080'", "--listen"),
-            (("0", "9001"), "PORT: '0'"),
+            (("8080", "0"), "destination: '0'"),
             (("8080", "abc"), "destination: 'abc'"),
             (("8080", "9001", "9001"), "destination: ", "'9001'", "name="),
             (("8080", "-1"), "-1"),

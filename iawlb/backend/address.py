@@ -78,9 +78,9 @@ def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
     words = _listenWords(text)
     path = None
     if words.kind in ("tcp", "tcp6", "ssl"):
-        _port(text, words.get("port", 0))
+        _port(text, words.get("port", 0), 0)
     elif words.kind == "tls":
-        _port(text, words.get("port", 1) or "443")
+        _port(text, words.get("port", 1) or "443", 0)
         _certificates(text, words.get("path", 0))
     place = _BACKLOG_PLACES.get(words.kind)
     if place is not None and words.get("backlog", place) is None:
@@ -191,7 +191,7 @@ def _listenWords(text: str) -> Words:
     """
     Read any form of a listener's address.
     """
-    short = _short(text, 1)
+    short = _short(text, 0)
     if short is None:
         return split(text)
     host, port = short

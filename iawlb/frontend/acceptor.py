@@ -247,9 +247,17 @@ class Acceptor:
         self.accept(self._room())
         self.pause()
         listening = self._port.socket
+        address = listening.getsockname()
         # Else another process could bind the address, as nobody listens on it.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         listening.shutdown(socket.SHUT_RD)
+        if self._port.addressFamily != socket.AF_UNIX:
+            # The kernel has let go of a port that it had picked itself. Any other,
+            # and this one after the first time, is bound still.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                listening.bind(address)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         self.refusing = True
 
     def listenAgain(self) -> None:
