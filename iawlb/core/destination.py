@@ -111,8 +111,11 @@ class Destination:
         """
         Say whether its worker may wait for a session.
         """
+        # As L{available} says, without a call more where it counts.
         return (
-            self.available
+            self.down is None
+            and not self.paused
+            and not self.draining
             and self.connecting < self._window
             and (not self.slots or self.active < self.slots)
         )

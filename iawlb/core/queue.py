@@ -62,8 +62,9 @@ class ConnectionQueue(DeferredQueue[Session]):
         self._bound: dict[Destination, Line] = {}
         self._count = 0
         self._entered = 0
-        # In the order in which they began to wait.
-        self._getters: dict[Destination, Deferred[Session]] = {}
+        # What each waiting destination's next session is given to, in the order in
+        # which they began to wait.
+        self._takers: dict[Destination, Callable[[Session], None]] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -129,20 +130,40 @@ class ConnectionQueue(DeferredQueue[Session]):
         @raise QueueUnderflow: This destination's worker waits already, or none
             was named.
         """
-        if destination is None or destination in self._getters:
+        if destination is None:
             raise QueueUnderflow()
-        session = self._nextFor(destination)
-        if session is not None:
+        waiting: Deferred[Session] = Deferred(lambda _: self.cease(destination))
+        session = self.pull(destination, waiting.callback)
+        return waiting if session is None else succeed(session)
+
+    def pull(
+        self, destination: Destination, take: Callable[[Session], None]
+    ) -> Session | None:
+        """
+        Do what L{get} does, without a L{Deferred} for each session.
+
+        @param take: Called with the session, once, if there is none now.
+        @return: The session, or L{None}: then the destination waits.
+        @raise QueueUnderflow: This destination waits already.
+        """
+        if destination in self._takers:
+            raise QueueUnderflow()
+        if not self._count:
+            session = None
+        else:
+            session = self._nextFor(destination)
+        if session is None:
+            self._takers[destination] = take
+        else:
             session.line.remove(session)
             self._count -= 1
-            return succeed(session)
+        return session
 
-        def giveUp(_: Deferred[Session]) -> None:
-            del self._getters[destination]
-
-        waiting: Deferred[Session] = Deferred(giveUp)
-        self._getters[destination] = waiting
-        return waiting
+    def cease(self, destination: Destination) -> None:
+        """
+        Give up a destination's wait.
+        """
+        del self._takers[destination]
 
     def rebind(self) -> None:
         """
@@ -194,7 +215,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         Ask the policy which waiting destination is next; if it fails, it is the
         one that has waited longest.
         """
-        waiting = list(self._getters)
+        waiting = list(self._takers)
         if len(waiting) == 1:
             return waiting[0]
         try:
@@ -202,7 +223,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         except Exception:
             self.log.failure("policy {policy!r} cannot choose", policy=self._policy)
             return waiting[0]
-        return chosen if chosen in self._getters else waiting[0]
+        return chosen if chosen in self._takers else waiting[0]
 
     def _nextFor(self, destination: Destination) -> Session | None:
         """
@@ -220,13 +241,13 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         Give a session to a worker that waits, if one may have it.
         """
-        if not self._getters:
+        if not self._takers:
             return False
-        destination = self._bind(session)
+        destination = self._bind(session) if self._policy.binds else None
         if destination is None:
             destination = self._choose()
-        getter = self._getters.pop(destination, None)
-        if getter is None:
+        take = self._takers.pop(destination, None)
+        if take is None:
             return False
-        getter.callback(session)
+        take(session)
         return True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from random import random
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -129,7 +129,8 @@ class Worker:
         self.events = pool.events
         self._pool = pool
         self._stopping = False
-        self._pulling: Deferred[Session] | None = None
+        # Whether the queue is to give us its next session.
+        self._waiting = False
         self._busy = False
         # What is called, and is called at once when the worker stops.
         self._timers: dict[IDelayedCall, Callable[[], None]] = {}
@@ -169,10 +170,11 @@ class Worker:
         Begin to wait for a session, or cease to, as the destination's state now
         says.
         """
-        if self._pulling is None:
+        if not self._waiting:
             self._pull()
         elif not self._mayPull():
-            self._pulling.cancel()
+            self._waiting = False
+            self.queue.cease(self.destination)
         if self._whenIdle and self.destination.active == 0:
             waiting, self._whenIdle = self._whenIdle, []
             for each in waiting:
@@ -186,11 +188,15 @@ class Worker:
             return  # what is served first asks for more, and the loop goes on
         self._busy = True
         for _ in range(PULLS_PER_TURN):
-            if self._pulling is not None or not self._mayPull():
+            if not self._mayPull():
                 self._busy = False
                 return
-            self._pulling = self.queue.get(self.destination)
-            self._pulling.addCallbacks(self._pulled, self._ceased)
+            session = self.queue.pull(self.destination, self._pulled)
+            if session is None:
+                self._waiting = True
+                self._busy = False
+                return
+            self._serve(session)
         self._later(0, self._pullOn)
 
     def _pullOn(self) -> None:
@@ -204,17 +210,16 @@ class Worker:
         return not self._stopping and not self.heldOff and self.destination.canPull()
 
     def _pulled(self, session: Session) -> None:
-        self._pulling = None
+        """
+        The queue gives the session that was waited for.
+        """
+        self._waiting = False
         busy, self._busy = self._busy, True
         try:
             self._serve(session)
         finally:
             self._busy = busy
             self._pull()
-
-    def _ceased(self, failure: Failure) -> None:
-        failure.trap(CancelledError)
-        self._pulling = None
 
     def whenIdle(self) -> Deferred[None]:
         """
@@ -246,7 +251,8 @@ class Worker:
         """
         self.destination.connected()
         del self._connecting[serving]
-        self.check()
+        if not self._waiting:
+            self._pull()
 
     def given(self, serving: Serving) -> None:
         """
