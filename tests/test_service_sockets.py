@@ -908,6 +908,26 @@ async def test_acceptsNoMore() -> None:
             await on.assertEchoed(client)
 
 
+@pytest_twisted.ensureDeferred
+async def test_noLocalAddress() -> None:
+    """
+    A destination with a local address that this machine does not have is passed
+    over, and the other serves as if it were alone: accepting never stops.
+    """
+    server = await Server(Echo).listen()
+    async with stage() as on:
+        on.servers.append(server)
+        there = f"tcp:127.0.0.1:{server.number}"
+        on.balancer.add(f"{there}:bindAddress=192.0.2.1", name="bad")
+        on.balancer.add(there, name="good")
+        for _ in range(10):
+            client = await on.client()
+            assert pollable(on)
+            await on.assertEchoed(client)
+        assert [each.state for each in on.balancer.destinations] == ["up", "up"]
+    assert {name for _, name in on.recorder.pulls} == {"bad", "good"}
+
+
 @pytest.mark.parametrize("spare", (6, 7))
 @pytest_twisted.ensureDeferred
 async def test_noDescriptor(spare: int) -> None:

@@ -32,7 +32,7 @@ from iawlb.backend.socketconnector import (
     targetOf,
 )
 from iawlb.relay.poller import SocketPoller
-from iawlb.workers.worker import localError
+from iawlb.workers.shortage import SHORTAGES, shortageOf
 from tests.doubles import Backend, Handling
 from tests.net import freePort, listening
 
@@ -315,7 +315,9 @@ class DialerTests(SynchronousTestCase):
         self.dial(name, local=("127.0.0.2", 0))
         self.assertEqual(self.made[0].getsockname()[0], "127.0.0.2")
         self.dial(name, local=("192.0.2.1", 0))
-        self.assertEqual(localError(Failure(self.failed[0])), errno.EADDRNOTAVAIL)
+        self.assertIs(
+            shortageOf(Failure(self.failed[0])), SHORTAGES[errno.EADDRNOTAVAIL]
+        )
 
     def test_noDescriptor(self) -> None:
         """
@@ -329,7 +331,7 @@ class DialerTests(SynchronousTestCase):
             self.assertIsNone(self.dial(name))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        self.assertEqual(localError(Failure(self.failed[0])), errno.EMFILE)
+        self.assertIs(shortageOf(Failure(self.failed[0])), SHORTAGES[errno.EMFILE])
 
     def test_fullBacklog(self) -> None:
         """
@@ -346,7 +348,7 @@ class DialerTests(SynchronousTestCase):
             while not self.failed:
                 self.assertLess(len(self.made), 10)
                 self.dial(path, socket.AF_UNIX)
-        self.assertEqual(localError(Failure(self.failed[0])), errno.EAGAIN)
+        self.assertIs(shortageOf(Failure(self.failed[0])), SHORTAGES[errno.EAGAIN])
 
     def test_timeout(self) -> None:
         """

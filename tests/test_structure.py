@@ -80,6 +80,7 @@ ROOMS = [
     "backend.connector",
     # Pull, connect, relay.
     "workers",
+    "workers.shortage",
     "workers.serving",
     "workers.worker",
     "workers.sweeper",

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError
 from twisted.internet.interfaces import IHostResolution, IResolutionReceiver
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP
@@ -23,6 +24,7 @@ from tests.doubles import Backend, Rig, Wire, accept, logged
 
 REFUSED = ConnectionRefusedError()
 LACKING = ConnectError(errno.EMFILE, "too many open files")
+NO_PORT = ConnectError(errno.EADDRNOTAVAIL, "cannot assign requested address")
 
 
 class PullTests(SynchronousTestCase):
@@ -565,7 +567,8 @@ class LackTests(SynchronousTestCase):
         """
         Count the log lines about what is lacking.
         """
-        return sum("lacks" in (each["log_format"] or "") for each in self.lines)
+        lines = [each["log_format"] or "" for each in self.lines]
+        return sum("could not connect" in line for line in lines)
 
     def test_waits(self) -> None:
         """
@@ -606,6 +609,81 @@ class LackTests(SynchronousTestCase):
         rig.clients(4)
         self.assertGreater(len(a.wires), 0)
         self.assertEqual(told, [])
+
+    def pauses(self, rig: Rig, seconds: float) -> list[float]:
+        """
+        Let time pass, in which clients keep coming.
+
+        @return: The times between the connects to destination C{a}.
+        """
+        a = rig.backends[0]
+        seen, last, tries = [], rig.clock.seconds(), a.tries
+        for _ in range(round(seconds * 100)):
+            rig.clock.advance(0.01)
+            rig.client()
+            if a.tries > tries:
+                seen.append(rig.clock.seconds() - last)
+                last, tries = rig.clock.seconds(), a.tries
+        return seen
+
+    def test_noPort(self) -> None:
+        """
+        A destination that no connect can be made to, for want of a local address
+        or port, alone gets no connections: the others serve them all at once, as
+        many are accepted as before, and it is tried again after a pause that grows
+        to that between two probes. A connect that succeeds makes it short again.
+        """
+        self.patch(workerModule, "random", lambda: 1.0)
+        told: list[bool] = []
+        self.patch(Pool, "heldOffChanged", lambda _, heldOff: told.append(heldOff))
+        rig = Rig(2, policy="first")
+        a, b = rig.backends
+        a.refuse = NO_PORT
+        rig.clients(5)
+        self.assertEqual((a.tries, len(b.wires), rig.balancer.waiting), (1, 5, 0))
+        seen = self.pauses(rig, 22)
+        self.assertEqual(rig.balancer.waiting, 0)
+        self.assertEqual(len(seen), 9)
+        for one, wanted in zip(
+            seen, (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5), strict=False
+        ):
+            self.assertApproximates(one, wanted, 0.03)
+        self.assertEqual((told, rig.states()), ([], ["up", "up"]))
+        (event, *_) = (each for each in self.lines if "advice" in each)
+        self.assertIn("EADDRNOTAVAIL, no local address or port", formatEvent(event))
+        a.refuse = None
+        rig.advance(5)
+        rig.client()
+        a.refuse = NO_PORT
+        for one, wanted in zip(self.pauses(rig, 0.9)[1:], (0.1, 0.2, 0.4), strict=True):
+            self.assertApproximates(one, wanted, 0.03)
+
+    def test_noPortOfAnyOther(self) -> None:
+        """
+        A client that is bound to such a destination is served by another.
+        """
+        rig = Rig(2, policy="source")
+        for backend in rig.backends:
+            backend.refuse = NO_PORT
+            rig.client()
+            backend.refuse = None
+            self.assertEqual(rig.balancer.waiting, 0)
+            rig.advance(1)
+        self.assertEqual(sum(len(each.wires) for each in rig.backends), 2)
+
+    def test_noPortAtAll(self) -> None:
+        """
+        While clients wait and nothing else can serve them, it is tried again five
+        times a second at least.
+        """
+        rig = Rig(queueTimeout=0)
+        (a,) = rig.backends
+        a.refuse = NO_PORT
+        rig.client()
+        rig.advance(30)
+        a.refuse = None
+        rig.advance(0.21)
+        self.assertEqual((len(a.wires), rig.balancer.waiting), (1, 0))
 
     def test_window(self) -> None:
         """

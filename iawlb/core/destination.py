@@ -26,6 +26,34 @@ was in use since.
 """
 
 
+class Backoff:
+    """
+    Waits that double from the first to the longest.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._wait = settings.backoff
+
+    def next(self, jitter: float) -> float:
+        """
+        Say how long to wait; the wait after it is longer.
+
+        @param jitter: A random number from 0 to 1.
+        @return: Seconds: half to the whole of the wait, so that several balancers
+            do not try in step.
+        """
+        wait = self._wait * (0.5 + jitter / 2)
+        self._wait = min(self._wait * 2, self._settings.backoffMax)
+        return wait
+
+    def reset(self) -> None:
+        """
+        Begin with the first again.
+        """
+        self._wait = self._settings.backoff
+
+
 class Destination:
     """
     The state of one destination.
@@ -45,6 +73,8 @@ class Destination:
     @ivar turn: Its place in the turns that destinations with equal loads take.
     @ivar connecting: Of these, those whose connect is under way.
     @ivar down: Why it is down, or L{None} while it is up.
+    @ivar heldOff: Whether it gets no session for a moment, as this machine is short
+        of what connects to it need.
     @ivar paused: Whether it was told not to pull.
     @ivar draining: Whether it was removed and only finishes its sessions.
     @ivar served: Sessions connected since it was added.
@@ -68,16 +98,18 @@ class Destination:
         self.turn = 0.0
         self.connecting = 0
         self.down: str | None = None
+        self.heldOff = False
         self.paused = False
         self.draining = False
         self.served = 0
         self.failures = 0
-        self._settings = settings
         self._window = 1
         # Most connects that were under way at once since the last review.
         self._peak = 0
         self._review = REVIEW
-        self._backoff = settings.backoff
+        self._probes = Backoff(settings)
+        self._pauses = Backoff(settings)
+        self._servedAtPause = 0
 
     def __repr__(self) -> str:
         return f"<Destination {self.name} {self.state}, {self.active} active>"
@@ -98,7 +130,9 @@ class Destination:
         """
         Whether it takes sessions at all, now or when a slot is free.
         """
-        return self.down is None and not self.paused and not self.draining
+        return not (
+            self.down is not None or self.paused or self.draining or self.heldOff
+        )
 
     @property
     def freeSlots(self) -> int | None:
@@ -178,16 +212,23 @@ class Destination:
         A probe succeeded: it is up.
         """
         self.down = None
-        self._backoff = self._settings.backoff
+        self._probes.reset()
 
     def nextProbe(self, jitter: float) -> float:
         """
-        Say how long to wait for the next probe; the wait after it is longer.
+        Say how long to wait for the next probe.
 
         @param jitter: A random number from 0 to 1.
-        @return: Seconds: half to the whole of the backoff, so that several
-            balancers do not probe in step.
         """
-        wait = self._backoff * (0.5 + jitter / 2)
-        self._backoff = min(self._backoff * 2, self._settings.backoffMax)
-        return wait
+        return self._probes.next(jitter)
+
+    def nextPause(self, jitter: float) -> float:
+        """
+        Say how long it is to be held off; longer each time, until a connect succeeds.
+
+        @param jitter: A random number from 0 to 1.
+        """
+        if self.served != self._servedAtPause:
+            self._servedAtPause = self.served
+            self._pauses.reset()
+        return self._pauses.next(jitter)

@@ -26,21 +26,7 @@ from iawlb.observe.ratelimit import OncePerSecond
 from iawlb.relay.resets import isReset
 from iawlb.settings import Settings
 from iawlb.workers.serving import Serving
-
-LOCAL_ERRORS = frozenset(
-    (
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOBUFS,
-        errno.ENOMEM,
-        errno.EADDRNOTAVAIL,
-        errno.EAGAIN,
-    )
-)
-"""
-What a connect can fail of that is this machine's want, and does not mean that the
-destination is down. C{EAGAIN} is a Unix socket whose backlog is full.
-"""
+from iawlb.workers.shortage import Shortage, shortageOf
 
 PULLS_PER_TURN = 32
 """
@@ -48,20 +34,11 @@ Sessions that are pulled before the reactor has its turn, when so many wait for 
 destination that has come back.
 """
 
-LOCAL_PAUSE = 0.1
+MACHINE_PAUSE = 0.1
 """
-How long a worker does not pull after such an error, in seconds.
+How long a worker does not pull when this machine is short of something that all
+connects need, in seconds.
 """
-
-
-def localError(failure: Failure) -> int | None:
-    """
-    Say which want of this machine a connect failed of, if one.
-    """
-    value = failure.value
-    # Twisted's ConnectError has osError, an OSError has errno.
-    number = getattr(value, "osError", None) or getattr(value, "errno", None)
-    return number if number in LOCAL_ERRORS else None
 
 
 class WorkerPool(Protocol):
@@ -92,8 +69,8 @@ class WorkerPool(Protocol):
 
     def heldOffChanged(self, heldOff: bool) -> None:
         """
-        A connect failed for lack of something that all connects of this machine
-        need, or that time is over.
+        A connect failed of what all connects of this machine are short of, or the
+        worker's pause after it is over.
         """
 
     def inHurry(self) -> bool:
@@ -107,8 +84,8 @@ class Worker:
     Pulls sessions for one destination while it may, and probes it while it is
     down.
 
-    @ivar heldOff: Whether pulling is suspended because a connect failed for lack of
-        descriptors, ports or memory.
+    @ivar heldOff: Whether it does not pull for a moment, since a connect failed of
+        what this machine is short of.
     """
 
     log = Logger()
@@ -138,8 +115,9 @@ class Worker:
         # Oldest first.
         self._connecting: dict[Serving, None] = {}
         self._whenIdle: list[Deferred[None]] = []
-        self._localErrors = OncePerSecond(self.clock, self._logLocalErrors)
-        self._lastLocalError = 0
+        self._holding: IDelayedCall | None = None
+        self._shortages = OncePerSecond(self.clock, self._logShortages)
+        self._lastShortage: Shortage
 
     def start(self) -> None:
         """
@@ -162,7 +140,7 @@ class Worker:
         for timer, call in timers.items():
             timer.cancel()
             call()
-        self._localErrors.stop()
+        self._shortages.stop()
         self.check()
 
     def check(self) -> None:
@@ -275,11 +253,11 @@ class Worker:
         A connect failed: put the session back, and do not pull until a probe
         succeeds.
         """
-        local = localError(failure)
-        if local is None:
+        shortage = shortageOf(failure)
+        if shortage is None:
             self._goDown(failure)
         else:
-            self._holdOff(local)
+            self._runShort(shortage)
             self._putBack([serving])
 
     def _connectEnded(self, serving: Serving) -> None:
@@ -307,37 +285,55 @@ class Worker:
         self.destination.give()
         self.check()
 
-    def _holdOff(self, error: int) -> None:
+    def _runShort(self, shortage: Shortage) -> None:
         """
-        Pull no more for a moment, for want of something on this machine.
+        Pull no more for a moment, as this machine is short of something.
         """
-        self._lastLocalError = error
-        self._localErrors.add()
-        if not self.heldOff and not self._stopping:
-            self.heldOff = True
-            # A full backlog is no reason to accept nothing for the others.
-            machine = error != errno.EAGAIN
-            self._later(LOCAL_PAUSE, lambda: self._letGo(machine))
+        self._lastShortage = shortage
+        self._shortages.add()
+        if self.heldOff or self._stopping:
+            return
+        if shortage.machine:
+            self._holdOff(MACHINE_PAUSE, self._pool.heldOffChanged)
+        else:
+            # The others have what they need, and serve its sessions too.
+            wait = self.destination.nextPause(random())
+            self._holdOff(wait, self._destinationHeldOff)
+
+    def _holdOff(self, seconds: float, changed: Callable[[bool], None]) -> None:
+        """
+        Pull no more for a moment.
+
+        @param changed: Called with whether it is held off, now and when the moment
+            is over.
+        """
+
+        def letGo() -> None:
+            self.heldOff = False
+            self._holding = None
+            changed(False)
             self.check()
-            if machine:
-                self._pool.heldOffChanged(True)
 
-    def _letGo(self, machine: bool) -> None:
-        self.heldOff = False
+        self.heldOff = True
+        self._holding = self._later(seconds, letGo)
         self.check()
-        if machine:
-            self._pool.heldOffChanged(False)
+        changed(True)
 
-    def _logLocalErrors(self, number: int) -> None:
+    def _destinationHeldOff(self, heldOff: bool) -> None:
+        self.destination.heldOff = heldOff
+        self._pool.destinationChanged()
+
+    def _logShortages(self, number: int) -> None:
         self.log.warn(
-            "could not connect to {destination}, this machine lacks something: "
-            "{error}; the connection waits and is tried again ({number} times)",
+            "could not connect to {destination}: {error}, {advice}; the connection "
+            "waits and is tried again ({number} times)",
             destination=self.destination.name,
-            error=errno.errorcode[self._lastLocalError],
+            error=errno.errorcode[self._lastShortage.error],
+            advice=self._lastShortage.advice,
             number=number,
         )
 
-    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+    def _later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
         """
         Call later, or when stopped before.
         """
@@ -348,6 +344,7 @@ class Worker:
 
         timer = self.clock.callLater(seconds, fire)
         self._timers[timer] = call
+        return timer
 
     # The destination is down.
 
@@ -371,13 +368,13 @@ class Worker:
 
     def hurry(self) -> None:
         """
-        Sessions wait and nothing is up: do not wait long for the next probe.
+        Sessions wait and nothing is up: do not wait long for the next try.
         """
-        timer = self._probing
-        if timer is None or isinstance(timer, Connect):
-            return
-        if timer.getTime() - self.clock.seconds() > HURRY:
-            timer.reset(HURRY)
+        for timer in (self._probing, self._holding):
+            if timer is None or isinstance(timer, Connect):
+                continue
+            if timer.getTime() - self.clock.seconds() > HURRY:
+                timer.reset(HURRY)
 
     def _probe(self) -> None:
         self._probing = None
@@ -394,7 +391,7 @@ class Worker:
         self.check()
 
     def _probeFailed(self, failure: Failure) -> None:
-        if localError(failure) is None:
+        if shortageOf(failure) is None:
             self.destination.failed(failure.getErrorMessage())
         self._scheduleProbe()
 
