@@ -4,7 +4,7 @@ Tests for the queue in which sessions wait.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -139,12 +139,10 @@ class ContractTests(SynchronousTestCase):
 
     def test_underflow(self) -> None:
         """
-        A worker that waits already cannot wait twice, and nobody can wait without
-        saying for which destination.
+        A worker that waits already cannot wait twice.
         """
         self.queue.get(self.a)
         self.assertRaises(QueueUnderflow, self.queue.get, self.a)
-        self.assertRaises(QueueUnderflow, self.queue.get)
         self.queue.get(self.b)
 
     def test_cancel(self) -> None:
@@ -184,6 +182,88 @@ class ContractTests(SynchronousTestCase):
         self.assertIs(self.successResultOf(self.queue.get(self.a)), second)
 
 
+Queue = DeferredQueue[Session]
+
+
+class BothQueuesTests(SynchronousTestCase):
+    """
+    What a user of Twisted's own queue may rely on, who names no destination: each
+    test is run over that queue too.
+    """
+
+    def queues(self, size: int | None, backlog: int | None) -> Iterator[Queue]:
+        """
+        Make a queue of each kind.
+        """
+        yield DeferredQueue(size, backlog)
+        for policy in (Least(), Source()):
+            yield ConnectionQueue(policy, lambda: [], size, backlog)
+
+    def setUp(self) -> None:
+        """
+        Make sessions.
+        """
+        self.sessions = [session(number) for number in range(6)]
+
+    def test_order(self) -> None:
+        """
+        Those that wait for sessions get them in the order in which they asked,
+        and sessions that wait are got in the order in which they were put.
+        """
+        for queue in self.queues(2, 2):
+            got: list[Session] = []
+            for _ in range(2):
+                queue.get().addCallback(got.append)
+            self.assertRaises(QueueUnderflow, queue.get)
+            for number in range(2):
+                queue.put(self.sessions[number])
+                self.assertEqual(got, self.sessions[: number + 1])
+            for number in range(2, 4):
+                queue.put(self.sessions[number])
+            self.assertEqual(got, self.sessions[:2])
+            self.assertRaises(QueueOverflow, queue.put, self.sessions[4])
+            for _ in range(2):
+                queue.get().addCallback(got.append)
+            self.assertEqual(got, self.sessions[:4])
+
+    def test_noBacklog(self) -> None:
+        """
+        Nobody may wait where the backlog is 0, but what is there can be got.
+        """
+        for queue in self.queues(None, 0):
+            self.assertRaises(QueueUnderflow, queue.get)
+            queue.put(self.sessions[0])
+            self.assertIs(self.successResultOf(queue.get()), self.sessions[0])
+
+    def test_noLimits(self) -> None:
+        """
+        By default any number may wait, on either side.
+        """
+        for queue in self.queues(None, None):
+            getting = [queue.get() for _ in range(3)]
+            for each in self.sessions:
+                queue.put(each)
+            getting += [queue.get() for _ in range(3)]
+            got = [self.successResultOf(each) for each in getting]
+            self.assertEqual(got, self.sessions)
+
+    def test_cancel(self) -> None:
+        """
+        Who gives up before there is a session takes none along, and leaves room
+        in the backlog; who gives up after has it already.
+        """
+        for queue in self.queues(None, 2):
+            first, second = queue.get(), queue.get()
+            first.cancel()
+            self.failureResultOf(first, CancelledError)
+            third = queue.get()
+            queue.put(self.sessions[0])
+            second.cancel()
+            self.assertIs(self.successResultOf(second), self.sessions[0])
+            queue.put(self.sessions[1])
+            self.assertIs(self.successResultOf(third), self.sessions[1])
+
+
 class OrderTests(SynchronousTestCase):
     """
     Who is served before whom.
@@ -219,6 +299,27 @@ class OrderTests(SynchronousTestCase):
         getting = queue.get(b)
         queue.putBack(failing)
         self.assertIs(self.successResultOf(getting), failing)
+
+    def test_spillOver(self) -> None:
+        """
+        A program that gets sessions without naming a destination gets the oldest
+        of those that any destination may serve, when no destination waits for it:
+        so it can serve by itself what is too much for them.
+        """
+        a, b = destination("a"), destination("b", 1)
+        queue = queueOf(Bound(), a, b)
+        getting, spare = queue.get(b), queue.get()
+        sessions = [session(n, host) for n, host in enumerate(("any", "a", "b"))]
+        for each in sessions:
+            queue.put(each)
+        self.assertIs(self.successResultOf(getting), sessions[0])
+        self.assertNoResult(spare)
+        more = [session(n, "any") for n in range(3, 6)]
+        for each in more:
+            queue.put(each)
+        self.assertIs(self.successResultOf(spare), more[0])
+        self.assertIs(self.successResultOf(queue.get()), more[1])
+        self.assertEqual(list(queue), [*sessions[1:], more[2]])
 
     def test_boundDoesNotBlock(self) -> None:
         """

@@ -37,10 +37,15 @@ class ConnectionQueue(DeferredQueue[Session]):
     waits for a full destination without blocking those behind it. A destination
     is served from whichever of the two lines has the older head.
 
+    A program may get sessions too, without naming a destination: the oldest of
+    those that any destination may serve, when no destination waits for it.
+
     No step moves or looks through those that wait. The stock storage is a list,
     which does, and cannot remove from the middle.
 
     @ivar size: Sessions that may wait before L{put} raises, or L{None}.
+    @ivar backlog: Calls of L{get} without a destination that may wait before it
+        raises, or L{None}.
     """
 
     log = Logger()
@@ -50,13 +55,15 @@ class ConnectionQueue(DeferredQueue[Session]):
         policy: IPolicy,
         available: Callable[[], Sequence[Destination]],
         size: int | None = None,
+        backlog: int | None = None,
     ) -> None:
         """
         @param policy: Binds sessions and chooses destinations.
         @param available: Gives the destinations that can be bound to.
         """
-        super().__init__(size)
+        super().__init__(size, backlog)
         self._policy = policy
+        self._binds = policy.binds
         self._available = available
         self._anyones = Line()
         self._bound: dict[Destination, Line] = {}
@@ -65,6 +72,8 @@ class ConnectionQueue(DeferredQueue[Session]):
         # What each waiting destination's next session is given to, in the order in
         # which they began to wait.
         self._takers: dict[Destination, Callable[[Session], None]] = {}
+        # Those who wait for no destination.
+        self._unnamed: dict[Deferred[Session], None] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -92,11 +101,12 @@ class ConnectionQueue(DeferredQueue[Session]):
         @raise QueueOverflow: C{size} sessions wait already.
         """
         self._entered = obj.place = self._entered + 1
-        if self._handOver(obj):
+        bound = self._bind(obj) if self._binds else None
+        if self._handOver(obj, bound):
             return
         if self.size is not None and self._count >= self.size:
             raise QueueOverflow()
-        self._stand(obj)
+        self._stand(obj, bound)
 
     def putBack(self, *sessions: Session) -> None:
         """
@@ -104,8 +114,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         wait get the oldest of them first.
         """
         for session in sorted(sessions, key=_PLACE):
-            if not self._handOver(session):
-                self._stand(session)
+            self._enter(session)
 
     def discard(self, session: Session) -> bool:
         """
@@ -122,19 +131,34 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def get(self, destination: Destination | None = None) -> Deferred[Session]:
         """
-        Wait for the next session for a destination.
+        Wait for the next session.
 
-        @param destination: Whose worker asks.
+        @param destination: Whose worker asks; by default nobody's, who gets a
+            session that any destination may serve.
         @return: Fires with the session. Cancelling it gives up the wait and
             loses no session.
-        @raise QueueUnderflow: This destination's worker waits already, or none
-            was named.
+        @raise QueueUnderflow: This destination's worker waits already, or
+            C{backlog} others do.
         """
         if destination is None:
-            raise QueueUnderflow()
+            return self._getUnnamed()
         waiting: Deferred[Session] = Deferred(lambda _: self.cease(destination))
         session = self.pull(destination, waiting.callback)
         return waiting if session is None else succeed(session)
+
+    def _getUnnamed(self) -> Deferred[Session]:
+        """
+        Wait for a session that any destination may serve.
+        """
+        session = self._anyones.first()
+        if session is not None:
+            self.discard(session)
+            return succeed(session)
+        if self.backlog is not None and len(self._unnamed) >= self.backlog:
+            raise QueueUnderflow()
+        waiting: Deferred[Session] = Deferred(self._unnamed.pop)
+        self._unnamed[waiting] = None
+        return waiting
 
     def pull(
         self, destination: Destination, take: Callable[[Session], None]
@@ -148,10 +172,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         if destination in self._takers:
             raise QueueUnderflow()
-        if not self._count:
-            session = None
-        else:
-            session = self._nextFor(destination)
+        session = self._nextFor(destination) if self._count else None
         if session is None:
             self._takers[destination] = take
         else:
@@ -170,7 +191,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         Ask the policy again about every session that waits, since the available
         destinations have changed.
         """
-        if not self._policy.binds:
+        if not self._binds:
             return
         sessions = list(self)
         self._anyones = Line()
@@ -178,14 +199,20 @@ class ConnectionQueue(DeferredQueue[Session]):
         self._count = 0
         for session in sessions:
             session.line = None
-            if not self._handOver(session):
-                self._stand(session)
+            self._enter(session)
 
-    def _stand(self, session: Session) -> None:
+    def _enter(self, session: Session) -> None:
         """
-        Let a session wait in the line that is its own.
+        Hand a session over, or let it wait at its place.
         """
-        bound = self._bind(session)
+        bound = self._bind(session) if self._binds else None
+        if not self._handOver(session, bound):
+            self._stand(session, bound)
+
+    def _stand(self, session: Session, bound: Destination | None) -> None:
+        """
+        Let a session wait at its place.
+        """
         if bound is None:
             line = self._anyones
         else:
@@ -200,8 +227,6 @@ class ConnectionQueue(DeferredQueue[Session]):
         A policy may be the user's own; what it raises is logged, and the session
         is one that any may serve.
         """
-        if not self._policy.binds:
-            return None
         available = self._available()
         try:
             bound = self._policy.bind(session, available)
@@ -237,17 +262,21 @@ class ConnectionQueue(DeferredQueue[Session]):
             return anyones
         return own
 
-    def _handOver(self, session: Session) -> bool:
+    def _handOver(self, session: Session, bound: Destination | None) -> bool:
         """
         Give a session to a worker that waits, if one may have it.
         """
-        if not self._takers:
-            return False
-        destination = self._bind(session) if self._policy.binds else None
-        if destination is None:
-            destination = self._choose()
-        take = self._takers.pop(destination, None)
-        if take is None:
+        if bound is not None:
+            take = self._takers.pop(bound, None)
+            if take is None:
+                return False
+        elif self._takers:
+            take = self._takers.pop(self._choose())
+        elif self._unnamed:
+            getter = next(iter(self._unnamed))
+            del self._unnamed[getter]
+            take = getter.callback
+        else:
             return False
         take(session)
         return True
