@@ -389,7 +389,8 @@ class Pool:
         a descriptor, as the accepted ones would take what it waits for.
         """
         room = 0 if self._heldOff else self._admission.room()
-        self._roomAwaited = self._roomAwaited or not room
+        if not room:
+            self._roomAwaited = self.table.roomAwaited = True
         return room
 
     def checkRoom(self) -> None:

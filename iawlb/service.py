@@ -296,5 +296,6 @@ class LoadBalancer(MultiService):
             self._opened = True
 
     def _sessionEnded(self) -> None:
+        self._table.roomAwaited = False
         for pool in self._pools:
             pool.checkRoom()

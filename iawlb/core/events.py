@@ -67,12 +67,19 @@ class IObserver(Interface):
 class Events:
     """
     Tells each observer, and survives what they raise.
+
+    @ivar everyStep: Whether an observer is to be told of every step of a session.
+        One that has a true C{endsOnly} is content with C{SESSION_ENDED}; if all
+        are, a session makes no calls for the others.
     """
 
     log = Logger()
 
     def __init__(self, observers: Iterable[IObserver] = ()) -> None:
         self.observers = list(observers)
+        self.everyStep = any(
+            not getattr(each, "endsOnly", False) for each in self.observers
+        )
 
     def session(self, session: Session, event: str) -> None:
         """

@@ -16,15 +16,18 @@ from iawlb.core.session import ClientConnection, Holder, Session
 
 class SessionTable:
     """
-    Begins and ends sessions, and tells of both.
+    Begins and ends sessions, and reports both.
+
+    @ivar roomAwaited: Whether a pool waits for room for more sessions.
     """
 
     def __init__(
         self, clock: IReactorTime, events: Events, onEnd: Callable[[], None]
     ) -> None:
         """
-        @param onEnd: Called after each session's end.
+        @param onEnd: Called after a session's end, while room is awaited.
         """
+        self.roomAwaited = False
         self._clock = clock
         self._events = events
         self._onEnd = onEnd
@@ -62,7 +65,8 @@ class SessionTable:
             holder,
         )
         self._live[session] = None
-        self._events.session(session, SESSION_ACCEPTED)
+        if self._events.everyStep:
+            self._events.session(session, SESSION_ACCEPTED)
         return session
 
     def end(self, session: Session, outcome: Outcome) -> None:
@@ -72,7 +76,8 @@ class SessionTable:
         del self._live[session]
         session.finish(outcome, self._clock.seconds())
         self._events.session(session, SESSION_ENDED)
-        self._onEnd()
+        if self.roomAwaited:
+            self._onEnd()
         if not self._live:
             waiting, self._whenEmpty = self._whenEmpty, []
             for each in waiting:

@@ -95,7 +95,8 @@ class Admission:
         self._onQueued()
 
     def _put(self, session: Session) -> None:
-        self._events.session(session, SESSION_QUEUED)
+        if self._events.everyStep:
+            self._events.session(session, SESSION_QUEUED)
         self._queue.put(session)
 
     def leave(self, session: Session) -> None:

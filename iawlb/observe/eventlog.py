@@ -34,6 +34,7 @@ class EventLog:
     """
 
     log = Logger()
+    endsOnly = True
 
     def __init__(
         self, errorsOnly: bool = False, writer: LogWriter | None = None

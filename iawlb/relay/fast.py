@@ -350,7 +350,7 @@ class Socket(SideOwner):
         """
         Leave no cycle for the garbage collector.
         """
-        del self.other, self._relay
+        del self._relay
 
     # What the rules ask.
 
@@ -499,8 +499,6 @@ class FastRelay(Rules[Socket]):
         )
         self.sends = sends
         self.moved = monotonic()
-        self.client.other = self.destination
-        self.destination.other = self.client
 
     @property
     def bytesIn(self) -> int:  # type: ignore[override]  # read-only here
@@ -531,5 +529,6 @@ class FastRelay(Rules[Socket]):
         """
         Leave no cycle for the garbage collector.
         """
-        for each in (self.client, self.destination):
-            each.forget()
+        super().forget()
+        self.client.forget()
+        self.destination.forget()

@@ -42,7 +42,7 @@ class PortableRelay(Rules[Side], SideOwner):
         pair = (self.client, self.destination)
         for side in pair:
             side.owner = self
-            self.other(side).feedFrom(side)
+            side.other.feedFrom(side)
         for side in pair:
             early, side.early = side.early, []
             for data in early:

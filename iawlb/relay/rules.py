@@ -6,7 +6,7 @@ relay.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from iawlb.core.outcome import Outcome
 from iawlb.relay.waiting import isWaiting
@@ -18,10 +18,12 @@ class End(Protocol):
 
     @ivar ended: Whether its peer will send no more.
     @ivar lost: Whether it is closed.
+    @ivar other: The other of the two, set and deleted by the relay.
     """
 
     ended: bool
     lost: bool
+    other: Self
 
     def endWriting(self) -> None:
         """
@@ -101,6 +103,8 @@ class Rules(Generic[EndT]):
         self.reset: Outcome | None = None
         self.client = client
         self.destination = destination
+        client.other = destination
+        destination.other = client
         self._onRelease = onRelease
         self._onEnd = onEnd
 
@@ -151,7 +155,7 @@ class Rules(Generic[EndT]):
         """
         Pass the end on; close when both have ended.
         """
-        other = self.other(side)
+        other = side.other
         if self.asked and side is self.destination:
             self._noteUnanswered()
         if other.lost:
@@ -179,7 +183,7 @@ class Rules(Generic[EndT]):
         """
         Let the other take what is to be written, and follow.
         """
-        other = self.other(side)
+        other = side.other
         ending = self.outcome is not None
         if reset and not ending:
             self.sideReset(side)
@@ -215,9 +219,4 @@ class Rules(Generic[EndT]):
         """
         Leave no cycle for the garbage collector.
         """
-
-    def other(self, side: EndT) -> EndT:
-        """
-        The other of the two.
-        """
-        return self.destination if side is self.client else self.client
+        del self.client.other, self.destination.other

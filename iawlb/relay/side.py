@@ -118,6 +118,7 @@ class Side(Protocol):
     """
 
     transport: Any
+    other: Side
 
     def __init__(self, owner: SideOwner, context: RelayContext) -> None:
         self.owner = owner

@@ -80,7 +80,8 @@ class Serving(SideOwner):
         session.tries += 1
         session.pulled = worker.clock.seconds()
         session.destination = worker.destination.name
-        worker.events.session(session, SESSION_PULLED)
+        if worker.events.everyStep:
+            worker.events.session(session, SESSION_PULLED)
         self._connect = worker.connector.connect(self._connected, self._connectFailed)
         if self._connect is not None:
             # It takes a while, in which the client may leave.
@@ -125,7 +126,8 @@ class Serving(SideOwner):
         relay = session.relay = self._relay = self._relayTo(destination)
         session.connected = worker.clock.seconds()
         worker.connected(self)
-        worker.events.session(session, SESSION_CONNECTED)
+        if worker.events.everyStep:
+            worker.events.session(session, SESSION_CONNECTED)
         try:
             relay.start()
         except Exception:

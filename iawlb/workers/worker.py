@@ -166,7 +166,7 @@ class Worker:
             return  # what is served first asks for more, and the loop goes on
         self._busy = True
         for _ in range(PULLS_PER_TURN):
-            if not self._mayPull():
+            if self._stopping or self.heldOff or not self.destination.canPull():
                 self._busy = False
                 return
             session = self.queue.pull(self.destination, self._pulled)
@@ -211,7 +211,8 @@ class Worker:
     # A session is served.
 
     def _serve(self, session: Session) -> None:
-        self._pool.sessionPulled()
+        if self.table.roomAwaited:
+            self._pool.sessionPulled()
         # A system call, which those that were pulled at once are spared.
         if session.waited and isReset(session.side):
             # The client has reset the connection; the reactor reports nothing for
