@@ -4,6 +4,7 @@ Tests for the writer of log lines.
 
 from __future__ import annotations
 
+import builtins
 import errno
 import os
 import pty
@@ -255,6 +256,30 @@ class BatchTests(Case):
         self.reactor.advance(EVERY)
         self.assertEqual(self.disk.text.decode(), expected.getvalue())
         self.assertIn("[somewhere#warn] one 1\n", expected.getvalue())
+
+    def test_tooLong(self) -> None:
+        """
+        A text that is longer than all that may be held is dropped, which is said,
+        and holds up nothing else; whether the reactor runs or not.
+        """
+        globalLogPublisher.addObserver(self.writer)
+        self.addCleanup(globalLogPublisher.removeObserver, self.writer)
+        for stop in (False, True):
+            if stop:
+                self.reactor.end()
+            self.writer.write("before\n")
+            self.writer.write("x" * MOST_HELD + "\n")
+            self.writer.write("after\n")
+            self.reactor.advance(EVERY)
+            lines = self.disk.text.decode().splitlines()
+            self.disk.text = b""
+            self.assertEqual((lines[0], lines[2]), ("before", "after"))
+            self.assertIn("1 lines of the log were dropped here", lines[1])
+            self.writer.write("x" * MOST_HELD + "\n")
+            self.writer.write("after\n")
+            self.reactor.advance(EVERY)
+            self.assertTrue(self.disk.text.endswith(b"\nafter\n"))
+            self.disk.text = b""
 
     def test_anyText(self) -> None:
         """
@@ -569,6 +594,34 @@ class FileTests(Case):
         self.assertEqual(len(old), 2)
         lines = "".join(each.read_text() for each in reversed(old)).splitlines()
         self.assertEqual(lines, [f"line {n // 10}" for n in range(200)])
+
+    def test_rotationFails(self) -> None:
+        """
+        A rotation that fails half way, for want of descriptors, costs no line:
+        the file is opened again once that can be.
+        """
+        path = self.folder / "log"
+        file: Any = LogFile.fromFullPath(str(path), rotateLength=10)
+        self.addCleanup(file.close)
+        writer = self.writerTo(file)
+        writer.write("old line\n" * 2)
+        self.reactor.advance(EVERY)
+
+        def refuse(*arguments: object) -> int:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        patches = [
+            self.patch(builtins, "open", refuse),
+            self.patch(os, "open", refuse),
+        ]
+        writer.write("new line\n")
+        self.reactor.advance(1)
+        for patch in patches:
+            patch.restore()
+        self.reactor.advance(EVERY)
+        self.assertEqual(path.read_text(), "new line\n")
+        self.assertEqual(Path(f"{path}.1").read_text(), "old line\n" * 2)
+        self.assertEqual(writer.dropped, 0)
 
     def test_fullAtTheEnd(self) -> None:
         """

@@ -90,7 +90,15 @@ class LogFileOutput:
         """
         Write all.
         """
-        self._file.write(bytes(data))
+        file = self._file
+        try:
+            file.write(bytes(data))
+        except ValueError:
+            # A rotation that failed, for want of descriptors say, has left it
+            # closed. This fails too while the want lasts.
+            os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT, 0o666))
+            file.reopen()
+            file.write(bytes(data))
         return len(data)
 
     def wait(self, seconds: float) -> bool:
@@ -337,11 +345,13 @@ class LogWriter:
         There is enough for a batch, or too much; or it is the first line.
         """
         if self._full or self._size > MOST_HELD:
-            self._full = True
+            wasFull, self._full = self._full, True
             self._enough = -1
             self._lines.pop()
             self._size -= len(text)
             self.dropped += text.count("\n")
+            if not wasFull or self._timer is None:
+                self._write()  # else the timer sees to it
         elif not self._gathering or self._timer is not None:
             self._write()
         else:
