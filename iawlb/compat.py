@@ -6,6 +6,7 @@ happens where it is missing. A test notices when one of them changes.
 from __future__ import annotations
 
 import select
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -44,3 +45,44 @@ def restoreIteration(reactor: Any) -> None:
     Undo L{replaceIteration}.
     """
     del reactor.doIteration
+
+
+def acceptOf(listening: socket.socket) -> Callable[[], tuple[int, Any]]:
+    """
+    Return what accepts a connection and gives its descriptor and the peer's
+    address. What C{accept} of Python's own class adds takes half as long again as
+    the kernel, and nothing of it is used.
+    """
+    accept: Callable[[], tuple[int, Any]] | None = getattr(listening, "_accept", None)
+    if accept is not None:
+        return accept
+
+    def acceptAndDetach() -> tuple[int, Any]:
+        handle, peer = listening.accept()
+        return handle.detach(), peer
+
+    return acceptAndDetach
+
+
+def unwritten(transport: Any) -> int:
+    """
+    Count the bytes that a transport of Twisted's has not given to the kernel.
+
+    @return: 0 for a transport that does not say.
+    """
+    waiting: int = (
+        len(getattr(transport, "dataBuffer", b""))
+        - getattr(transport, "offset", 0)
+        + getattr(transport, "_tempDataLen", 0)
+    )
+    return waiting
+
+
+def wrappedProtocol(protocol: object) -> object:
+    """
+    Return the protocol behind the wrapper that client endpoints put around it.
+
+    @return: L{None} if it is no such wrapper; if Twisted has renamed the attribute,
+        half-closes of destinations behind an endpoint are not passed on.
+    """
+    return getattr(protocol, "_wrappedProtocol", None)

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from iawlb.compat import acceptOf
 from iawlb.frontend.factory import Frontend
 from iawlb.observe.ratelimit import OncePerSecond
 from iawlb.relay.plain import addressOf
@@ -156,14 +157,12 @@ class Acceptor:
 
         @param most: No more than so many.
         """
-        listening: Any = self._port.socket
+        accept = acceptOf(self._port.socket)
         for _ in range(min(most, self._room())):
             if self.refusing:
                 return  # as the one before found no destination up
             try:
-                # What accept() of Python's own class makes of it takes half as
-                # long again as the kernel, and nothing of it is used.
-                number, peer = listening._accept()
+                number, peer = accept()
             except BlockingIOError:
                 return
             except OSError as error:

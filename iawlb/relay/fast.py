@@ -14,6 +14,7 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from iawlb.compat import unwritten
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import IRelay
 from iawlb.relay.plain import resetNow
@@ -52,8 +53,7 @@ def plain(side: Side) -> bool:
     return (
         isinstance(transport, Connection)
         and not transport.TLS
-        and not transport.dataBuffer
-        and not transport._tempDataBuffer
+        and not unwritten(transport)
     )
 
 
@@ -80,7 +80,6 @@ class Socket(SideOwner):
         "_handle",
         "_large",
         "_poller",
-        "_relay",
         "_resetting",
         "_then",
         "_transport",
@@ -93,6 +92,7 @@ class Socket(SideOwner):
         "passed",
         "pending",
         "recvInto",
+        "relay",
         "send",
     )
 
@@ -118,7 +118,7 @@ class Socket(SideOwner):
             self._transport = end.transport
         else:
             handle = end
-        self._relay = relay
+        self.relay = relay
         self._handle = handle
         self._poller = poller
         self._large = False
@@ -184,7 +184,7 @@ class Socket(SideOwner):
             other._sendFailed()
             return
         self.passed += number
-        relay = self._relay
+        relay = self.relay
         relay.asked = self.isClient
         relay.moved = poller.now
         if sent != number:
@@ -216,7 +216,7 @@ class Socket(SideOwner):
         Pass on bytes that were read before this was its reader.
         """
         self.passed += len(data)
-        self._relay.asked = self.isClient
+        self.relay.asked = self.isClient
         self.other._hold(memoryview(data))
 
     def _hold(self, rest: memoryview) -> None:
@@ -242,7 +242,7 @@ class Socket(SideOwner):
         except OSError:
             self._sendFailed()
             return
-        self._relay.moved = self._poller.now
+        self.relay.moved = self._poller.now
         if sent != len(pending):
             self.pending = pending[sent:]
             return
@@ -285,7 +285,7 @@ class Socket(SideOwner):
             self._cut()
             return
         self.ended = True
-        self._relay.sideEnded(self)
+        self.relay.sideEnded(self)
         self._wait()
 
     def _cut(self) -> None:
@@ -301,7 +301,7 @@ class Socket(SideOwner):
         self.broken = True
         self.pending = None
         self.send = _swallow
-        self._relay.sideReset(self)
+        self.relay.sideReset(self)
         if self.ended:
             self._cut()
         else:
@@ -322,7 +322,7 @@ class Socket(SideOwner):
         """
         Serving it has raised: end the session.
         """
-        self._relay.abort(Outcome.FAILED)
+        self.relay.abort(Outcome.FAILED)
 
     def _shut(self, why: Failure, reset: bool) -> None:
         """
@@ -335,7 +335,7 @@ class Socket(SideOwner):
         self._then = None
         self._poller.remove(self.number)
         if self._resetting:
-            self._relay.sends.forget(self)
+            self.relay.sends.forget(self)
         transport = self._transport
         if transport is not None:
             transport.connectionLost(why)
@@ -344,13 +344,7 @@ class Socket(SideOwner):
                 resetNow(self._handle)
             else:
                 self._handle.close()
-        self._relay.sideLost(self, reset)
-
-    def forget(self) -> None:
-        """
-        Leave no cycle for the garbage collector.
-        """
-        del self._relay
+        self.relay.sideLost(self, reset)
 
     # What the rules ask.
 
@@ -389,7 +383,7 @@ class Socket(SideOwner):
         self._afterPending(self._resetWhenSent)
 
     def _resetWhenSent(self) -> None:
-        self._relay.sends.whenSent(self)
+        self.relay.sends.whenSent(self)
 
     def fileno(self) -> int:
         """
@@ -529,6 +523,5 @@ class FastRelay(Rules[Socket]):
         """
         Leave no cycle for the garbage collector.
         """
-        super().forget()
-        self.client.forget()
-        self.destination.forget()
+        client, destination = self.client, self.destination
+        del client.other, destination.other, client.relay, destination.relay

@@ -21,6 +21,7 @@ from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from iawlb.compat import unwritten, wrappedProtocol
 from iawlb.relay.context import RelayContext
 
 MOST_READ = 64 * 1024
@@ -163,7 +164,7 @@ class Side(Protocol):
             transport.bufferSize = self._bufferSize
             # The wrapper that endpoints put between forgets our half-closes
             # (Twisted 26.10: the last of our interfaces replaces the others).
-            if getattr(transport.protocol, "_wrappedProtocol", None) is self:
+            if wrappedProtocol(transport.protocol) is self:
                 transport.protocol = self
         self.owner.sideMade(self)
         if not self.secure:
@@ -361,10 +362,4 @@ class Side(Protocol):
         """
         Count the bytes that its transport has not given to the kernel.
         """
-        transport = self.transport
-        waiting: int = (
-            len(getattr(transport, "dataBuffer", b""))
-            - getattr(transport, "offset", 0)
-            + getattr(transport, "_tempDataLen", 0)
-        )
-        return waiting
+        return unwritten(self.transport)

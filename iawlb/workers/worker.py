@@ -284,7 +284,8 @@ class Worker:
 
     def _give(self) -> None:
         self.destination.give()
-        self.check()
+        if not self._waiting or self._whenIdle:
+            self.check()
 
     def _runShort(self, shortage: Shortage) -> None:
         """

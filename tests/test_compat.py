@@ -1,0 +1,120 @@
+"""
+Tests that notice when a name changes that Twisted or Python do not promise.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb.compat import (
+    acceptOf,
+    epollOf,
+    replaceIteration,
+    restoreIteration,
+    unwritten,
+    wrappedProtocol,
+)
+
+
+class CompatTests(SynchronousTestCase):
+    """
+    Each name is there still, and there is a way without it.
+    """
+
+    def test_epoll(self) -> None:
+        """
+        Twisted's reactor for Linux has an epoll object; others have none.
+        """
+        reactor = self.reactor(EPollReactor)
+        self.assertIsInstance(epollOf(reactor), select.epoll)
+        self.assertIsNone(epollOf(self.reactor(SelectReactor)))
+
+    def reactor(self, kind: Any) -> Any:
+        """
+        Make a reactor that is closed at the end.
+        """
+        reactor = kind()
+        for reader in {*reactor.removeAll(), *reactor._internalReaders}:
+            self.addCleanup(reader.connectionLost, None)
+        if hasattr(reactor, "_poller"):
+            self.addCleanup(reactor._poller.close)
+        return reactor
+
+    def test_iteration(self) -> None:
+        """
+        The main loop calls what has replaced its iteration, which only one can
+        do at a time, and its own afterwards.
+        """
+        reactor = self.reactor(SelectReactor)
+        asked: list[float | None] = []
+        own = replaceIteration(reactor, asked.append)
+        self.assertEqual(own, SelectReactor.doIteration.__get__(reactor))
+        self.assertIsNone(replaceIteration(reactor, asked.append))
+        reactor.iterate(0.25)
+        restoreIteration(reactor)
+        reactor.iterate(0)
+        self.assertEqual(asked, [0.25])
+
+    def test_accept(self) -> None:
+        """
+        A listening socket of Python's accepts without the extras of its class;
+        one that cannot accepts with them.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+
+            class Plain:
+                accept = listening.accept
+
+            plain: Any = Plain()
+            self.assertEqual(acceptOf(listening).__name__, "_accept")
+            for each in (listening, plain):
+                with socket.create_connection(listening.getsockname()) as client:
+                    number, peer = acceptOf(each)()
+                    with socket.socket(fileno=number) as accepted:
+                        self.assertEqual(accepted.getpeername(), peer)
+                        self.assertEqual(peer, client.getsockname())
+
+    def test_unwritten(self) -> None:
+        """
+        A transport of Twisted's counts what it has not given to the kernel, in
+        both of its buffers; another says 0.
+        """
+        mine, peer = socket.socketpair()
+        self.addCleanup(mine.close)
+        self.addCleanup(peer.close)
+        transport = Connection(mine, Protocol(), MemoryReactorClock())
+        transport.connected = True
+        self.assertEqual(unwritten(transport), 0)
+        transport.write(b"some")
+        self.assertEqual(unwritten(transport), 4)
+        transport.dataBuffer, transport.offset = b"more", 1
+        self.assertEqual(unwritten(transport), 7)
+        self.assertEqual(unwritten(object()), 0)
+
+    def test_wrappedProtocol(self) -> None:
+        """
+        A client endpoint wraps the protocol; what wraps none says so.
+        """
+        reactor = MemoryReactorClock()
+        ours = Protocol()
+
+        class OursFactory(Factory[Protocol]):
+            def buildProtocol(self, addr: object) -> Protocol:
+                return ours
+
+        TCP4ClientEndpoint(reactor, "127.0.0.1", 1).connect(OursFactory())
+        factory = reactor.tcpClients[0][2]
+        wrapper = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+        self.assertIs(wrappedProtocol(wrapper), ours)
+        self.assertIsNone(wrappedProtocol(ours))
