@@ -33,9 +33,10 @@ from zope.interface import implementer
 
 reactor: Any = _reactor
 
-LIMIT = 10.0
+LIMIT = 30.0
 """
-Longest wait for anything in a test, in seconds.
+Longest wait for anything in a test, in seconds. It tells a hang from no hang, also
+on a busy machine.
 """
 
 
@@ -261,5 +262,5 @@ def listening(case: SynchronousTestCase, backlog: int = 10) -> socket.socket:
     """
     server = socket.create_server(("127.0.0.1", 0), backlog=backlog)
     case.addCleanup(server.close)
-    server.settimeout(5)
+    server.settimeout(LIMIT)
     return server

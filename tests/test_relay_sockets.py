@@ -477,7 +477,7 @@ async def test_resetWhileNotRead(
     The reset of a side that is not read, since the other takes no more, is
     noticed; the other gets what had been read of it, then the reset.
     """
-    async with rig(relay, tcp, tmp_path, idleTimeout=0.5) as on:
+    async with rig(relay, tcp, tmp_path, idleTimeout=2) as on:
         writer, stalled = byName(resetter, *await on.pair())
         stall(stalled)
         writer.write(payload(MUCH))
@@ -608,8 +608,9 @@ async def test_quiet(
     """
     limits: dict[str, Any] = {timeout: 0.2}
     async with rig(relay, family, tmp_path, **limits) as on:
-        client, destination = await on.pair()
+        client = await on.client()
         client.write(b"x")
+        destination = await on.server.peer()
         await until(lambda: client.ended)
         await until(lambda: destination.ended)
         assert destination.received == b"x"
@@ -631,7 +632,7 @@ async def test_halfClosed(
     When one side has ended and the other does not follow, both are closed after
     a while; but not before, so that an answer may take its time.
     """
-    async with rig(relay, family, tmp_path, halfClosedTimeout=0.3) as on:
+    async with rig(relay, family, tmp_path, halfClosedTimeout=0.5) as on:
         one, other = byName(ender, *await on.pair())
         one.end()
         await until(lambda: other.ended)
@@ -683,7 +684,7 @@ async def test_nothingLeft(relay: str, family: str, tmp_path: Path) -> None:
                 client.close()
                 await ends(destination)
                 await on.ended(number + 1)
-            await until(lambda: all(each() is None for each in left), 2)
+            await until(lambda: all(each() is None for each in left))
         finally:
             gc.enable()
 
