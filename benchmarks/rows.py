@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from servers import LOAD_CPUS, Server, child
+from servers import LOAD_CPUS, Cpu, Server, child
 
 Sample = dict[str, float]
 """
@@ -66,11 +66,11 @@ class Run:
     proxy: Server | None
     seconds: float
 
-    def cpu(self) -> float:
+    def cpu(self) -> Cpu:
         """
-        Say how many seconds of processor the proxy has had.
+        Say how much processor time the proxy has had.
         """
-        return 0.0 if self.proxy is None else self.proxy.cpu()
+        return Cpu(0.0, 0, 0) if self.proxy is None else self.proxy.cpu()
 
     @contextmanager
     def start(self, *arguments: object) -> Iterator[subprocess.Popen[str]]:
@@ -124,12 +124,14 @@ class Row:
     @ivar title: What it measures.
     @ivar metrics: Its figures, the most important first.
     @ivar measure: Measures. Its sample has C{units} and C{seconds} when the
-        proxy's processor time is to be divided by them, and that time as C{spent}
-        when it is not that of the whole measurement.
+        proxy's processor time is to be divided by them, and that time as
+        C{spentUser} and C{spentKernel} when it is not that of the whole
+        measurement.
     @ivar backend: Which server the proxy forwards to.
     @ivar destinations: How many times the proxy is told of it.
     @ivar direct: Whether measuring without a proxy makes sense.
     @ivar seconds: How many times as long as others it is measured.
+    @ivar log: Whether each connection gets a log line.
     """
 
     name: str
@@ -140,10 +142,15 @@ class Row:
     destinations: int = 1
     direct: bool = True
     seconds: int = 1
+    log: bool = False
 
 
-def _cpu(unit: str, scale: float = 1e6) -> Metric:
-    return Metric("cpu", f"CPU {unit}", "less", scale)
+def _cpu(unit: str, scale: float = 1e6) -> tuple[Metric, ...]:
+    return (
+        Metric("cpu", f"CPU {unit}", "less", scale),
+        Metric("user", "user", "less", scale),
+        Metric("kernel", "kernel", "less", scale),
+    )
 
 
 def _added(part: str) -> Metric:
@@ -165,7 +172,7 @@ def _http(connections: int) -> Callable[[Run], Sample]:
     how many came, so that the time in which the connections are made is left out.
     """
 
-    def look(run: Run) -> tuple[float, int, float]:
+    def look(run: Run) -> tuple[float, int, Cpu]:
         address = f"http://127.0.0.1:{run.backend}/status"
         with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
             # Its third line: accepted, handled, requests.
@@ -183,14 +190,16 @@ def _http(connections: int) -> Callable[[Run], Sample]:
             after = look(run)
             wrk.send_signal(signal.SIGINT)
             said = _ending(wrk)
-        seconds, units, spent = (y - x for x, y in zip(before, after, strict=True))
+        seconds, units = after[0] - before[0], after[1] - before[1]
+        user, kernel = after[2].since(before[2])
         wrong = re.search(r"Socket errors: (.*)", said)
         errors = sum(map(int, re.findall(r"\d+", wrong[1]))) if wrong else 0
         other = re.search(r"Non-2xx.*: (\d+)", said)
         return {
             "units": units,
             "seconds": seconds,
-            "spent": spent,
+            "spentUser": user,
+            "spentKernel": kernel,
             "rate": units / seconds,
             "errors": errors + (int(other[1]) if other else 0),
         }
@@ -331,14 +340,14 @@ _CPU_HTTP = _cpu("us/request")
 _RATE_CONNECTIONS = Metric("rate", "conn/s", "more")
 _CPU_CONNECTION = _cpu("us/conn")
 _P99_MS = Metric("p99", "p99 ms", "less", 1e3)
-_BULK_METRICS = (Metric("rate", "GB/s", "more", 1e-9), _cpu("s/GB", 1e9))
+_BULK_METRICS = (Metric("rate", "GB/s", "more", 1e-9), *_cpu("s/GB", 1e9))
 
 
 def _httpRow(name: str, title: str, connections: int, **more: Any) -> Row:
     return Row(
         name,
         title,
-        (_RATE_HTTP, _CPU_HTTP),
+        (_RATE_HTTP, *_CPU_HTTP),
         _http(connections),
         backend="web",
         **more,
@@ -352,8 +361,16 @@ ROWS: Sequence[Row] = (
     Row(
         "connections",
         "connect, ask, answer, close; 32 at a time",
-        (_RATE_CONNECTIONS, _CPU_CONNECTION, _P99_MS),
+        (_RATE_CONNECTIONS, *_CPU_CONNECTION, _P99_MS),
         _connections,
+    ),
+    Row(
+        "connections-log",
+        "connect, ask, answer, close; with a log line each",
+        (_RATE_CONNECTIONS, *_CPU_CONNECTION, _P99_MS),
+        _connections,
+        direct=False,
+        log=True,
     ),
     Row("bulk", "bulk, one way", _BULK_METRICS, _bulk("d", 1)),
     Row("bulk-both", "bulk, both ways at once", _BULK_METRICS, _bulk("b", 1)),
@@ -361,13 +378,13 @@ ROWS: Sequence[Row] = (
     Row(
         "latency",
         "64 bytes there and back",
-        (_added("p50"), _added("p99"), _cpu("us/turn")),
+        (_added("p50"), _added("p99"), *_cpu("us/turn")),
         _ping,
     ),
     Row(
         "churn",
         f"{CHURN:,} connections a second: until the answer is there",
-        (_P99_MS, _CPU_CONNECTION, Metric("p50", "p50 ms", "less", 1e3)),
+        (_P99_MS, *_CPU_CONNECTION, Metric("p50", "p50 ms", "less", 1e3)),
         _churn,
         seconds=2,
     ),
@@ -404,7 +421,7 @@ ROWS: Sequence[Row] = (
     Row(
         "connections-1000",
         "connect, ask, answer, close; 1,000 destinations",
-        (_RATE_CONNECTIONS, _CPU_CONNECTION, _P99_MS),
+        (_RATE_CONNECTIONS, *_CPU_CONNECTION, _P99_MS),
         _connections,
         destinations=1000,
         direct=False,
@@ -412,7 +429,7 @@ ROWS: Sequence[Row] = (
     Row(
         "burst",
         f"{BURST:,} connections at once",
-        (Metric("seconds", "ms until all are served", "less", 1e3), _CPU_CONNECTION),
+        (Metric("seconds", "ms until all are served", "less", 1e3), *_CPU_CONNECTION),
         _burst,
     ),
     Row(

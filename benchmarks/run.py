@@ -85,6 +85,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         name, _, rest = text.partition("=")
         return iawlb(name, shlex.split(rest))
 
+    def beside(text: str) -> Peer:
+        name, _, python = text.partition("=")
+        return iawlb(name, python=python)
+
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").replace("C{", "").replace("}", ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -122,6 +126,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         metavar="NAME=ARGS",
         help="one more peer: iawlb with other arguments; may be given several times",
+    )
+    parser.add_argument(
+        "--beside",
+        type=beside,
+        action="append",
+        default=[],
+        metavar="NAME=PYTHON",
+        help="one more peer: the iawlb that another interpreter has, such as that of "
+        "an older checkout; may be given several times",
     )
     parser.add_argument(
         "--out",
@@ -232,6 +245,7 @@ class Bench:
             for each in self._peers
             if (not each.only or row.name in each.only)
             and (each.balances or row.destinations == 1)
+            and (each.logs or not row.log)
         ]
         if row.destinations > 1:
             names.append(ALONE)
@@ -260,15 +274,20 @@ class Bench:
         wanted = BASE if name == ALONE else name
         peer = next(each for each in self._peers if each.name == wanted)
         port = freePort()
-        command = peer.command(self._workspace, port, [backend] * count)
+        command = peer.command(self._workspace, port, [backend] * count, row.log)
         with running(name, command, port, PROXY_CPUS, self._workspace) as proxy:
             before = proxy.cpu()
             sample = row.measure(Run(self._load, port, backend, proxy, seconds))
             if "units" in sample:
                 time.sleep(0.05)  # for what it still does after the last byte
-                spent = sample.setdefault("spent", proxy.cpu() - before)
-                sample["cpu"] = spent / max(1, sample["units"])
-                sample["busy"] = spent / sample["seconds"]
+                if "spentUser" not in sample:
+                    user, kernel = proxy.cpu().since(before)
+                    sample |= {"spentUser": user, "spentKernel": kernel}
+                units = max(1, sample["units"])
+                sample["user"] = sample["spentUser"] / units
+                sample["kernel"] = sample["spentKernel"] / units
+                sample["cpu"] = sample["user"] + sample["kernel"]
+                sample["busy"] = sample["cpu"] * units / sample["seconds"]
         return sample
 
 
@@ -276,7 +295,11 @@ def _peers(options: argparse.Namespace) -> list[Peer]:
     """
     Choose the peers that are installed, and report the others.
     """
-    peers = [iawlb("iawlb", shlex.split(options.iawlb_args)), *options.variant]
+    peers = [
+        iawlb("iawlb", shlex.split(options.iawlb_args)),
+        *options.variant,
+        *options.beside,
+    ]
     for each in PEERS:
         if each.name not in options.peers:
             continue

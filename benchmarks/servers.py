@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,6 +92,32 @@ def child(cpus: set[int]) -> Callable[[], None]:
     return prepare
 
 
+@dataclass(frozen=True)
+class Cpu:
+    """
+    Processor time.
+
+    @ivar total: All of it, in seconds.
+    @ivar user: Ticks that were sampled outside the kernel.
+    @ivar kernel: Ticks that were sampled in the kernel.
+    """
+
+    total: float
+    user: int
+    kernel: int
+
+    def since(self, before: Cpu) -> tuple[float, float]:
+        """
+        Say how many seconds were spent since another reading.
+
+        @return: Those outside the kernel, and those in it.
+        """
+        total = self.total - before.total
+        user, kernel = self.user - before.user, self.kernel - before.kernel
+        share = user / (user + kernel) if user + kernel else 0.0
+        return total * share, total * (1 - share)
+
+
 @dataclass
 class Server:
     """
@@ -120,19 +145,23 @@ class Server:
             if int(fields[3]) == self.process.pid:
                 yield each
 
-    def cpu(self) -> float:
+    def cpu(self) -> Cpu:
         """
         Say how many seconds of processor its living threads have had.
 
-        The scheduler's own count in nanoseconds; C{utime} and C{stime} are
-        sampled at each tick and too coarse for a second's run.
+        The sum is the scheduler's own count in nanoseconds. The kernel samples at
+        each tick whether a thread was in the kernel, so only the two parts'
+        relation is taken from that, which a second's run gives to a few percent.
         """
-        threads = [
-            thread for each in self.processes() for thread in each.glob("task/*")
-        ]
-        return sum(
-            int((each / "schedstat").read_text().split()[0]) / 1e9 for each in threads
-        )
+        total = 0.0
+        user = kernel = 0
+        for process in self.processes():
+            for each in process.glob("task/*"):
+                total += int((each / "schedstat").read_text().split()[0]) / 1e9
+                fields = (each / "stat").read_text().rpartition(")")[2].split()
+                user += int(fields[11])
+                kernel += int(fields[12])
+        return Cpu(total, user, kernel)
 
     def memory(self) -> int:
         """
@@ -273,17 +302,20 @@ class Peer:
 
     @ivar name: What it is called on the command line and in results.
     @ivar command: Says how to run it, from a directory for its files, the port
-        to listen on and the ports to forward to.
+        to listen on, the ports to forward to, and whether each connection gets a
+        log line.
     @ivar missing: Says what is not installed, or C{""}.
     @ivar only: The rows it takes part in, or none for all.
     @ivar balances: Whether it knows more than one destination.
+    @ivar logs: Whether it can write a log line for each connection.
     """
 
     name: str
-    command: Callable[[Path, int, Sequence[int]], list[str]]
+    command: Callable[[Path, int, Sequence[int], bool], list[str]]
     missing: Callable[[], str] = lambda: ""
     only: frozenset[str] = field(default_factory=frozenset)
     balances: bool = True
+    logs: bool = False
 
 
 ALONE = "iawlb-one"
@@ -297,24 +329,31 @@ The name of the peer that is none: the load talks to the backend itself.
 """
 
 
-def iawlb(name: str, arguments: Sequence[str]) -> Peer:
+def iawlb(
+    name: str, arguments: Sequence[str] = (), python: str = sys.executable
+) -> Peer:
     """
     Make a peer of iawlb with some arguments of its own.
+
+    @param python: The interpreter of the virtual environment that it is in.
     """
 
-    def command(workspace: Path, port: int, ports: Sequence[int]) -> list[str]:
+    def command(
+        workspace: Path, port: int, ports: Sequence[int], log: bool
+    ) -> list[str]:
         destinations = [
             f"--dest=tcp:127.0.0.1:{each} name=d{number}"
             for number, each in enumerate(ports, 1)
         ]
-        twistd = Path(sysconfig.get_path("scripts"), "twistd")
+        twistd = Path(python).with_name("twistd")
         return [
-            *(sys.executable, str(twistd), "-n", "--pidfile=", "iawlb"),
-            *(f"--listen=tcp:{port}:interface=127.0.0.1", "--log=errors"),
+            *(python, str(twistd), "-n", "--pidfile=", "iawlb"),
+            f"--listen=tcp:{port}:interface=127.0.0.1",
+            f"--log={'all' if log else 'errors'}",
             *(*destinations, *arguments),
         ]
 
-    return Peer(name, command)
+    return Peer(name, command, logs=True)
 
 
 def _haproxy(name: str, tuning: str, only: frozenset[str] = frozenset()) -> Peer:
@@ -322,7 +361,9 @@ def _haproxy(name: str, tuning: str, only: frozenset[str] = frozenset()) -> Peer
     Make a peer of HAProxy.
     """
 
-    def command(workspace: Path, port: int, ports: Sequence[int]) -> list[str]:
+    def command(
+        workspace: Path, port: int, ports: Sequence[int], log: bool
+    ) -> list[str]:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         # Two descriptors a connection; it refuses to start when they do not fit.
         most = min(16384, (limit - 2 * len(ports) - 100) // 2)
@@ -336,8 +377,11 @@ global
     nbthread 1
     maxconn {most}
     {tuning}
+    {"log stdout format raw local0" if log else ""}
 defaults
     mode tcp
+    {"log global" if log else ""}
+    {"option tcplog" if log else ""}
     maxconn {most}
     timeout connect 5s
     timeout client 1h
@@ -352,7 +396,7 @@ listen benchmark
     def missing() -> str:
         return "" if shutil.which("haproxy") else "haproxy (apt install haproxy)"
 
-    return Peer(name, command, missing, only)
+    return Peer(name, command, missing, only, logs=True)
 
 
 def _nginxStream(name: str, tuning: str, only: frozenset[str] = frozenset()) -> Peer:
@@ -361,7 +405,9 @@ def _nginxStream(name: str, tuning: str, only: frozenset[str] = frozenset()) -> 
     """
     module = next((each for each in _STREAM_MODULES if each.exists()), None)
 
-    def command(workspace: Path, port: int, ports: Sequence[int]) -> list[str]:
+    def command(
+        workspace: Path, port: int, ports: Sequence[int], log: bool
+    ) -> list[str]:
         servers = "\n".join(f"server 127.0.0.1:{each};" for each in ports)
         return _nginx(
             workspace,
@@ -394,7 +440,9 @@ def _script(name: str, script: str, package: str) -> Peer:
     Make a peer of a script of ours.
     """
 
-    def command(workspace: Path, port: int, ports: Sequence[int]) -> list[str]:
+    def command(
+        workspace: Path, port: int, ports: Sequence[int], log: bool
+    ) -> list[str]:
         return [sys.executable, str(HERE / "peers" / script), str(port), str(ports[0])]
 
     def missing() -> str:
