@@ -160,6 +160,7 @@ class TableTests(SynchronousTestCase):
         """
         first, second = self.begin(), self.begin()
         self.clock.advance(2)
+        self.table.roomAwaited = True
         self.table.end(first, Outcome.IDLE_TIMEOUT)
         self.assertEqual(
             self.noting.told[-1], (1, SESSION_ENDED, Outcome.IDLE_TIMEOUT, 2.0)
