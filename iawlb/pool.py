@@ -41,7 +41,7 @@ from iawlb.settings import (
     checkNames,
     splitSettings,
 )
-from iawlb.workers.sweeper import Sweeper
+from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.worker import Worker
 
 
@@ -51,6 +51,7 @@ class Shared:
     What the pools of a balancer share.
 
     @ivar reactor: The reactor.
+    @ivar clock: Its time, which no change of the wall clock moves.
     @ivar events: Where every step is reported.
     @ivar table: All sessions that live.
     @ivar context: What all connections share.
@@ -58,6 +59,7 @@ class Shared:
     """
 
     reactor: Any
+    clock: Any
     events: Events
     table: SessionTable
     context: RelayContext
@@ -73,6 +75,7 @@ class Pool:
     @ivar queue: Where sessions wait.
     @ivar workers: The worker of each destination, by the destination's name.
     @ivar listeners: Where clients come in.
+    @ivar deadlines: The time-outs of its sessions.
     @ivar factory: Puts what any endpoint accepts into the queue.
     """
 
@@ -80,7 +83,7 @@ class Pool:
 
     def __init__(self, shared: Shared, settings: Settings, policy: IPolicy) -> None:
         self.settings = settings
-        self.clock = shared.reactor
+        self.clock = shared.clock
         self.events = shared.events
         self.table = shared.table
         self.context = shared.context
@@ -91,7 +94,7 @@ class Pool:
         self._sockets: SocketConnector | None = None
         if self.context.poller is not None:
             self._sockets = SocketConnector(
-                shared.reactor, self.context.poller, settings.connectTimeout
+                self.clock, self.context.poller, settings.connectTimeout
             )
         self._order = 0
         self._nothingAvailable = True
@@ -101,7 +104,7 @@ class Pool:
         self._stopping = False
         self._running = False
         self._admission = Admission(
-            shared.reactor,
+            self.clock,
             self.queue,
             self.table,
             self.events,
@@ -110,9 +113,7 @@ class Pool:
             self._freeSlots,
             self.sessionsPutBack,
         )
-        self._sweeper = Sweeper(
-            shared.reactor, self.table, self.queue, self.context, settings
-        )
+        self.deadlines = Deadlines(self.clock, self.queue, settings)
         self.factory = self._frontend("embedded")
 
     # Destinations.
@@ -155,7 +156,7 @@ class Pool:
             endpoint = address
         destination = Destination(text, own, self.settings, self._order)
         connector = DestinationConnector(
-            self.clock, endpoint, timeout, self.context, self._sockets
+            self._reactor, self.clock, endpoint, timeout, self.context, self._sockets
         )
         worker = Worker(destination, connector, self)
         self.workers[own.name] = worker
@@ -268,7 +269,14 @@ class Pool:
         )
 
     def _frontend(self, name: str) -> Frontend:
-        return Frontend(name, self.clock, self._admission, self.table, self.context)
+        return Frontend(
+            name,
+            self.clock,
+            self._admission,
+            self.table,
+            self.context,
+            self.deadlines.handshaking,
+        )
 
     def open(self) -> None:
         """
@@ -319,7 +327,7 @@ class Pool:
         self._admission.flush()
         return DeferredList(closing, consumeErrors=True)
 
-    def stop(self) -> Deferred[Any]:
+    def stop(self) -> None:
         """
         Have the workers pull and probe no more, now that no session lives.
         """
@@ -330,7 +338,7 @@ class Pool:
         self.factory.stop()
         if self._sockets is not None:
             self._sockets.stop()
-        return self._sweeper.stop()
+        self.deadlines.stop()
 
     # What the workers need, and the frontend.
 
@@ -350,7 +358,7 @@ class Pool:
         """
         Sessions have come into the queue.
         """
-        self._sweeper.start()
+        self.deadlines.queued()
         if self.inHurry():
             self._hurry()
 

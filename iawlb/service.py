@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 
+from iawlb.clock import monotonicClock
 from iawlb.core.destination import Destination
 from iawlb.core.events import Events, IObserver
 from iawlb.core.outcome import Outcome
@@ -27,6 +28,9 @@ from iawlb.observe.eventlog import EventLog
 from iawlb.pool import Pool, Shared
 from iawlb.relay.context import RelayContext
 from iawlb.relay.poller import SocketPoller
+from iawlb.relay.resets import ResetWatch
+from iawlb.relay.sends import SendWatch
+from iawlb.relay.watchtimer import WatchTimer
 from iawlb.settings import Settings, checkNames
 
 
@@ -83,7 +87,6 @@ class LoadBalancer(MultiService):
             chosen = POLICIES[self.settings.policy]()
         else:
             chosen = policy
-        self._reactor = reactor
         self._events = Events(
             [EventLog(self.settings.log == "errors")]
             if observers is None
@@ -98,13 +101,18 @@ class LoadBalancer(MultiService):
                 "write auto or portable"
             )
         self._opened = False
-        self._table = SessionTable(reactor, self._events, self._sessionEnded)
+        self._clock = monotonicClock(reactor)
+        self._table = SessionTable(self._clock, self._events, self._sessionEnded)
+        self._watching = WatchTimer(self._clock)
+        context = RelayContext(
+            self.settings.bufferSize,
+            self._poller,
+            self._watching.add(ResetWatch),
+            self._watching.add(SendWatch),
+            self._clock.seconds,
+        )
         shared = Shared(
-            reactor,
-            self._events,
-            self._table,
-            RelayContext(self.settings.bufferSize, self._poller),
-            maxConnections,
+            reactor, self._clock, self._events, self._table, context, maxConnections
         )
         self._pools = [Pool(shared, self.settings, chosen)]
         (self._pool,) = self._pools
@@ -276,17 +284,18 @@ class LoadBalancer(MultiService):
         closing = [pool.close() for pool in self._pools]
         cutting = None
         if self.settings.drainTimeout:
-            cutting = self._reactor.callLater(self.settings.drainTimeout, self.cutDrain)
+            cutting = self._clock.callLater(self.settings.drainTimeout, self.cutDrain)
         else:
             self.cutDrain()
         await DeferredList(closing)
         await self._table.whenEmpty()
         if cutting is not None and cutting.active():
             cutting.cancel()
-        stopping = [pool.stop() for pool in self._pools]
+        for pool in self._pools:
+            pool.stop()
+        self._watching.stop()
         if self._poller is not None:
             self._poller.stop()
-        await DeferredList(stopping)
         await super().stopService()
 
     def _open(self) -> None:

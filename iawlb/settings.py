@@ -17,6 +17,7 @@ from iawlb.validators import (
     Validator,
     count,
     duration,
+    durationOr,
     name,
     oneOf,
     positiveDuration,
@@ -201,12 +202,13 @@ class Settings(_Validated):
         TIMEOUTS,
         "longest time without a byte in either direction",
     )
-    halfClosedTimeout: float = setting(
-        "30s",
-        duration,
+    halfClosedTimeout: float | str = setting(
+        "idle",
+        durationOr("idle"),
         "TIME",
         TIMEOUTS,
-        "the same once one side has ended its half, or is gone",
+        "the same once one side has ended its half, or is gone; idle is the idle "
+        "time-out",
     )
     answerTimeout: float = setting(
         0,

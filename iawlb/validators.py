@@ -56,6 +56,22 @@ def positiveDuration(value: object) -> float:
     return seconds
 
 
+def durationOr(word: str) -> Validator:
+    """
+    Make a validator of durations in place of which a word may stand.
+    """
+
+    def read(value: object) -> float | str:
+        if value == word:
+            return word
+        try:
+            return duration(value)
+        except InvalidSetting as error:
+            raise InvalidSetting(f"{error}; or write {word}") from None
+
+    return read
+
+
 def count(low: int, high: int) -> Validator:
     """
     Make a validator of whole numbers.

@@ -48,6 +48,7 @@ class EndpointConnectTests(SynchronousTestCase):
         Begin.
         """
         connector = DestinationConnector(
+            None,
             self.clock,
             backend,
             2.0,
@@ -255,6 +256,7 @@ class SocketConnectTests(SynchronousTestCase):
         Prepare connects to an endpoint.
         """
         return DestinationConnector(
+            self.clock,
             self.clock,
             endpoint,
             2.0,

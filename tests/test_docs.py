@@ -136,7 +136,9 @@ class ReferenceTests(SynchronousTestCase):
                     read(word)
                 self.assertRaises(InvalidSetting, read, "other")
                 continue
-            read(high)
+            high, *words = high.split(", ")
+            for word in (high, *words):
+                read(word)
             number, unit = re.fullmatch(r"(\d+)(\w*)", high).groups()  # type: ignore[union-attr]
             self.assertRaises(InvalidSetting, read, f"{int(number) + 1}{unit}")
             if low == "above 0":

@@ -201,7 +201,7 @@ class Base(SynchronousTestCase):
             except BlockingIOError:
                 self.settle()
                 # The kernel may move what it holds a little later.
-                if slow.unwritten() and not self.soon(self.poller, 0.1):
+                if slow.pending and not self.soon(self.poller, 0.1):
                     return data[:sent]
         raise AssertionError("all of it was taken")
 
@@ -302,19 +302,20 @@ class BytesTests(Base):
         for unix in (False, True):
             self.begin(unix)
             sent = self.fill(self.client)
-            waiting = self.relay.destination.unwritten()
-            self.assertTrue(0 < waiting <= CHUNK)
+            waiting = self.relay.destination.pending
+            assert waiting is not None
+            self.assertTrue(0 < len(waiting) <= CHUNK)
             # The other way it goes on.
             self.destination.send(b"answer")
             self.assertEqual(self.read(self.client), b"answer")
-            self.assertEqual(self.relay.destination.unwritten(), waiting)
+            self.assertIs(self.relay.destination.pending, waiting)
             self.client.shutdown(socket.SHUT_WR)
             self.settle()
             self.assertEqual(self.drained(self.destination), (sent, "ended"))
-            self.assertEqual(
-                self.relay.progress(),
-                (len(sent), 6, Outcome.DESTINATION_HALF_CLOSED_TIMEOUT, 0, 0),
+            self.assertIs(
+                self.relay.halfClosed, Outcome.DESTINATION_HALF_CLOSED_TIMEOUT
             )
+            self.assertEqual((self.relay.bytesIn, self.relay.bytesOut), (len(sent), 6))
             self.relay.abort(Outcome.KILLED)
 
     def test_falseAlarm(self) -> None:

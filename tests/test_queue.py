@@ -418,25 +418,23 @@ class OrderTests(SynchronousTestCase):
             queue.put(session(number, "any"))
         self.assertEqual(served, list(range(1, 10)))
 
-    def test_queuedBefore(self) -> None:
+    def test_oldest(self) -> None:
         """
-        Those that wait for too long are found in whichever line they stand, also
-        when they came back after a failed connect, and no others.
+        The one that waits the longest is found in whichever line it stands, also
+        when it came back after a failed connect.
         """
         a, b = destination("a"), destination("b", 1)
         queue = queueOf(Bound(), a, b)
+        self.assertIsNone(queue.oldest())
         for number, host in enumerate(("a", "any", "b", "a", "any", "b"), 1):
-            queue.put(session(number, host, accepted=number))
-
-        def old(moment: float) -> list[int]:
-            return sorted(each.number for each in queue.queuedBefore(moment))
-
-        for _ in range(2):
-            self.assertEqual(old(1.0), [])
-            self.assertEqual(old(3.5), [1, 2, 3])
-            self.assertEqual(old(99.0), [1, 2, 3, 4, 5, 6])
-            pulled = [self.successResultOf(queue.get(a)) for _ in range(4)]
-            queue.putBack(*reversed(pulled))
+            queue.put(session(number, host))
+        pulled = [self.successResultOf(queue.get(a)) for _ in range(4)]
+        queue.putBack(*reversed(pulled))
+        found = []
+        while (oldest := queue.oldest()) is not None:
+            found.append(oldest.number)
+            queue.discard(oldest)
+        self.assertEqual(found, [1, 2, 3, 4, 5, 6])
 
     def test_lateArrival(self) -> None:
         """
@@ -746,11 +744,7 @@ class MachineBase(RuleBasedStateMachine):
         assert not any(each in self.queue for each in self.served)
         assert self.given == self.expected
         assert set(self.deferreds) == set(self.getters)
-        if self.waiting:
-            moment = self.waiting[len(self.waiting) // 2].queued
-            old = {each for each in self.waiting if each.queued < moment}
-            found = self.queue.queuedBefore(moment)
-            assert set(found) == old and len(found) == len(old)
+        assert self.queue.oldest() is (self.waiting[0] if self.waiting else None)
 
 
 class LeastMachine(MachineBase):
@@ -878,14 +872,14 @@ class ManyTests(SynchronousTestCase):
 
     def test_failWhileManyWait(self) -> None:
         """
-        A destination that fails each time, and a look for those that wait too
-        long after each, cost no more while a crowd waits.
+        A destination that fails each time, and a look at the one that waits the
+        longest after each, cost no more while a crowd waits.
         """
         for _ in range(self.number):
             first = self.successResultOf(self.queue.get(self.a))
             self.assertIs(first, self.sessions[0])
             self.queue.putBack(first)
-            self.assertEqual(self.queue.queuedBefore(1.0), [])
+            self.assertIs(self.queue.oldest(), first)
         self.assertEqual(len(self.queue), self.number)
 
     def test_lateArrivals(self) -> None:

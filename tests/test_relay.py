@@ -40,7 +40,8 @@ class Base(SynchronousTestCase):
         """
         self.released = 0
         self.outcomes: list[Outcome] = []
-        context = RelayContext(65536)
+        self.now = 0.0
+        context = RelayContext(65536, seconds=lambda: self.now)
         self.sides = [Side(Early(), context) for _ in range(2)]
         self.client, self.destination = [Wire(side) for side in self.sides]
         self.client.protocol.makeConnection(self.client)
@@ -132,24 +133,36 @@ class BytesTests(Base):
         seen.append(self.relay.asked)
         self.assertEqual(seen, [False, True, False])
 
-    def test_progress(self) -> None:
+    def test_moved(self) -> None:
         """
-        Every byte read or written and every end is progress; silence is not.
+        Every byte read and every end is noted with its time; silence is not.
         """
         self.relay.start()
-        seen = [self.relay.progress()]
-        self.assertEqual(self.relay.progress(), seen[0])
-        self.client.receive(b"q")
-        seen.append(self.relay.progress())
-        self.destination.receive(b"a")
-        seen.append(self.relay.progress())
+        seen = [self.relay.moved]
+        for now, step in enumerate(
+            (
+                lambda: self.client.receive(b"q"),
+                lambda: self.destination.receive(b"a"),
+                lambda: None,
+                self.client.end,
+                lambda: self.destination.lose(reset=True),
+            )
+        ):
+            self.now = now + 1.0
+            step()
+            seen.append(self.relay.moved)
+        self.assertEqual(seen, [0, 1, 2, 2, 4, 5])
+
+    def test_undelivered(self) -> None:
+        """
+        What waits to be written is not delivered, on either side that is open.
+        """
+        self.relay.start()
         self.client.dataBuffer = b"12"  # type: ignore[attr-defined]
-        seen.append(self.relay.progress())
-        self.client.offset = 1  # type: ignore[attr-defined]
-        seen.append(self.relay.progress())
-        self.client.end()
-        seen.append(self.relay.progress())
-        self.assertEqual(len(set(seen)), len(seen))
+        self.destination.dataBuffer = b"345"  # type: ignore[attr-defined]
+        self.assertEqual(self.relay.undelivered(), 5)
+        self.destination.lose(reset=True)
+        self.assertEqual(self.relay.undelivered(), 2)
 
     def test_afterTheStart(self) -> None:
         """

@@ -320,23 +320,23 @@ async def test_cutTakesOthersAlong() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_sweepTakesOthersAlong(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_timeoutTakesOthersAlong(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    So has each when a time-out makes the slot free; the sweep goes on.
+    So has each when a time-out makes the slot free; the look at those that are due
+    goes on.
     """
     async with stage(slots=1, queueTimeout=0) as on:
         await on.serve()
         first, *others = await sixClients(on)
-        sweeper = on.balancer._pool._sweeper
-        sweeper.sweep()
-        monkeypatch.setattr(sweeper._context.resets, "check", lambda: None)
-        later = reactor.seconds() + on.balancer.settings.idleTimeout
+        pool = on.balancer._pool
+        monkeypatch.setattr(pool.context.resets, "check", lambda: None)
         clock: Any = Clock()
-        clock.advance(later)
-        sweeper._clock = clock
+        clock.advance(pool.clock.seconds() + on.balancer.settings.idleTimeout)
+        pool.deadlines.stop()
+        monkeypatch.setattr(pool.deadlines, "_clock", clock)
         for each in others:
             reset(each)
-        sweeper.sweep()
+        pool.deadlines._look()
         assert on.recorder.outcomes.pop(1) is Outcome.IDLE_TIMEOUT
         assert set(on.recorder.outcomes.values()) == {Outcome.CLIENT_LEFT_QUEUE}
         assert len(on.recorder.outcomes) == 5

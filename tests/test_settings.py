@@ -53,7 +53,7 @@ class SettingsTests(SynchronousTestCase):
                 "queueTimeout": 30.0,
                 "handshakeTimeout": 10.0,
                 "idleTimeout": 3600.0,
-                "halfClosedTimeout": 30.0,
+                "halfClosedTimeout": "idle",
                 "answerTimeout": 0.0,
                 "drainTimeout": 30.0,
                 "backoff": 0.1,

@@ -40,6 +40,7 @@ ROOMS = [
     "errors",
     "collector",
     "compat",
+    "clock",
     "validators",
     "settings",
     # Rules: no I/O.
@@ -58,6 +59,7 @@ ROOMS = [
     "relay.resets",
     "relay.sends",
     "relay.poller",
+    "relay.watchtimer",
     "relay.context",
     "relay.side",
     "relay.waiting",
@@ -65,6 +67,7 @@ ROOMS = [
     "relay.portable",
     "relay.plain",
     "relay.fast",
+    "relay.timed",
     # What is told of it.
     "observe",
     "observe.writer",
@@ -81,9 +84,9 @@ ROOMS = [
     # Pull, connect, relay.
     "workers",
     "workers.shortage",
+    "workers.deadlines",
     "workers.serving",
     "workers.worker",
-    "workers.sweeper",
     # Where clients come in.
     "frontend",
     "frontend.limits",

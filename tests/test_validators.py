@@ -16,6 +16,7 @@ from iawlb.validators import (
     LONGEST,
     count,
     duration,
+    durationOr,
     name,
     oneOf,
     positiveDuration,
@@ -70,6 +71,17 @@ class ValidatorTests(SynchronousTestCase):
         self.refused(duration, 10**400)
         self.refused(count(0, 9), 10**400)
         self.refused(size(0, 9), 10**400)
+
+    def test_wordForADuration(self) -> None:
+        """
+        Where a word may stand for a duration, both are read, and a mistake names
+        both.
+        """
+        read = durationOr("idle")
+        self.assertEqual([read("idle"), read("2s"), read(0)], ["idle", 2.0, 0.0])
+        self.refused(read, "idl", "", None, -1, "169h")
+        with self.assertRaisesRegex(InvalidSetting, "500ms.*; or write idle"):
+            read("never")
 
     def test_positiveDurations(self) -> None:
         """

@@ -46,6 +46,7 @@ class DestinationConnector:
 
     def __init__(
         self,
+        reactor: Any,
         clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
         timeout: float,
@@ -53,10 +54,13 @@ class DestinationConnector:
         sockets: SocketConnector | None,
     ) -> None:
         """
+        @param reactor: Serves connections that need a transport.
+        @param clock: Its time, which no change of the wall clock moves.
         @param timeout: Longest connect, in seconds.
         @param sockets: Connects plain sockets, if this reactor allows it.
         """
         self.clock = clock
+        self._reactor = reactor
         self.endpoint = endpoint
         self.timeout = timeout
         self.context = context
@@ -98,7 +102,7 @@ class DestinationConnector:
         that needs a transport.
         """
         side = Side(SideOwner(), self.context)
-        side.makeConnection(PlainConnection(handle, side, self.clock))
+        side.makeConnection(PlainConnection(handle, side, self._reactor))
         return side
 
 

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from iawlb.backend.socketconnector import Target, targetOf
+from iawlb.clock import monotonicClock
 
 FRESH = 30.0
 """
@@ -101,6 +102,7 @@ class NameEndpoint:
         self.host = host
         self.port = port
         self._reactor = reactor
+        self._seconds = monotonicClock(reactor).seconds
         self._timeout = timeout
         self._bindAddress = bindAddress
         self._addresses: _Addresses = ()
@@ -149,7 +151,7 @@ class NameEndpoint:
         """
         Look the name up beside the connection, if the answer is old.
         """
-        if self._reactor.seconds() - self._asked > FRESH and self._asking is None:
+        if self._seconds() - self._asked > FRESH and self._asking is None:
             # A failure keeps the old answer; connects will show what it is worth.
             self.lookUp().addErrback(lambda failure: failure.trap(DNSLookupError))
 
@@ -165,7 +167,7 @@ class NameEndpoint:
             self._asking.append(asker)
             return asker
         self._asking = [asker]
-        self._asked = self._reactor.seconds()
+        self._asked = self._seconds()
         answer: Deferred[_Addresses] = Deferred()
         answer.addCallback(self._answered)
         self._reactor.nameResolver.resolveHostName(

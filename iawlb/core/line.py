@@ -80,27 +80,3 @@ class Line:
         if head is None or places[0] < head.place:
             return self._beside[places[0]]
         return head
-
-    def queuedBefore(self, moment: float) -> list[Session]:
-        """
-        List those that entered the queue before a moment, without looking at the
-        younger ones.
-        """
-        found: dict[Session, None] = {}
-        for session in self._appended:
-            if session.queued >= moment:
-                break
-            found[session] = None
-        # In a heap, none is older than the one above it.
-        reached = [0]
-        while reached:
-            index = reached.pop()
-            if index >= len(self._places):
-                continue
-            beside = self._beside.get(self._places[index])
-            if beside is not None:
-                if beside.queued >= moment:
-                    continue
-                found[beside] = None
-            reached += (2 * index + 1, 2 * index + 2)
-        return list(found)

@@ -78,12 +78,12 @@ class ConnectionQueue(DeferredQueue[Session]):
     def __len__(self) -> int:
         return self._count
 
-    def queuedBefore(self, moment: float) -> list[Session]:
+    def oldest(self) -> Session | None:
         """
-        List the waiting sessions that entered the queue before a moment, without
-        looking at the younger ones.
+        Return the session that has waited longest, which goes on waiting.
         """
-        return [each for line in self._lines() for each in line.queuedBefore(moment)]
+        heads = [head for line in self._lines() if (head := line.first()) is not None]
+        return min(heads, key=_PLACE, default=None)
 
     def __iter__(self) -> Iterator[Session]:
         """

@@ -4,6 +4,7 @@ One client connection, from accept to its last close, and the record of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -100,26 +101,30 @@ class IRelay(Interface):
 
     bytesIn: int = Attribute("Bytes passed from the client to the destination.")
     bytesOut: int = Attribute("Bytes passed from the destination to the client.")
-    moved: float = Attribute(
-        "The monotonic moment at which the last byte was read or written, in seconds."
-    )
     asked: bool = Attribute("Whether the last byte came from the client.")
     halfClosed: Outcome | None = Attribute(
         "L{None} until one side has ended its half or is gone; then what to call it "
         "if the other does not follow."
     )
     outcome: Outcome | None = Attribute("How it ends, once that is known.")
+    moved: float = Attribute(
+        "When the last byte was read or written, or a side ended; 0 before that."
+    )
+    onSooner: Callable[[], None] | None = Attribute(
+        "What to call when an earlier time-out may count, as the client has asked or "
+        "a side has ended. Only relays that were made to report call it."
+    )
 
     def start() -> None:
         """
         Begin to pass bytes.
         """
 
-    def progress() -> object:
+    def undelivered() -> int:
         """
-        Say how far the bytes have come: a value that differs from the last one
-        when a byte was read or written in either direction, or a side ended,
-        since.
+        Count the bytes that wait to be written, and those that the kernel was
+        given and no peer has confirmed. While that number shrinks, a peer still
+        takes bytes.
         """
 
     def close(outcome: Outcome) -> None:
@@ -139,7 +144,8 @@ class IRelay(Interface):
 
 class Session:
     """
-    The record of one client connection. All times are the reactor's seconds.
+    The record of one client connection. All times are seconds of the monotonic
+    clock, which no change of the wall clock moves: take the difference of two.
 
     @ivar number: Counts the sessions of a balancer, from 1, in accept order.
     @ivar address: The client's address.
@@ -149,6 +155,8 @@ class Session:
     @ivar place: Counts the sessions that entered a queue, from 1; set by the first
         entry.
     @ivar line: The L{Line<iawlb.core.line.Line>} of the queue that it stands in, or
+        L{None}.
+    @ivar bucket: Where L{Deadlines<iawlb.workers.deadlines.Deadlines>} has it, or
         L{None}.
     @ivar waited: Whether it had to wait for a worker.
     @ivar pulled: When a worker pulled it, or L{None} while it waits.
@@ -167,6 +175,7 @@ class Session:
         "_bytes",
         "accepted",
         "address",
+        "bucket",
         "connected",
         "destination",
         "ended",
@@ -201,6 +210,7 @@ class Session:
         self.accepted = accepted
         self.queued = accepted
         self.line: Any = None
+        self.bucket: dict[Session, Any] | None = None
         self.waited = False
         self.pulled: float | None = None
         self.connected: float | None = None
@@ -250,5 +260,8 @@ class Session:
         self.ended = now
         self._bytes = (self.bytesIn, self.bytesOut)
         self.relay = None
+        if self.bucket is not None:
+            del self.bucket[self]
+            self.bucket = None
         # No cycle is left for the garbage collector.
         del self.side, self.holder

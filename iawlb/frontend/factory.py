@@ -5,6 +5,7 @@ Where clients come in.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -38,15 +39,18 @@ class Frontend(ServerFactory):
         admission: Admission,
         table: SessionTable,
         context: RelayContext,
+        onHandshake: Callable[[Session], None],
     ) -> None:
         """
         @param name: The listener's name, for the record.
+        @param onHandshake: Called when a session's TLS handshake has begun.
         """
         self.name = name
         self.clock = clock
         self.admission = admission
         self.table = table
         self.context = context
+        self.onHandshake = onHandshake
         self._turnedAway = OncePerSecond(
             clock,
             lambda number: self.log.warn(
@@ -113,6 +117,12 @@ class Arrival(SideOwner):
         """
         frontend = self._frontend
         self._session = frontend.table.begin(self._address, frontend.name, side, self)
+
+    def sideHandshaking(self, side: Any) -> None:
+        """
+        Its TLS handshake has begun.
+        """
+        self._frontend.onHandshake(self._session)
 
     def sideReady(self, side: Any) -> None:
         """

@@ -4,7 +4,9 @@ What all connections of a balancer share.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 
 from iawlb.relay.poller import SocketPoller
 from iawlb.relay.resets import ResetWatch
@@ -21,9 +23,11 @@ class RelayContext:
         transport of Twisted's.
     @ivar resets: Detects resets on connections that are not being read.
     @ivar sends: Waits until the kernel has sent what was written.
+    @ivar seconds: Tells the time by the monotonic clock.
     """
 
     bufferSize: int
     poller: SocketPoller | None = None
     resets: ResetWatch = field(default_factory=ResetWatch)
     sends: SendWatch = field(default_factory=SendWatch)
+    seconds: Callable[[], float] = monotonic

@@ -7,7 +7,6 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable, Sequence
-from time import monotonic
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.tcp import Connection
@@ -20,7 +19,7 @@ from iawlb.core.session import IRelay
 from iawlb.relay.plain import resetNow
 from iawlb.relay.poller import SocketPoller
 from iawlb.relay.rules import Rules
-from iawlb.relay.sends import SendWatch
+from iawlb.relay.sends import SendWatch, unconfirmed
 from iawlb.relay.side import Side, SideOwner
 
 _ENDED = select.EPOLLRDHUP
@@ -285,6 +284,7 @@ class Socket(SideOwner):
             self._cut()
             return
         self.ended = True
+        self.relay.moved = self._poller.now
         self.relay.sideEnded(self)
         self._wait()
 
@@ -301,6 +301,7 @@ class Socket(SideOwner):
         self.broken = True
         self.pending = None
         self.send = _swallow
+        self.relay.moved = self._poller.now
         self.relay.sideReset(self)
         if self.ended:
             self._cut()
@@ -380,6 +381,7 @@ class Socket(SideOwner):
         still holds, so it waits until that is sent.
         """
         self._resetting = True
+        self.relay.moved = self._poller.now
         self._afterPending(self._resetWhenSent)
 
     def _resetWhenSent(self) -> None:
@@ -401,14 +403,17 @@ class Socket(SideOwner):
         """
         Read on, to nowhere.
         """
+        self.relay.moved = self._poller.now
         self._poller.replace(self.number, _Discarding(self))
         self._wait()
 
-    def unwritten(self) -> int:
+    def undelivered(self) -> int:
         """
-        Count the bytes that the kernel has not taken yet.
+        Count the bytes that wait to be written, and those that its peer has not
+        confirmed.
         """
-        return 0 if self.pending is None else len(self.pending)
+        pending = 0 if self.pending is None else len(self.pending)
+        return pending + unconfirmed(self.number)
 
     def _afterPending(self, then: Callable[[], None]) -> None:
         if self.pending is None:
@@ -492,7 +497,6 @@ class FastRelay(Rules[Socket]):
             onEnd,
         )
         self.sends = sends
-        self.moved = monotonic()
 
     @property
     def bytesIn(self) -> int:  # type: ignore[override]  # read-only here

@@ -5,7 +5,6 @@ The relay between any two Twisted transports.
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 
 from zope.interface import implementer
 
@@ -33,7 +32,7 @@ class PortableRelay(Rules[Side], SideOwner):
         super().__init__(client, destination, onRelease, onEnd)
         self.bytesIn = 0
         self.bytesOut = 0
-        self.moved = monotonic()
+        self._seconds = client.context.seconds
 
     def start(self) -> None:
         """
@@ -58,7 +57,7 @@ class PortableRelay(Rules[Side], SideOwner):
         """
         Pass bytes on.
         """
-        self.moved = monotonic()
+        self.moved = self._seconds()
         if side is self.client:
             if not self.destination.lost:
                 self.bytesIn += len(data)
@@ -68,3 +67,18 @@ class PortableRelay(Rules[Side], SideOwner):
             self.bytesOut += len(data)
             self.asked = False
             self.client.write(data)
+
+    def sideEnded(self, side: Side) -> None:
+        """
+        Pass the end on; close when both have ended.
+        """
+        self.moved = self._seconds()
+        super().sideEnded(side)
+
+    def sideLost(self, side: Side, reset: bool) -> None:
+        """
+        Let the other take what is to be written, and follow.
+        """
+        if self.outcome is None:
+            self.moved = self._seconds()
+        super().sideLost(side, reset)

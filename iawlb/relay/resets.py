@@ -5,6 +5,7 @@ Detect client resets on sockets that are not being read.
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
 from typing import Protocol as Typed
 
 
@@ -34,7 +35,11 @@ class ResetWatch:
     bytes to be read. So only errors count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, onFirst: Callable[[], None] = lambda: None) -> None:
+        """
+        @param onFirst: Called when there is a connection to watch, and was none.
+        """
+        self._onFirst = onFirst
         self._poll = select.poll()
         self._watched: dict[int, Watched] = {}
         self._numbers: dict[Watched, int] = {}
@@ -48,6 +53,8 @@ class ResetWatch:
         """
         number = connection.fileno()
         if number >= 0 and connection not in self._numbers:
+            if not self._numbers:
+                self._onFirst()
             self._watched[number] = connection
             self._numbers[connection] = number
             self._poll.register(number, 0)

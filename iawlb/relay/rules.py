@@ -50,9 +50,10 @@ class End(Protocol):
         Read on, to nowhere.
         """
 
-    def unwritten(self) -> int:
+    def undelivered(self) -> int:
         """
-        Count the bytes that the kernel has not taken yet.
+        Count the bytes that wait to be written, and those that its peer has not
+        confirmed.
         """
 
     def fileno(self) -> int:
@@ -79,6 +80,8 @@ class Rules(Generic[EndT]):
 
     bytesIn: int
     bytesOut: int
+    moved = 0.0
+    onSooner: Callable[[], None] | None = None
 
     _unanswered = False
     """
@@ -121,17 +124,13 @@ class Rules(Generic[EndT]):
             return Outcome.DESTINATION_HALF_CLOSED_TIMEOUT
         return None
 
-    def progress(self) -> object:
+    def undelivered(self) -> int:
         """
-        Say how far the bytes have come.
+        Count the bytes that wait to be written, and those that no peer has
+        confirmed.
         """
-        return (
-            self.bytesIn,
-            self.bytesOut,
-            self.halfClosed,
-            self.client.unwritten(),
-            self.destination.unwritten(),
-        )
+        both = (self.client, self.destination)
+        return sum(side.undelivered() for side in both if not side.lost)
 
     def close(self, outcome: Outcome) -> None:
         """

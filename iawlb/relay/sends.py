@@ -1,11 +1,13 @@
 """
-Ask the kernel how many bytes of a connection are still unsent, and wait until all
-are sent.
+Ask the kernel how many bytes of a connection are still unsent or not confirmed, and
+wait until all are sent.
 """
 
 from __future__ import annotations
 
 import sys
+import termios
+from collections.abc import Callable
 from fcntl import ioctl
 from typing import Protocol as Typed
 
@@ -38,7 +40,12 @@ class SendWatch:
     kernel reports no such event, so it is asked again at each L{check}.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, onFirst: Callable[[], None] = lambda: None) -> None:
+        """
+        @param onFirst: Called when there is a connection to ask about, and was
+            none.
+        """
+        self._onFirst = onFirst
         self._sending: set[Sending] = set()
 
     def __len__(self) -> int:
@@ -50,6 +57,8 @@ class SendWatch:
         one of the next checks.
         """
         if unsent(connection.fileno()):
+            if not self._sending:
+                self._onFirst()
             self._sending.add(connection)
         else:
             connection.allSent()
@@ -79,8 +88,23 @@ def unsent(number: int) -> int:
     @return: Bytes; 0 where the kernel does not say, as for Unix sockets, whose
         peer has the bytes already.
     """
+    return _ask(number, _SIOCOUTQNSD)
+
+
+def unconfirmed(number: int) -> int:
+    """
+    Ask the kernel how many bytes a descriptor's peer has not confirmed, those that
+    are not sent included.
+
+    @return: Bytes; for Unix sockets, memory that the peer has not emptied; 0 where
+        the kernel does not say.
+    """
+    return _ask(number, termios.TIOCOUTQ)
+
+
+def _ask(number: int, question: int) -> int:
     try:
-        answer = ioctl(number, _SIOCOUTQNSD, bytes(4))
+        answer = ioctl(number, question, bytes(4))
     except OSError:
         return 0
     return int.from_bytes(answer, sys.byteorder)

@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from iawlb.compat import unwritten, wrappedProtocol
 from iawlb.relay.context import RelayContext
+from iawlb.relay.sends import unconfirmed
 
 MOST_READ = 64 * 1024
 """
@@ -42,6 +43,11 @@ class SideOwner:
     def sideMade(self, side: Any) -> None:
         """
         It is connected.
+        """
+
+    def sideHandshaking(self, side: Any) -> None:
+        """
+        Its TLS handshake has begun.
         """
 
     def sideReady(self, side: Any) -> None:
@@ -167,7 +173,9 @@ class Side(Protocol):
             if wrappedProtocol(transport.protocol) is self:
                 transport.protocol = self
         self.owner.sideMade(self)
-        if not self.secure:
+        if self.secure:
+            self.owner.sideHandshaking(self)
+        else:
             self._becomeReady()
 
     def handshakeCompleted(self) -> None:
@@ -363,3 +371,11 @@ class Side(Protocol):
         Count the bytes that its transport has not given to the kernel.
         """
         return unwritten(self.transport)
+
+    def undelivered(self) -> int:
+        """
+        Count the bytes that wait to be written, and those that its peer has not
+        confirmed.
+        """
+        number = self.fileno()
+        return self.unwritten() + (unconfirmed(number) if number >= 0 else 0)

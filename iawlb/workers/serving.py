@@ -4,6 +4,7 @@ A session while a worker serves it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from twisted.internet.interfaces import IReactorTime
@@ -20,6 +21,7 @@ from iawlb.relay.fast import FastRelay, plain
 from iawlb.relay.plain import PlainClient
 from iawlb.relay.portable import PortableRelay
 from iawlb.relay.side import Side, SideOwner
+from iawlb.relay.timed import ReportingFastRelay, ReportingPortableRelay
 
 
 class ServingWorker(Protocol):
@@ -32,6 +34,8 @@ class ServingWorker(Protocol):
     clock: IReactorTime
     events: Events
     table: SessionTable
+    relayed: Callable[[Session], None]
+    reports: bool
 
     def connected(self, serving: Serving) -> None:
         """
@@ -125,6 +129,7 @@ class Serving(SideOwner):
         self._connect = None
         relay = session.relay = self._relay = self._relayTo(destination)
         session.connected = worker.clock.seconds()
+        worker.relayed(session)
         worker.connected(self)
         if worker.events.everyStep:
             worker.events.session(session, SESSION_CONNECTED)
@@ -149,7 +154,8 @@ class Serving(SideOwner):
             and (isinstance(client, PlainClient) or plain(client))
             and (not isinstance(destination, Side) or plain(destination))
         ):
-            return FastRelay(
+            kind = ReportingFastRelay if self._worker.reports else FastRelay
+            return kind(
                 client.handOver() if isinstance(client, PlainClient) else client,
                 destination,
                 context.poller,
@@ -161,7 +167,8 @@ class Serving(SideOwner):
             client = connector.side(client.handOver())
         if not isinstance(destination, Side):
             destination = connector.side(destination)
-        return PortableRelay(client, destination, self._released, self._ended)
+        portable = ReportingPortableRelay if self._worker.reports else PortableRelay
+        return portable(client, destination, self._released, self._ended)
 
     def _connectFailed(self, failure: Failure) -> None:
         self._connect = None

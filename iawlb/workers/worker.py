@@ -25,6 +25,7 @@ from iawlb.core.table import SessionTable
 from iawlb.observe.ratelimit import OncePerSecond
 from iawlb.relay.resets import isReset
 from iawlb.settings import Settings
+from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.serving import Serving
 from iawlb.workers.shortage import Shortage, shortageOf
 
@@ -50,6 +51,7 @@ class WorkerPool(Protocol):
     settings: Settings
     queue: ConnectionQueue
     table: SessionTable
+    deadlines: Deadlines
     events: Events
 
     def destinationChanged(self) -> None:
@@ -103,6 +105,8 @@ class Worker:
         self.settings = pool.settings
         self.queue = pool.queue
         self.table = pool.table
+        self.relayed: Callable[[Session], None] = pool.deadlines.relayed
+        self.reports = pool.deadlines.reports
         self.events = pool.events
         self._pool = pool
         self._stopping = False

@@ -1,0 +1,71 @@
+"""
+Relays that report when an earlier time-out may count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from iawlb.relay.fast import FastRelay
+from iawlb.relay.portable import PortableRelay
+
+
+class Reporting:
+    """
+    What makes a relay report. It costs a call for each chunk, so only balancers
+    with such a time-out have it.
+    """
+
+    onSooner: Callable[[], None] | None = None
+    _asked = False
+
+    @property
+    def asked(self) -> bool:
+        """
+        Whether the last byte came from the client.
+        """
+        return self._asked
+
+    @asked.setter
+    def asked(self, asked: bool) -> None:
+        before, self._asked = self._asked, asked
+        if asked and not before:
+            self._report()
+
+    def sideEnded(self, side: Any) -> None:
+        """
+        One side has ended.
+        """
+        super().sideEnded(side)  # type: ignore[misc]  # the relay's
+        self._report()
+
+    def sideReset(self, side: Any) -> None:
+        """
+        One side was reset.
+        """
+        super().sideReset(side)  # type: ignore[misc]  # the relay's
+        self._report()
+
+    def sideLost(self, side: Any, reset: bool) -> None:
+        """
+        One side is closed.
+        """
+        super().sideLost(side, reset)  # type: ignore[misc]  # the relay's
+        self._report()
+
+    def _report(self) -> None:
+        if self.onSooner is not None:
+            self.onSooner()
+
+
+class ReportingFastRelay(Reporting, FastRelay):
+    """
+    The fast relay, which reports.
+    """
+
+
+class ReportingPortableRelay(Reporting, PortableRelay):
+    """
+    The portable relay, which reports.
+    """

@@ -1,0 +1,301 @@
+"""
+All time-outs of sessions. No session is looked at before its time.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import partial
+from heapq import heappop, heappush
+from itertools import islice
+from math import ceil
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from iawlb.core.outcome import Outcome
+from iawlb.core.queue import ConnectionQueue
+from iawlb.core.session import IRelay, Session
+from iawlb.settings import Settings
+
+COARSEST = 0.5
+FINEST = 0.02
+"""
+How much longer than its time-out a session may live, in seconds: a tenth of the
+shortest time-out that is set, but no more than C{COARSEST} and no less than
+C{FINEST}. Those that are due within such a time are looked at together.
+"""
+
+PER_TURN = 100
+"""
+Sessions looked at before the reactor has its turn. To end one takes 30 us.
+"""
+
+Last = tuple[int, bool]
+"""
+What the last look found: the bytes that were not delivered, and whether the
+session is closing.
+"""
+
+
+class Bucket(dict[Session, Last | None]):
+    """
+    Sessions that are to be looked at together, each with what the last look found.
+
+    @ivar number: When, in grains.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class Deadlines:
+    """
+    Ends the sessions whose time is over.
+
+    Those that wait in the queue, those in their TLS handshake and those just
+    connected each have the same time-out, so the first to come is the first that
+    is due. A session that is found to have passed bytes since has a later time
+    then, and goes to that time's bucket. So a session costs no more than one entry
+    here, until its time-out comes.
+
+    One timer waits for whatever is due next. It is not cancelled with the last
+    session, which would cost too much where one follows the other; it is never
+    set further ahead than C{COARSEST}, and not set again when nothing is left.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, queue: ConnectionQueue, settings: Settings
+    ) -> None:
+        self._clock = clock
+        self._queue = queue
+        self._queueTimeout = settings.queueTimeout
+        self._handshakeTimeout = settings.handshakeTimeout
+        self._idle = settings.idleTimeout
+        halfClosed = settings.halfClosedTimeout
+        self._halfClosed = self._idle if isinstance(halfClosed, str) else halfClosed
+        self._answer = settings.answerTimeout
+        relayed = [
+            each for each in (self._idle, self._halfClosed, self._answer) if each
+        ]
+        shortest = min(relayed, default=10 * COARSEST)
+        self._grain = max(FINEST, min(COARSEST, shortest / 10))
+        waiting = [
+            each for each in (self._queueTimeout, self._handshakeTimeout) if each
+        ]
+        # Whatever comes in is due after the timer that is set.
+        self._longest = min((COARSEST, *relayed, *waiting))
+        # Whether a time-out may count that is shorter than the one for all.
+        self.reports = bool(self._answer or self._halfClosed) and (
+            not self._idle
+            or 0 < self._halfClosed < self._idle
+            or 0 < self._answer < self._idle
+        )
+        self._shaking: OrderedDict[Session, None] = OrderedDict()
+        self._connected: OrderedDict[Session, None] = OrderedDict()
+        self._buckets: dict[int, Bucket] = {}
+        # The numbers of the buckets, a heap.
+        self._numbers: list[int] = []
+        self._timer: IDelayedCall | None = None
+
+    # Sessions come in.
+
+    def handshaking(self, session: Session) -> None:
+        """
+        A session's TLS handshake has begun.
+        """
+        if self._handshakeTimeout:
+            self._shaking[session] = None
+            session.bucket = self._shaking
+            self._start()
+
+    def queued(self) -> None:
+        """
+        Sessions were put into the queue.
+        """
+        if self._timer is None and self._queueTimeout and len(self._queue):
+            self._start()
+
+    def relayed(self, session: Session) -> None:
+        """
+        A session is connected, and its relay about to start.
+        """
+        if session.bucket is not None:
+            del session.bucket[session]
+            session.bucket = None
+        if self._idle:
+            self._connected[session] = None
+            session.bucket = self._connected
+            if self._timer is None:
+                self._start()
+        if self.reports and session.relay is not None:
+            session.relay.onSooner = partial(self._sooner, session)
+
+    def _sooner(self, session: Session) -> None:
+        """
+        An earlier time-out counts: the client has asked, or a side has ended.
+        """
+        relay = session.relay
+        if relay is None:
+            return
+        limit, _ = self._limit(relay)
+        if limit:
+            due = self._clock.seconds() + limit
+            bucket = session.bucket
+            if not isinstance(bucket, Bucket) or bucket.number * self._grain > due:
+                self._put(session, due, None)
+
+    def _put(self, session: Session, due: float, last: Last | None) -> None:
+        """
+        Have a session looked at when it is due, and not before.
+        """
+        if session.bucket is not None:
+            del session.bucket[session]
+        number = ceil(due / self._grain)
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            bucket = self._buckets[number] = Bucket(number)
+            heappush(self._numbers, number)
+        bucket[session] = last
+        session.bucket = bucket
+        self._start()
+
+    # Time passes.
+
+    def _start(self) -> None:
+        if self._timer is None:
+            self._wait(self._clock.seconds())
+
+    def _wait(self, now: float) -> None:
+        """
+        Wait for what is due next, if there is anything.
+        """
+        due = []
+        if self._shaking:
+            due.append(next(iter(self._shaking)).accepted + self._handshakeTimeout)
+        oldest = self._queue.oldest() if self._queueTimeout else None
+        if oldest is not None:
+            due.append(oldest.queued + self._queueTimeout)
+        if self._connected:
+            due.append(self._firstDue())
+        while self._numbers and not self._buckets[self._numbers[0]]:
+            del self._buckets[heappop(self._numbers)]
+        if self._numbers:
+            due.append(self._numbers[0] * self._grain)
+        if due:
+            wait = max(FINEST, min(self._longest, min(due) - now))
+            self._timer = self._clock.callLater(wait, self._look)
+
+    def _firstDue(self) -> float:
+        """
+        Say when the session that was connected first is due.
+        """
+        return (next(iter(self._connected)).connected or 0) + self._idle
+
+    def _look(self) -> None:
+        """
+        Look at what is due, at some at a time.
+        """
+        now = self._clock.seconds()
+        seen = 0
+        try:
+            for _ in islice(self._looks(now), PER_TURN):
+                seen += 1
+        except Exception:
+            # A transport of somebody else's may refuse to be closed.
+            self.log.failure("ending a session whose time is over failed")
+        # Until here nothing started another.
+        self._timer = None
+        if seen == PER_TURN:
+            self._timer = self._clock.callLater(0, self._look)
+        else:
+            self._wait(now)
+
+    def _looks(self, now: float) -> Iterator[None]:
+        """
+        Look at what is due, one at a time. Any step may end other sessions too,
+        so each is taken out before its step.
+        """
+        while self._shaking:
+            session = next(iter(self._shaking))
+            if session.accepted + self._handshakeTimeout > now:
+                break
+            del self._shaking[session]
+            session.bucket = None
+            if not session.side.ready:
+                session.holder.dismiss(Outcome.HANDSHAKE_TIMEOUT)
+            yield
+        while self._queueTimeout:
+            oldest = self._queue.oldest()
+            if oldest is None or oldest.queued + self._queueTimeout > now:
+                break
+            self._queue.discard(oldest)
+            oldest.holder.dismiss(Outcome.QUEUE_TIMEOUT)
+            yield
+        while self._connected and self._firstDue() <= now:
+            session, _ = self._connected.popitem(last=False)
+            session.bucket = None
+            self._lookAt(session, None, now)
+            yield
+        while self._numbers and self._numbers[0] * self._grain <= now:
+            bucket = self._buckets[self._numbers[0]]
+            if bucket:
+                session, last = bucket.popitem()
+                session.bucket = None
+                self._lookAt(session, last, now)
+                yield
+            else:
+                del self._buckets[heappop(self._numbers)]
+
+    def _lookAt(self, session: Session, last: Last | None, now: float) -> None:
+        """
+        Look at a session that passes bytes, or did: end it if its time is over.
+        """
+        relay = session.relay
+        if relay is None:
+            return
+        limit, outcome = self._limit(relay)
+        left, closing = last or (0, False)
+        if not closing:
+            if not limit:
+                return
+            due = max(relay.moved, session.connected or 0) + limit
+            if due > now:
+                self._put(session, due, None)
+                return
+        undelivered = relay.undelivered()
+        if undelivered and (last is None or undelivered < left):
+            # The kernel still delivers what was written; when it last did, it does
+            # not say.
+            wait = self._grain if closing else limit
+            self._put(session, now + wait, (undelivered, closing))
+        elif relay.outcome is None:
+            # Should it not close in order by then, it is cut off.
+            self._put(session, now + self._grain, (undelivered, True))
+            relay.close(outcome)
+        else:
+            relay.abort(outcome)
+
+    def _limit(self, relay: IRelay) -> tuple[float, Outcome]:
+        """
+        Say which time-out counts for a session, and how it would end.
+        """
+        limit, outcome = self._idle, Outcome.IDLE_TIMEOUT
+        halfClosed = relay.halfClosed
+        if halfClosed is not None and self._halfClosed:
+            limit, outcome = self._halfClosed, halfClosed
+        if relay.asked and self._answer and (not limit or self._answer < limit):
+            limit, outcome = self._answer, Outcome.ANSWER_TIMEOUT
+        return limit, outcome
+
+    def stop(self) -> None:
+        """
+        Keep no timer.
+        """
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
