@@ -5,13 +5,16 @@ Tests for L{iawlb.relay.side}, in memory and on sockets that no reactor knows.
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
@@ -453,3 +456,62 @@ class RealKernelTests(SynchronousTestCase):
         side = Side(Owner(), context)
         side.makeConnection(Wire(side))
         self.assertEqual(len(context.resets), 0)
+
+
+class FalseEndTests(Base):
+    """
+    Twisted's reactors take a hangup for an end, when a transport is read again in
+    the same turn in which the kernel reports it.
+    """
+
+    def begin(self) -> Any:
+        """
+        Connect the side to a peer over TCP.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.peer = socket.create_connection(listening.getsockname())
+            mine, _ = listening.accept()
+        self.addCleanup(mine.close)
+        self.addCleanup(self.peer.close)
+        mine.setblocking(False)
+        self.reactor = MemoryReactorClock()
+        reactor: Any = self.reactor
+        connection: Any = Connection(mine, self.side, reactor)
+        connection.connected = 1
+        connection.setTcpNoDelay = lambda on: None
+        self.side.makeConnection(connection)
+        self.owner.told.clear()
+        return connection
+
+    def test_reset(self) -> None:
+        """
+        What was a reset is not taken for an end.
+        """
+        connection = self.begin()
+        linger = struct.pack("ii", 1, 0)
+        self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.peer.close()
+        connection.readConnectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.owner.told, ["reset"])
+
+    def test_bytesLeft(self) -> None:
+        """
+        Bytes that are left to be read are read before the end.
+        """
+        connection = self.begin()
+        self.peer.send(b"last words")
+        self.peer.shutdown(socket.SHUT_WR)
+        connection.readConnectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.owner.told, [])
+        self.assertEqual(self.reactor.getReaders(), [connection])
+        connection.doRead()
+        connection.readConnectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.owner.told, [b"last words", "ended"])
+
+    def test_end(self) -> None:
+        """
+        An end is one, also if the kernel has nothing to say of it.
+        """
+        connection = self.begin()
+        connection.readConnectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.owner.told, ["ended"])

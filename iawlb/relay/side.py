@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
@@ -197,8 +197,23 @@ class Side(Protocol):
 
     def readConnectionLost(self) -> None:
         """
-        The peer will send no more.
+        The peer will send no more, if that is so: Twisted's reactors also call
+        this for a reset, or with bytes left to read, when a transport that was
+        only written to is read again just as the kernel reports a hangup.
         """
+        transport = self.transport
+        handle = getattr(transport, "socket", None)
+        if isinstance(handle, socket.socket):
+            try:
+                left = handle.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                left = b""
+            except OSError:
+                transport.connectionLost(Failure(ConnectionLost()))
+                return
+            if left:
+                transport.startReading()
+                return
         self.ended = True
         self.watch()
         self.owner.sideEnded(self)
