@@ -247,6 +247,34 @@ class WindowTests(SynchronousTestCase):
         self.assertEqual(self.window(one), 1)
 
 
+class FailedOnceTests(SynchronousTestCase):
+    """
+    Whether a connect that failed may have failed by chance.
+    """
+
+    def test_inARow(self) -> None:
+        """
+        The second in a row is no chance; after a success, or a recovery, one may be
+        again.
+        """
+        one = destination()
+        seen = [one.failedOnce(0, 1), one.failedOnce(2, 3)]
+        connect(one)
+        seen += [one.failedOnce(4, 5), one.failedOnce(6, 7)]
+        one.recovered()
+        seen += [one.failedOnce(8, 9)]
+        self.assertEqual(seen, [True, False, True, False, True])
+        self.assertEqual(one.failures, 3)
+
+    def test_together(self) -> None:
+        """
+        Those that had begun when the first failed are one with it.
+        """
+        one = destination()
+        seen = [one.failedOnce(*each) for each in ((0, 4), (1, 5), (4, 6), (5, 7))]
+        self.assertEqual(seen, [True, True, True, False])
+
+
 class ProbeTests(SynchronousTestCase):
     """
     How long to wait for the next probe.

@@ -9,7 +9,8 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import CannotListenError, ConnectionRefusedError
+from twisted.internet.error import CannotListenError
+from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import (
     IAddress,
     IListeningPort,
@@ -37,7 +38,7 @@ from iawlb.errors import CannotListen, InvalidSetting, UnknownDestination
 from iawlb.service import LoadBalancer
 from tests.doubles import Backend, Recorder, Rig, SecureWire, Wire, logged
 
-REFUSED = ConnectionRefusedError()
+SILENT = ConnectTimeout()
 
 
 @implementer(IStreamServerEndpoint, IListeningPort)
@@ -225,7 +226,7 @@ class PolicyTests(SynchronousTestCase):
         first, second = self.served(rig)[:30], self.served(rig)[30:]
         self.assertEqual(first, second)
         self.assertEqual(set(first), set("abc"))
-        rig.backends[0].refuse = REFUSED
+        rig.backends[0].refuse = SILENT
         rig.recorder.pulls.clear()
         for host in hosts:
             rig.client(host)
@@ -275,7 +276,7 @@ class PolicyTests(SynchronousTestCase):
         a, b = rig.backends
         a.hold = True
         rig.client()
-        a.fail(REFUSED)
+        a.fail(SILENT)
         self.assertEqual(len(b.wires), 1)
         self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
 
@@ -329,7 +330,7 @@ class WaitTests(SynchronousTestCase):
         """
         rig = Rig(2)
         for backend in rig.backends:
-            backend.refuse = REFUSED
+            backend.refuse = SILENT
         clients = rig.clients(5)
         rig.advance(10)
         self.assertEqual(rig.states(), ["down", "down"])
@@ -343,7 +344,7 @@ class WaitTests(SynchronousTestCase):
         Or they are closed, once they have waited for the queue timeout.
         """
         rig = Rig(queueTimeout="5s")
-        rig.backends[0].refuse = REFUSED
+        rig.backends[0].refuse = SILENT
         client = rig.client()
         rig.advance(5.6)
         self.assertEqual(client.closing, "close")
@@ -558,7 +559,7 @@ class StopTests(SynchronousTestCase):
         """
         rig = Rig(whenDown="refuse")
         (a,) = rig.backends
-        a.refuse = REFUSED
+        a.refuse = SILENT
         client = rig.client()
         stopped = rig.balancer.stopService()
         a.refuse = None

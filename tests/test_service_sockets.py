@@ -355,6 +355,7 @@ async def test_restart() -> None:
         again = TCP4ServerEndpoint(reactor, server.number, interface="127.0.0.1")
         await server.stop()
         clients = [await on.client() for _ in range(5)]
+        await until(lambda: ("a", DESTINATION_DOWN) in on.recorder.destinations)
         await until(lambda: on.balancer.waiting == 5)
         await server.listen(again)
         for client in clients:

@@ -85,6 +85,7 @@ ROOMS = [
     "workers",
     "workers.shortage",
     "workers.deadlines",
+    "workers.prober",
     "workers.serving",
     "workers.worker",
     # Where clients come in.

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError
+from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IHostResolution, IResolutionReceiver
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
@@ -18,11 +19,13 @@ from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP
 from iawlb.core.outcome import Outcome
 from iawlb.pool import Pool
 from iawlb.service import LoadBalancer
+from iawlb.workers import prober
 from iawlb.workers import worker as workerModule
-from iawlb.workers.worker import PULLS_PER_TURN
+from iawlb.workers.worker import AGAIN, PULLS_PER_TURN
 from tests.doubles import Backend, Rig, Wire, accept, logged
 
 REFUSED = ConnectionRefusedError()
+SILENT = ConnectTimeout()
 LACKING = ConnectError(errno.EMFILE, "too many open files")
 NO_PORT = ConnectError(errno.EADDRNOTAVAIL, "cannot assign requested address")
 
@@ -108,7 +111,7 @@ class PullTests(SynchronousTestCase):
         A destination that is down gets no client, while there is another.
         """
         rig = Rig(2, policy="first")
-        rig.backends[0].refuse = REFUSED
+        rig.backends[0].refuse = SILENT
         rig.clients(3)
         self.assertEqual(rig.backends[0].tries, 1)
         self.assertEqual(rig.recorder.pulls, [(1, "a"), (1, "b"), (2, "b"), (3, "b")])
@@ -214,7 +217,7 @@ class FailedConnectTests(SynchronousTestCase):
         (a,) = rig.backends
         a.hold = True
         rig.clients(3)
-        a.fail(REFUSED)
+        a.fail(SILENT)
         self.assertEqual((rig.balancer.waiting, rig.states()), (3, ["down"]))
         a.hold = False
         rig.advance(0.2)
@@ -234,7 +237,7 @@ class FailedConnectTests(SynchronousTestCase):
         self.assertEqual(len(a.pending), 3)
         rig.balancer.resume("b")
         rig.recorder.pulls.clear()
-        a.fail(REFUSED)
+        a.fail(SILENT)
         self.assertEqual(a.cancelled, 2)
         self.assertEqual(rig.recorder.pulls, [(n, "b") for n in (5, 6, 7)])
         self.assertEqual(len(b.wires), 3)
@@ -250,7 +253,7 @@ class FailedConnectTests(SynchronousTestCase):
         a.hold = True
         rig.clients(6)
         # Not the oldest of them.
-        a.pending.pop(1)[1].errback(REFUSED)
+        a.pending.pop(1)[1].errback(SILENT)
         self.assertEqual((a.cancelled, rig.balancer.waiting), (2, 6))
         rig.recorder.pulls.clear()
         a.hold = False
@@ -282,6 +285,7 @@ class FailedConnectTests(SynchronousTestCase):
         rig.balancer.pause("a")
         rig.balancer.add(Broken(), name="broken")
         rig.client()
+        rig.advance(AGAIN)
         self.assertEqual(rig.states(), ["paused", "down"])
         rig.balancer.resume("a")
         self.assertEqual(len(rig.backends[0].wires), 1)
@@ -353,6 +357,116 @@ class FailedConnectTests(SynchronousTestCase):
         self.assertEqual(rig.recorder.outcomes, {1: Outcome.KILLED_QUEUE})
 
 
+class Flaky(Backend):
+    """
+    Refuses one connect in fifty.
+    """
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        self.refuse = REFUSED if self.tries % 50 == 49 else None
+        return super().connect(protocolFactory)
+
+
+class RefusalTests(SynchronousTestCase):
+    """
+    A connect that fails at once is tried again before its destination is down.
+    """
+
+    def test_oneInFifty(self) -> None:
+        """
+        A destination that refuses one connect in fifty stays up, and the client that
+        was refused waits for a hundredth of a second.
+        """
+        rig = Rig(0)
+        flaky = Flaky()
+        rig.balancer.add(flaky, name="a")
+        for number in range(500):
+            rig.client()
+            rig.advance(AGAIN)
+            self.assertEqual(len(flaky.wires), number + 1)
+        self.assertGreater(flaky.tries, 505)
+        self.assertNotIn(("a", DESTINATION_DOWN), rig.recorder.destinations)
+        (destination,) = rig.balancer.destinations
+        self.assertEqual(destination.failures, flaky.tries - 500)
+
+    def test_servedByAnother(self) -> None:
+        """
+        While another destination is free, the client does not wait at all.
+        """
+        rig = Rig(0)
+        backends = [Flaky(), Backend()]
+        for name, backend in zip("ab", backends, strict=True):
+            rig.balancer.add(backend, name=name)
+        for number in range(500):
+            rig.client()
+            self.assertEqual(sum(len(each.wires) for each in backends), number + 1)
+            rig.advance(AGAIN)
+        self.assertEqual(rig.states(), ["up", "up"])
+
+    def test_deadOne(self) -> None:
+        """
+        A destination that is dead gets two clients, who are then served by another,
+        and no more, however fast it refuses.
+        """
+        rig = Rig(2)
+        a, b = rig.backends
+        a.refuse = REFUSED
+        for _ in range(300):
+            rig.clients(3)
+            rig.advance(0.02)
+        self.assertEqual([name for _, name in rig.recorder.pulls].count("a"), 2)
+        self.assertEqual((len(b.wires), rig.balancer.waiting), (900, 0))
+        self.assertEqual(rig.states(), ["down", "up"])
+
+    def test_together(self) -> None:
+        """
+        Connects that were under way together and are refused together count as
+        one; the next that is refused is the second in a row.
+        """
+        rig = Rig()
+        (a,) = rig.backends
+        a.hold = True
+        rig.clients(3)
+        a.succeed()
+        self.assertEqual(len(a.pending), 2)
+        a.fail(REFUSED)
+        a.fail(REFUSED)
+        self.assertEqual((rig.states(), rig.balancer.waiting), (["up"], 2))
+        rig.advance(AGAIN)
+        self.assertEqual(len(a.pending), 2)
+        a.fail(REFUSED)
+        self.assertEqual((rig.states(), rig.balancer.waiting), (["down"], 2))
+
+    def test_afterRecovery(self) -> None:
+        """
+        A destination that has come up again may refuse once, too.
+        """
+        rig = Rig()
+        (a,) = rig.backends
+        a.refuse = REFUSED
+        rig.client()
+        rig.advance(AGAIN)
+        self.assertEqual(rig.states(), ["down"])
+        a.refuse = None
+        rig.advance(0.2)
+        a.refuse = REFUSED
+        rig.client()
+        self.assertEqual(rig.states(), ["up"])
+
+    def test_slow(self) -> None:
+        """
+        A connect that took long to fail has cost its client enough: it makes the
+        destination down.
+        """
+        rig = Rig()
+        (a,) = rig.backends
+        a.hold = True
+        rig.client()
+        rig.advance(1.1)
+        a.fail(REFUSED)
+        self.assertEqual(rig.states(), ["down"])
+
+
 class ProbeTests(SynchronousTestCase):
     """
     A destination that is down is probed, and is never given up.
@@ -363,7 +477,7 @@ class ProbeTests(SynchronousTestCase):
         Have all destinations refuse, and one client find out; it then leaves.
         """
         for backend in rig.backends:
-            backend.refuse = REFUSED
+            backend.refuse = SILENT
         rig.client().lose(reset=True)
 
     def probes(self, rig: Rig, seconds: float) -> list[float]:
@@ -393,7 +507,7 @@ class ProbeTests(SynchronousTestCase):
         """
         Probes come after 0.1 s, then half as often each time, down to every 5 s.
         """
-        self.patch(workerModule, "random", lambda: 1.0)
+        self.patch(prober, "random", lambda: 1.0)
         rig = Rig()
         self.down(rig)
         self.assertNear(self.probes(rig, 21.5), [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5])
@@ -403,7 +517,7 @@ class ProbeTests(SynchronousTestCase):
         A wait may be as short as its half, so that several balancers do not
         probe in step.
         """
-        self.patch(workerModule, "random", lambda: 0.0)
+        self.patch(prober, "random", lambda: 0.0)
         rig = Rig()
         self.down(rig)
         self.assertNear(self.probes(rig, 0.8), [0.05, 0.1, 0.2, 0.4])
@@ -412,7 +526,7 @@ class ProbeTests(SynchronousTestCase):
         """
         After a recovery the first probe comes soon again.
         """
-        self.patch(workerModule, "random", lambda: 1.0)
+        self.patch(prober, "random", lambda: 1.0)
         rig = Rig()
         self.down(rig)
         self.probes(rig, 10)
@@ -442,7 +556,7 @@ class ProbeTests(SynchronousTestCase):
         (a,) = rig.backends
         a.hold = True
         rig.client()
-        a.fail(REFUSED)
+        a.fail(SILENT)
         a.hold = False
         self.advanceAndExpectUp(rig)
 
@@ -453,12 +567,12 @@ class ProbeTests(SynchronousTestCase):
         """
         rig = Rig(2, policy="first", queueTimeout=0)
         a, b = rig.backends
-        a.refuse = REFUSED
+        a.refuse = SILENT
         rig.client()
         rig.advance(30)
         b.hold = True
         rig.client()
-        b.fail(REFUSED)
+        b.fail(SILENT)
         self.assertEqual(rig.states(), ["down", "down"])
         a.refuse = None
         self.advanceAndExpectUp(rig)
@@ -477,7 +591,7 @@ class ProbeTests(SynchronousTestCase):
         make probes come more often.
         """
         rig = Rig(2, slots=1, policy="first")
-        rig.backends[0].refuse = REFUSED
+        rig.backends[0].refuse = SILENT
         rig.clients(2)
         self.probes(rig, 20)
         self.assertLessEqual(len(self.probes(rig, 9)), 4)
@@ -545,7 +659,7 @@ class ProbeTests(SynchronousTestCase):
         client = rig.client()
         gone = rig.balancer.remove("a")
         self.assertNoResult(gone)
-        a.fail(REFUSED)
+        a.fail(SILENT)
         self.successResultOf(gone)
         rig.advance(10)
         self.assertEqual((a.tries, rig.balancer.waiting), (1, 1))
@@ -730,7 +844,7 @@ class LackTests(SynchronousTestCase):
         """
         rig = Rig()
         (a,) = rig.backends
-        a.refuse = REFUSED
+        a.refuse = SILENT
         rig.client()
         (destination,) = rig.balancer.destinations
         why, failures = destination.down, destination.failures
@@ -825,7 +939,7 @@ class StartStopTests(SynchronousTestCase):
         """
         rig = Rig()
         (a,) = rig.backends
-        a.refuse = REFUSED
+        a.refuse = SILENT
         rig.client().lose(reset=True)
         self.restart(rig)
         a.refuse = None

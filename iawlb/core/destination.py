@@ -110,6 +110,8 @@ class Destination:
         self._probes = Backoff(settings)
         self._pauses = Backoff(settings)
         self._servedAtPause = 0
+        self._servedAtFailure = -1
+        self._failedAt = 0.0
 
     def __repr__(self) -> str:
         return f"<Destination {self.name} {self.state}, {self.active} active>"
@@ -190,6 +192,23 @@ class Destination:
         self.active -= 1
         self.load = (self.active + TRIFLE) / self.weight
 
+    def failedOnce(self, began: float, now: float) -> bool:
+        """
+        A connect failed. Say whether that may be chance, so that the destination
+        stays up: since the one that failed before, another has succeeded, or both
+        were under way at the same time.
+
+        @param began: When the connect began.
+        @param now: When it failed.
+        """
+        if self.served != self._servedAtFailure:
+            self._servedAtFailure = self.served
+            self._failedAt = now
+        elif began > self._failedAt:
+            return False
+        self.failures += 1
+        return True
+
     def failed(self, why: str) -> None:
         """
         A connect or a probe failed: it is down.
@@ -212,6 +231,7 @@ class Destination:
         A probe succeeded: it is up.
         """
         self.down = None
+        self._servedAtFailure = -1
         self._probes.reset()
 
     def nextProbe(self, jitter: float) -> float:

@@ -91,6 +91,14 @@ class Serving(SideOwner):
             # It takes a while, in which the client may leave.
             self._client.watch()
 
+    @property
+    def began(self) -> float:
+        """
+        When the connect began.
+        """
+        assert self._session.pulled is not None
+        return self._session.pulled
+
     def cancelConnect(self) -> None:
         """
         Give the connect up.

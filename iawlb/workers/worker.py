@@ -11,13 +11,14 @@ from random import random
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.backend.connector import Connect, Connected, DestinationConnector
-from iawlb.core.destination import HURRY, Destination
-from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP, SESSION_PUT_BACK, Events
+from iawlb.backend.connector import DestinationConnector
+from iawlb.core.destination import Destination
+from iawlb.core.events import DESTINATION_DOWN, SESSION_PUT_BACK
 from iawlb.core.outcome import Outcome
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.session import Session
@@ -26,6 +27,7 @@ from iawlb.observe.ratelimit import OncePerSecond
 from iawlb.relay.resets import isReset
 from iawlb.settings import Settings
 from iawlb.workers.deadlines import Deadlines
+from iawlb.workers.prober import Prober, ProbingPool, sooner
 from iawlb.workers.serving import Serving
 from iawlb.workers.shortage import Shortage, shortageOf
 
@@ -35,6 +37,18 @@ Sessions that are pulled before the reactor has its turn, when so many wait for 
 destination that has come back.
 """
 
+QUICK = 1.0
+"""
+A connect that took no longer to fail is tried again before the destination counts as
+down, in seconds. One that took longer has cost its client enough.
+"""
+
+AGAIN = 0.01
+"""
+After how long it is tried again, in seconds: a program that did not listen for a
+moment does so again, and the client hardly notices.
+"""
+
 MACHINE_PAUSE = 0.1
 """
 How long a worker does not pull when this machine is short of something that all
@@ -42,22 +56,15 @@ connects need, in seconds.
 """
 
 
-class WorkerPool(Protocol):
+class WorkerPool(ProbingPool, Protocol):
     """
     What a worker needs of its pool.
     """
 
-    clock: IReactorTime
     settings: Settings
     queue: ConnectionQueue
     table: SessionTable
     deadlines: Deadlines
-    events: Events
-
-    def destinationChanged(self) -> None:
-        """
-        The worker's destination went down or came up.
-        """
 
     def sessionPulled(self) -> None:
         """
@@ -73,11 +80,6 @@ class WorkerPool(Protocol):
         """
         A connect failed of what all connects of this machine are short of, or the
         worker's pause after it is over.
-        """
-
-    def inHurry(self) -> bool:
-        """
-        Say whether sessions wait and nothing is up.
         """
 
 
@@ -115,7 +117,7 @@ class Worker:
         self._busy = False
         # What is called, and is called at once when the worker stops.
         self._timers: dict[IDelayedCall, Callable[[], None]] = {}
-        self._probing: IDelayedCall | Connect | None = None
+        self._prober = Prober(destination, connector, pool, self._recovered)
         # Oldest first.
         self._connecting: dict[Serving, None] = {}
         self._whenIdle: list[Deferred[None]] = []
@@ -129,7 +131,7 @@ class Worker:
         """
         self._stopping = False
         if self.destination.down is not None:
-            self._scheduleProbe()
+            self._prober.start()
         self.check()
 
     def stop(self) -> None:
@@ -137,9 +139,7 @@ class Worker:
         Pull and probe no more. Sessions that are served go on.
         """
         self._stopping = True
-        if self._probing is not None:
-            self._probing.cancel()
-            self._probing = None
+        self._prober.stop()
         timers, self._timers = self._timers, {}
         for timer, call in timers.items():
             timer.cancel()
@@ -255,15 +255,23 @@ class Worker:
 
     def failed(self, serving: Serving, failure: Failure) -> None:
         """
-        A connect failed: put the session back, and do not pull until a probe
-        succeeds.
+        A connect failed: put the session back. If it is the second in a row, do not
+        pull until a probe succeeds.
         """
         shortage = shortageOf(failure)
-        if shortage is None:
-            self._goDown(failure)
-        else:
+        now = self.clock.seconds()
+        if shortage is not None:
             self._runShort(shortage)
-            self._putBack([serving])
+        elif (
+            now - serving.began <= QUICK
+            and not failure.check(ConnectTimeout)
+            and self.destination.failedOnce(serving.began, now)
+        ):
+            self._tryAgain()
+        else:
+            self._goDown(failure)
+            return
+        self._putBack([serving])
 
     def _connectEnded(self, serving: Serving) -> None:
         self.destination.connectEnded()
@@ -290,6 +298,13 @@ class Worker:
         self.destination.give()
         if not self._waiting or self._whenIdle:
             self.check()
+
+    def _tryAgain(self) -> None:
+        """
+        Pull no more until a destination that has failed once may be tried again.
+        """
+        if not self.heldOff:
+            self._holdOff(AGAIN, lambda _: None)
 
     def _runShort(self, shortage: Shortage) -> None:
         """
@@ -359,47 +374,20 @@ class Worker:
         self.events.destination(self.destination, DESTINATION_DOWN)
         self.check()
         self._pool.destinationChanged()
-        self._scheduleProbe()
+        self._prober.start()
         # The others that connect to it would only wait as long in vain.
         self._putBack(list(self._connecting))
-
-    def _scheduleProbe(self) -> None:
-        if self._stopping or self.destination.draining:
-            self._probing = None
-            return
-        wait = self.destination.nextProbe(random())
-        if self._pool.inHurry():
-            wait = min(wait, HURRY)
-        self._probing = self.clock.callLater(wait, self._probe)
 
     def hurry(self) -> None:
         """
         Sessions wait and nothing is up: do not wait long for the next try.
         """
-        for timer in (self._probing, self._holding):
-            if timer is None or isinstance(timer, Connect):
-                continue
-            if timer.getTime() - self.clock.seconds() > HURRY:
-                timer.reset(HURRY)
+        self._prober.hurry()
+        sooner(self._holding, self.clock)
 
-    def _probe(self) -> None:
-        self._probing = None
-        connect = self.connector.connect(self._probed, self._probeFailed)
-        if connect is not None:
-            self._probing = connect
-
-    def _probed(self, connection: Connected) -> None:
-        connection.close()
-        self._probing = None
-        self.destination.recovered()
-        self.events.destination(self.destination, DESTINATION_UP)
+    def _recovered(self) -> None:
         self._pool.destinationChanged()
         self.check()
-
-    def _probeFailed(self, failure: Failure) -> None:
-        if shortageOf(failure) is None:
-            self.destination.failed(failure.getErrorMessage())
-        self._scheduleProbe()
 
     def nameFailed(self, failure: Failure) -> None:
         """

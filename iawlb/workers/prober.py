@@ -1,0 +1,110 @@
+"""
+Probes a destination while it is down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import random
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from iawlb.backend.connector import Connect, Connected, DestinationConnector
+from iawlb.core.destination import HURRY, Destination
+from iawlb.core.events import DESTINATION_UP, Events
+from iawlb.workers.shortage import shortageOf
+
+
+class ProbingPool(Protocol):
+    """
+    What a prober needs of its pool.
+    """
+
+    clock: IReactorTime
+    events: Events
+
+    def destinationChanged(self) -> None:
+        """
+        A destination went down, came up, or is held off or no longer.
+        """
+
+    def inHurry(self) -> bool:
+        """
+        Say whether sessions wait and nothing is up.
+        """
+
+
+def sooner(timer: IDelayedCall | None, clock: IReactorTime) -> None:
+    """
+    Have a timer fire in C{HURRY} seconds at the latest.
+    """
+    if timer is not None and timer.getTime() - clock.seconds() > HURRY:
+        timer.reset(HURRY)
+
+
+class Prober:
+    """
+    Connects to a destination from time to time until that succeeds.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        connector: DestinationConnector,
+        pool: ProbingPool,
+        onUp: Callable[[], None],
+    ) -> None:
+        """
+        @param onUp: Called when the destination has come up.
+        """
+        self._destination = destination
+        self._connector = connector
+        self._pool = pool
+        self._onUp = onUp
+        self._timer: IDelayedCall | None = None
+        self._connect: Connect | None = None
+
+    def start(self) -> None:
+        """
+        Probe after a while; longer each time.
+        """
+        if self._destination.draining:
+            return
+        wait = self._destination.nextProbe(random())
+        if self._pool.inHurry():
+            wait = min(wait, HURRY)
+        self._timer = self._pool.clock.callLater(wait, self._probe)
+
+    def stop(self) -> None:
+        """
+        Probe no more.
+        """
+        for waiting in (self._timer, self._connect):
+            if waiting is not None:
+                waiting.cancel()
+        self._timer = self._connect = None
+
+    def hurry(self) -> None:
+        """
+        Do not wait long for the next probe.
+        """
+        sooner(self._timer, self._pool.clock)
+
+    def _probe(self) -> None:
+        self._timer = None
+        self._connect = self._connector.connect(self._succeeded, self._failed)
+
+    def _succeeded(self, connection: Connected) -> None:
+        connection.close()
+        self._connect = None
+        self._destination.recovered()
+        self._pool.events.destination(self._destination, DESTINATION_UP)
+        self._onUp()
+
+    def _failed(self, failure: Failure) -> None:
+        self._connect = None
+        if shortageOf(failure) is None:
+            self._destination.failed(failure.getErrorMessage())
+        self.start()
