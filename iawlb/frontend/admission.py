@@ -35,7 +35,7 @@ class Admission:
         @param maxConnections: Sessions that may live at a time.
         @param freeSlots: Says how many slots are free in all, L{None} for no
             limit.
-        @param onQueued: Called after sessions were put into the queue.
+        @param onQueued: Called after sessions were put into the queue, if they wait.
         """
         self._clock = clock
         self._queue = queue
@@ -72,7 +72,8 @@ class Admission:
         enough = self._settings.acceptBatch
         if enough == 1:
             self._put(session)
-            self._onQueued()
+            if session.pulled is None:
+                self._onQueued()
             return
         self._batch[session] = None
         free = self._freeSlots()
