@@ -2,6 +2,7 @@
 A TCP load balancer that pulls: connections wait, workers take the next.
 """
 
+from iawlb.clock import useMonotonicTime
 from iawlb.collector import easeCollector
 from iawlb.core.events import IObserver
 from iawlb.core.policies import IPolicy
@@ -22,4 +23,5 @@ __all__ = [
     "LoadBalancer",
     "UnknownDestination",
     "easeCollector",
+    "useMonotonicTime",
 ]

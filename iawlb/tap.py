@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python import usage
 
+from iawlb.clock import useMonotonicTime
 from iawlb.collector import easeCollector
 from iawlb.demo import Demo, demoNames
 from iawlb.errors import IawlbError, InvalidSetting
@@ -343,4 +344,6 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
+    # Before anything of ours is timed, and whatever Twisted has timed already.
+    useMonotonicTime(reactor)
     return Process(options, reactor)

@@ -354,7 +354,10 @@ class ProcessTests(_Case):
         """
         twistd gets a service that is not started yet.
         """
+        timed: list[Any] = []
+        self.patch(tap, "useMonotonicTime", timed.append)
         service: Any = makeService(self.parse("8080", "9001"))
+        self.assertEqual(len(timed), 1)
         self.assertTrue(verifyObject(IService, service))
         self.assertFalse(service.running)
         self.assertEqual(self.opened(), [])
