@@ -141,7 +141,7 @@ class Pool:
         self._order += 1
         default = text if isinstance(address, str) else f"destination-{self._order}"
         given = {"name": default, "slots": self.settings.slots, **given, **settings}
-        checkNames(given, DestinationSettings)
+        checkNames(given, DestinationSettings, "a destination")
         own = DestinationSettings(**given)
         if own.name in self.workers:
             raise InvalidSetting(
@@ -246,7 +246,7 @@ class Pool:
             text, given = splitSettings(address)
             own = {"name": text, **given}
         own |= settings
-        checkNames(own, ListenerSettings)
+        checkNames(own, ListenerSettings, "a listener")
         frontend = self._frontend(ListenerSettings(**own).name)
         endpoint: IStreamServerEndpoint
         if isinstance(address, str):

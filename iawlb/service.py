@@ -79,7 +79,7 @@ class LoadBalancer(MultiService):
         super().__init__()
         if isinstance(policy, str):
             settings["policy"] = policy
-        checkNames(settings, Settings)
+        checkNames(settings, Settings, "LoadBalancer")
         self.settings = Settings(**settings)
         maxConnections = connectionLimit(self.settings.maxConnections)
         chosen: IPolicy

@@ -9,7 +9,9 @@ given as a Python number pass the same validator.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from iawlb.errors import InvalidSetting
@@ -62,6 +64,16 @@ class _Validated:
                 raise InvalidSetting(f"{each.name}: {error}") from None
             object.__setattr__(self, each.name, value)
 
+
+MANY = 5
+"""
+Most settings that a message lists.
+"""
+
+SHOWN = 40
+"""
+Characters of a name that a message shows.
+"""
 
 BALANCING = "Balancing"
 ACCEPTING = "Accepting"
@@ -314,16 +326,37 @@ def splitSettings(text: str) -> tuple[str, dict[str, str]]:
     return address, given
 
 
-def checkNames(given: dict[str, Any], kind: type[Any]) -> None:
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """
+    Find the known word that somebody meant: C{connectTimeout} for
+    C{connect_timout}.
+    """
+
+    def plain(each: str) -> str:
+        return re.sub(r"[\W_]", "", each).lower()
+
+    words = {plain(each): each for each in known}
+    found = get_close_matches(plain(word), words, 1)
+    return words[found[0]] if found else None
+
+
+def checkNames(given: dict[str, Any], kind: type[Any], of: str) -> None:
     """
     Refuse settings that do not exist.
 
     @param kind: The dataclass that declares those that do.
-    @raise InvalidSetting: One is not declared; the message lists what is.
+    @param of: What has these settings, for people.
+    @raise InvalidSetting: One is not declared; the message says which was meant,
+        or lists what is.
     """
     known = [each.name for each in fields(kind)]
     for key in given:
         if key not in known:
-            raise InvalidSetting(
-                f"there is no setting {key!r}; there is {', '.join(known)}"
-            )
+            meant = nearest(key, known)
+            if meant is not None:
+                right = f": write {meant}"
+            elif len(known) <= MANY:
+                right = f", which has {', '.join(known)}"
+            else:
+                right = "; docs/reference.md lists them"
+            raise InvalidSetting(f"{key[:SHOWN]!r} is not a setting of {of}{right}")

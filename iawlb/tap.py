@@ -27,6 +27,7 @@ from iawlb.demo import Demo, demoNames
 from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.frontend.limits import raiseFileLimit
 from iawlb.observe.eventlog import EventLog
+from iawlb.optionhints import explain, explainWord
 from iawlb.processlog import takeLog
 from iawlb.service import LoadBalancer
 from iawlb.settings import Settings, optionName
@@ -131,10 +132,10 @@ class Options(usage.Options):
                 for option, value in found
             ]
             super().parseOptions([*first, "--", *addresses])
-        except (usage.UsageError, getopt.error, InvalidSetting) as error:
-            # An unknown option is echoed as it is, line breaks and all.
-            line = " ".join(str(error).splitlines())
-            raise SystemExit(f"iawlb: {line}") from None
+        except getopt.error as error:
+            raise SystemExit(f"iawlb: {explain(error, self)}") from None
+        except (usage.UsageError, InvalidSetting) as error:
+            raise SystemExit(f"iawlb: {error}") from None
 
     def opt_listen(self, address: str) -> None:
         """
@@ -159,6 +160,10 @@ class Options(usage.Options):
         """
         Take the form C{PORT [[HOST:]PORT]...}: the first is where to accept.
         """
+        for each in addresses:
+            why = explainWord(each, self)
+            if why is not None:
+                raise usage.UsageError(why)
         self._positional = addresses
 
     def postOptions(self) -> None:

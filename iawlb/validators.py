@@ -14,11 +14,21 @@ from iawlb.errors import InvalidSetting
 Validator = Callable[[object], Any]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_OFF = frozenset(
+    ("off", "no", "none", "never", "false", "disabled", "inf", "infinite", "unlimited")
+)
 _SIZES = {"": 1, "k": 1024, "m": 1024 * 1024}
 LONGEST = 7 * 24 * 3600.0
 """
 The longest duration that can be set, in seconds: seven days.
 """
+
+
+def _isOff(value: object) -> bool:
+    """
+    Say whether a word is meant to switch something off.
+    """
+    return value is None or str(value).lower() in _OFF
 
 
 def duration(value: object) -> float:
@@ -38,6 +48,10 @@ def duration(value: object) -> float:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = value
     if not 0 <= seconds <= LONGEST:
+        if value is None or str(value).lower() in _OFF:
+            raise InvalidSetting(
+                f"{value!r} is not a duration: write 0 to switch it off"
+            )
         raise InvalidSetting(
             f"{value!r} is not a duration: write 500ms, 30s, 5m or 1h, at most 168h"
         )
@@ -50,7 +64,7 @@ def positiveDuration(value: object) -> float:
 
     @raise InvalidSetting: It is not a duration, or is 0.
     """
-    seconds = duration(value)
+    seconds = 0.0 if _isOff(value) else duration(value)
     if seconds == 0:
         raise InvalidSetting(f"{value!r} must be more than 0, such as 5s")
     return seconds

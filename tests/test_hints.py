@@ -187,6 +187,7 @@ class HintTests(SynchronousTestCase):
             "localhost:http",
             "localhost:99999",
             "a b:80",
+            "--check",
             "localhost\n",
             "x" * 301,
         ):

@@ -17,6 +17,7 @@ from iawlb.settings import (
     ListenerSettings,
     Settings,
     checkNames,
+    nearest,
     optionName,
     splitSettings,
 )
@@ -119,14 +120,49 @@ class SettingsTests(SynchronousTestCase):
 
     def test_checkNames(self) -> None:
         """
-        A setting that does not exist is refused, with those that do.
+        A setting that does not exist is refused, with the one that was meant, or
+        with those that there are.
         """
-        checkNames({"slots": "1", "name": "a"}, DestinationSettings)
-        error = self.assertRaises(
-            InvalidSetting, checkNames, {"slot": "1"}, DestinationSettings
-        )
-        self.assertIn("'slot'", str(error))
-        self.assertIn("name, slots, weight", str(error))
+        checkNames({"slots": "1", "name": "a"}, DestinationSettings, "a destination")
+        for kind, key, message in (
+            (
+                DestinationSettings,
+                "timeout",
+                "'timeout' is not a setting of it, which has name, slots, weight",
+            ),
+            (DestinationSettings, "slot", "'slot' is not a setting of it: write slots"),
+            (
+                Settings,
+                "queue_timout",
+                "'queue_timout' is not a setting of it: write queueTimeout",
+            ),
+            (
+                Settings,
+                "zzz",
+                "'zzz' is not a setting of it; docs/reference.md lists them",
+            ),
+            (
+                Settings,
+                "z" * 99,
+                f"'{'z' * 40}' is not a setting of it; docs/reference.md lists them",
+            ),
+        ):
+            error = self.assertRaises(InvalidSetting, checkNames, {key: 1}, kind, "it")
+            self.assertEqual(str(error), message)
+
+    def test_nearest(self) -> None:
+        """
+        A name that is nearly right, or written as in other languages, is found.
+        """
+        known = ["connectTimeout", "queueTimeout", "slots"]
+        for word, meant in (
+            ("connect_timeout", "connectTimeout"),
+            ("QUEUE-TIMEOUT", "queueTimeout"),
+            ("slot", "slots"),
+            ("bananas", None),
+            ("", None),
+        ):
+            self.assertEqual(nearest(word, known), meant)
 
 
 class SplitTests(SynchronousTestCase):

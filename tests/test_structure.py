@@ -100,6 +100,7 @@ ROOMS = [
     "service",
     "demo",
     "processlog",
+    "optionhints",
     "tap",
 ]
 """

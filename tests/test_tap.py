@@ -293,7 +293,7 @@ class OptionsTests(_Case):
             (("8080", "9001", "9001"), "destination: ", "'9001'", "name="),
             (("8080", "-1"), "-1"),
             ((*good, "--nothing"), "--nothing"),
-            ((*good, "--no\nthing"), "--no thing"),
+            ((*good, "--no\nthing"), r"--no\nthing"),
             ((*good, "--slots"), "--slots"),
             ((*good, "--check=1"), "--check"),
             ((*good, "--b=1"), "--b"),

@@ -64,6 +64,18 @@ class ValidatorTests(SynchronousTestCase):
         self.refused(duration, *words, "169h", "999999999h")
         self.refused(duration, -1, LONGEST + 1, math.nan, math.inf, True, None, [1])
 
+    def test_off(self) -> None:
+        """
+        Who would switch a time-out off with a word is told to write 0, where it
+        can be switched off.
+        """
+        for word in ("off", "OFF", "none", "never", "unlimited", "inf", None):
+            error = self.assertRaises(InvalidSetting, duration, word)
+            self.assertIn("write 0", str(error))
+            error = self.assertRaises(InvalidSetting, positiveDuration, word)
+            self.assertNotIn("write 0", str(error))
+            self.assertIn("more than 0", str(error))
+
     def test_hugeNumber(self) -> None:
         """
         A number too large for a float is refused as any other that is too large.

@@ -184,7 +184,7 @@ def _incomplete(text: str, port: str, listening: bool) -> str | None:
     if (
         (match is not None and match[2] is None)
         or re.fullmatch(r"[\d.]+\.\d+", name)
-        or (re.fullmatch(r"[\w.-]+", name) and re.search(r"[^\W\d_]", name))
+        or (re.fullmatch(r"[\w.][\w.-]*", name) and re.search(r"[^\W\d_]", name))
     ):
         return f"has no port: write {quoted(f'{name}:{port}')}"
     if name != text and _isPlace(name):

@@ -1,0 +1,99 @@
+"""
+What somebody meant who typed an option that there is not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import fields
+from getopt import GetoptError
+
+from twisted.python import usage
+
+from iawlb.settings import SHOWN, DestinationSettings, nearest
+
+_OTHER_NAMES = {
+    # What other programs call it.
+    "algorithm": "policy",
+    "backend": "dest",
+    "balance": "policy",
+    "bind": "listen",
+    "destination": "dest",
+    "forward": "dest",
+    "host": "listen",
+    "maxconn": "max-connections",
+    "port": "listen",
+    "server": "dest",
+    "target": "dest",
+    "to": "dest",
+    "upstream": "dest",
+}
+
+
+def explain(error: GetoptError, options: usage.Options) -> str:
+    """
+    Say what is wrong with an option, and what to write.
+
+    @param options: What read the command line.
+    """
+    known = {each.rstrip("=") for each in options.longOpt}
+    name = error.opt.partition("=")[0]
+    if name in known:
+        # With a value that it does not take, or without the one that it does.
+        if f"{name}=" in options.longOpt:
+            return f"--{name} needs a value: write --{name}={_unit(name)}"
+        return f"--{name} takes no value: write --{name}"
+    long = f"--{name}" in error.msg
+    written = f"{'--' if long else '-'}{name}"
+    shown = repr(written[:SHOWN])
+    if name.isdecimal():
+        return f"{shown} is not a port, a number from 1 to 65535"
+    parent = options.parent
+    theirs = {each.rstrip("=") for each in getattr(parent, "longOpt", ())}
+    if name in (theirs if long else getattr(parent, "shortOpt", "")):
+        program = os.path.basename(sys.argv[0])
+        return (
+            f"{shown} is an option of {program} itself: write it before iawlb, as "
+            f"in {program} {written} ... iawlb ..."
+        )
+    if name in (each.name for each in fields(DestinationSettings)):
+        value = "a" if name == "name" else "2"
+        return (
+            f"there is no option {shown}: write it behind an address, as in "
+            f"--dest 'localhost:9001 {name}={value}'"
+        )
+    several = sorted(each for each in known if name in re.split("-", each))
+    if not several and "not a unique prefix" in error.msg:
+        several = sorted(each for each in known if each.startswith(name))
+    if len(several) > 1:
+        return f"there is no option {shown}: write {_either(several)}"
+    meant = _OTHER_NAMES.get(name) or nearest(name, sorted(known))
+    if meant is None:
+        return f"there is no option {shown}: --help lists those that there are"
+    return f"there is no option {shown}: write --{meant}"
+
+
+def explainWord(word: str, options: usage.Options) -> str | None:
+    """
+    Say what to write for an option that was typed without its dashes, as in
+    C{listen=8080}.
+    """
+    name, equals, _ = word.partition("=")
+    own = {each.name for each in fields(DestinationSettings)}
+    if equals and f"{name}=" in options.longOpt and name not in own:
+        return f"{word[:SHOWN]!r} is an option without dashes: write --{name}=..."
+    return None
+
+
+def _unit(name: str) -> str:
+    return "ADDRESS" if name in ("listen", "dest") else "VALUE"
+
+
+def _either(names: list[str]) -> str:
+    """
+    List some options, as a choice.
+    """
+    written = [f"--{each}" for each in names]
+    return f"{', '.join(written[:-1])} or {written[-1]}"
