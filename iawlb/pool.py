@@ -34,6 +34,7 @@ from iawlb.frontend.admission import Admission
 from iawlb.frontend.factory import Frontend
 from iawlb.frontend.listener import Listener
 from iawlb.relay.context import RelayContext
+from iawlb.relay.keepalive import KeepAlive
 from iawlb.settings import (
     DestinationSettings,
     ListenerSettings,
@@ -113,7 +114,13 @@ class Pool:
             self._freeSlots,
             self.sessionsPutBack,
         )
-        self.deadlines = Deadlines(self.clock, self.queue, settings)
+        self._keepAlive = KeepAlive(
+            settings.keepaliveIdle,
+            settings.keepaliveInterval,
+            settings.keepaliveCount,
+            settings.userTimeout,
+        )
+        self.deadlines = Deadlines(self.clock, self.queue, settings, self._keepAlive)
         self.factory = self._frontend("embedded")
 
     # Destinations.
@@ -265,6 +272,7 @@ class Pool:
                 self.events,
                 self._room,
                 self._reactor if poller is None else poller,
+                self._keepAlive,
             )
         )
 

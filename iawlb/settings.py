@@ -20,6 +20,7 @@ from iawlb.validators import (
     count,
     duration,
     durationOr,
+    durationWithin,
     name,
     oneOf,
     positiveDuration,
@@ -79,6 +80,7 @@ BALANCING = "Balancing"
 ACCEPTING = "Accepting"
 RELAYING = "Relaying and logging"
 TIMEOUTS = "Timeouts; a TIME is 500ms, 30s, 5m or 1h, and 0 is off"
+VANISHED = "Clients and destinations that vanish"
 PROBING = "Destinations that are down"
 
 
@@ -236,6 +238,36 @@ class Settings(_Validated):
         TIMEOUTS,
         "longest wait for connections to finish when the balancer stops; 0 closes "
         "them at once",
+    )
+    keepaliveIdle: float = setting(
+        "60s",
+        durationWithin(1, 32_400, "1s to 9h", off=True),
+        "TIME",
+        VANISHED,
+        "silence after which the kernel asks a client or destination whether it is "
+        "still there (TCP keepalive); 0 is never",
+    )
+    keepaliveInterval: float = setting(
+        "15s",
+        durationWithin(1, 32_400, "1s to 9h"),
+        "TIME",
+        VANISHED,
+        "time between two such questions",
+    )
+    keepaliveCount: int = setting(
+        4,
+        count(1, 127),
+        "N",
+        VANISHED,
+        "questions without an answer after which a connection is reset",
+    )
+    userTimeout: float = setting(
+        0,
+        duration,
+        "TIME",
+        VANISHED,
+        "longest time that sent bytes may wait for the peer's confirmation, as "
+        "TCP_USER_TIMEOUT has it; 0 is as long as the kernel allows",
     )
     backoff: float = setting(
         "100ms",

@@ -70,6 +70,26 @@ def positiveDuration(value: object) -> float:
     return seconds
 
 
+def durationWithin(low: float, high: float, text: str, off: bool = False) -> Validator:
+    """
+    Make a validator of durations within limits.
+
+    @param low: The least that is right, in seconds.
+    @param high: The most that is right, in seconds.
+    @param text: How the limits are written.
+    @param off: Whether 0 is right too.
+    """
+
+    def read(value: object) -> float:
+        seconds = duration(value)
+        if not low <= seconds <= high and not (off and seconds == 0):
+            zero = "0 or " if off else ""
+            raise InvalidSetting(f"{value!r} is not {zero}a duration from {text}")
+        return seconds
+
+    return read
+
+
 def durationOr(word: str) -> Validator:
     """
     Make a validator of durations in place of which a word may stand.

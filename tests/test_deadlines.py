@@ -23,6 +23,7 @@ OFF = {
     "idleTimeout": 0,
     "halfClosedTimeout": 0,
     "answerTimeout": 0,
+    "keepaliveIdle": 0,
 }
 """
 No time-out at all.

@@ -130,6 +130,43 @@ async def talk(client: Peer, destination: Peer) -> None:
     assert not client.wasReset
 
 
+@pytest_twisted.ensureDeferred
+async def test_silent(tls: Tls, tmp_path: Path) -> None:
+    """
+    Sockets that connect to a TLS listener and say nothing are ended after the
+    handshake time-out, also where they take all the room, and before any client
+    was served: then others are.
+    """
+    async with rig(
+        "portable",
+        "tcp4",
+        tmp_path,
+        listener=tls.string(),
+        handshakeTimeout=0.1,
+        maxConnections=3,
+    ) as on:
+        silent = [await on.client() for _ in range(3)]
+        honest = await on.client(wrap=tls.client)
+        await talk(honest, await on.server.peer())
+        for each in silent:
+            await each.closed()
+        outcomes = [(await on.ended(number)).outcome for number in (1, 2, 3, 4)]
+        assert outcomes == [Outcome.HANDSHAKE_TIMEOUT] * 3 + [Outcome.DONE]
+
+
+@pytest_twisted.ensureDeferred
+async def test_keepAlive(tls: Tls, tmp_path: Path) -> None:
+    """
+    The kernel asks a TLS client too whether it is still there.
+    """
+    async with rig("fast", "tcp4", tmp_path, listener=tls.server()) as on:
+        await on.client(wrap=tls.client)
+        await on.server.peer()
+        assert on.session.relay is not None
+        ours, _ = on.session.relay.sockets()
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+
+
 @pytest.mark.parametrize("form", ["string", "wrapped"])
 @pytest_twisted.ensureDeferred
 async def test_listener(tls: Tls, tmp_path: Path, form: str) -> None:

@@ -58,6 +58,7 @@ ROOMS = [
     "relay",
     "relay.resets",
     "relay.sends",
+    "relay.keepalive",
     "relay.poller",
     "relay.watchtimer",
     "relay.context",

@@ -194,6 +194,10 @@ class OptionsTests(_Case):
             "halfClosedTimeout": ("3.5", 3.5),
             "answerTimeout": ("31s", 31.0),
             "drainTimeout": ("5m", 300.0),
+            "keepaliveIdle": ("90", 90.0),
+            "keepaliveInterval": ("5s", 5.0),
+            "keepaliveCount": ("7", 7),
+            "userTimeout": ("3s", 3.0),
             "backoff": ("200ms", 0.2),
             "backoffMax": ("9s", 9.0),
         }

@@ -17,6 +17,7 @@ from iawlb.validators import (
     count,
     duration,
     durationOr,
+    durationWithin,
     name,
     oneOf,
     positiveDuration,
@@ -94,6 +95,20 @@ class ValidatorTests(SynchronousTestCase):
         self.refused(read, "idl", "", None, -1, "169h")
         with self.assertRaisesRegex(InvalidSetting, "500ms.*; or write idle"):
             read("never")
+
+    def test_durationsWithin(self) -> None:
+        """
+        A duration with limits is read within them, and 0 where it switches off.
+        """
+        read = durationWithin(1, 60, "1s to 1m")
+        off = durationWithin(1, 60, "1s to 1m", off=True)
+        for each in (read, off):
+            self.assertEqual([each("1s"), each("1m"), each(1.5)], [1.0, 60.0, 1.5])
+            self.refused(each, "999ms", 61, "x", None)
+        self.refused(read, 0)
+        self.assertEqual(off("0"), 0.0)
+        with self.assertRaisesRegex(InvalidSetting, "not 0 or a duration from 1s to"):
+            off("2m")
 
     def test_positiveDurations(self) -> None:
         """

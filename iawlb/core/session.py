@@ -120,6 +120,11 @@ class IRelay(Interface):
         Begin to pass bytes.
         """
 
+    def sockets() -> list[Any]:
+        """
+        List the sockets of the connections that are open, as far as these have any.
+        """
+
     def undelivered() -> int:
         """
         Count the bytes that wait to be written, and those that the kernel was

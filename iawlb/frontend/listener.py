@@ -32,6 +32,7 @@ from iawlb.core.session import describe
 from iawlb.errors import CannotListen
 from iawlb.frontend.acceptor import Acceptor
 from iawlb.frontend.factory import Frontend
+from iawlb.relay.keepalive import KeepAlive
 from iawlb.relay.poller import SocketPoller
 
 RETRY = 1.0
@@ -82,17 +83,20 @@ class Listener:
         events: Events,
         room: Callable[[], int],
         readers: IReactorFDSet | SocketPoller,
+        keepAlive: KeepAlive,
     ) -> None:
         """
         @param path: The Unix socket to clear away if it is stale, if any.
         @param text: The address as the user wrote it.
         @param room: Says how many more connections may be accepted now.
         @param readers: Says when there are connections to accept.
+        @param keepAlive: What the kernel is told about accepted connections.
         """
         self.name = frontend.name
         self.address = text
         self._reactor = reactor
         self._readers = readers
+        self._keepAlive = keepAlive
         self._endpoint = endpoint
         self._path = path
         self._text = text
@@ -138,6 +142,7 @@ class Listener:
         self._port = port
         self.address = describe(port.getHost())[0]
         if isinstance(port, tcp.Port):
+            self._keepAlive.apply(port.socket)
             self._acceptor = Acceptor(
                 self._reactor, port, self.name, self._room, self._readers
             )

@@ -407,6 +407,13 @@ class Socket(SideOwner):
         self._poller.replace(self.number, _Discarding(self))
         self._wait()
 
+    @property
+    def socket(self) -> socket.SocketType:
+        """
+        The kernel's socket.
+        """
+        return self._handle
+
     def undelivered(self) -> int:
         """
         Count the bytes that wait to be written, and those that its peer has not

@@ -6,7 +6,7 @@ relay.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from iawlb.core.outcome import Outcome
 from iawlb.relay.waiting import isWaiting
@@ -24,6 +24,12 @@ class End(Protocol):
     ended: bool
     lost: bool
     other: Self
+
+    @property
+    def socket(self) -> Any:
+        """
+        Its socket, or L{None} if it has none.
+        """
 
     def endWriting(self) -> None:
         """
@@ -123,6 +129,14 @@ class Rules(Generic[EndT]):
         if self.client.ended or self.client.lost:
             return Outcome.DESTINATION_HALF_CLOSED_TIMEOUT
         return None
+
+    def sockets(self) -> list[Any]:
+        """
+        List the sockets of the connections that are open, as far as these have any.
+        """
+        both = (self.client, self.destination)
+        sockets = [side.socket for side in both if not side.lost]
+        return [each for each in sockets if each is not None]
 
     def undelivered(self) -> int:
         """

@@ -387,6 +387,13 @@ class Side(Protocol):
         """
         return unwritten(self.transport)
 
+    @property
+    def socket(self) -> Any:
+        """
+        The kernel's socket, or L{None} if its transport has none.
+        """
+        return getattr(self.transport, "socket", None)
+
     def undelivered(self) -> int:
         """
         Count the bytes that wait to be written, and those that its peer has not

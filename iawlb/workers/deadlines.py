@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from iawlb.core.outcome import Outcome
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.session import IRelay, Session
+from iawlb.relay.keepalive import KeepAlive
 from iawlb.settings import Settings
 
 COARSEST = 0.5
@@ -69,8 +70,16 @@ class Deadlines:
     log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, queue: ConnectionQueue, settings: Settings
+        self,
+        clock: IReactorTime,
+        queue: ConnectionQueue,
+        settings: Settings,
+        keepAlive: KeepAlive,
     ) -> None:
+        """
+        @param keepAlive: What the kernel is told about connections, once they are
+            so old that it matters.
+        """
         self._clock = clock
         self._queue = queue
         self._queueTimeout = settings.queueTimeout
@@ -79,16 +88,15 @@ class Deadlines:
         halfClosed = settings.halfClosedTimeout
         self._halfClosed = self._idle if isinstance(halfClosed, str) else halfClosed
         self._answer = settings.answerTimeout
-        relayed = [
-            each for each in (self._idle, self._halfClosed, self._answer) if each
-        ]
+        relayed = list(filter(None, (self._idle, self._halfClosed, self._answer)))
         shortest = min(relayed, default=10 * COARSEST)
+        self._keepAlive = keepAlive
+        # When sessions are looked at for the first time after their connect.
+        self._first = min(filter(None, (self._idle, keepAlive.first)), default=0.0)
         self._grain = max(FINEST, min(COARSEST, shortest / 10))
-        waiting = [
-            each for each in (self._queueTimeout, self._handshakeTimeout) if each
-        ]
+        others = filter(None, (self._queueTimeout, self._handshakeTimeout, self._first))
         # Whatever comes in is due after the timer that is set.
-        self._longest = min((COARSEST, *relayed, *waiting))
+        self._longest = min((COARSEST, *relayed, *others))
         # Whether a time-out may count that is shorter than the one for all.
         self.reports = bool(self._answer or self._halfClosed) and (
             not self._idle
@@ -127,7 +135,7 @@ class Deadlines:
         if session.bucket is not None:
             del session.bucket[session]
             session.bucket = None
-        if self._idle:
+        if self._first:
             self._connected[session] = None
             session.bucket = self._connected
             if self._timer is None:
@@ -154,6 +162,8 @@ class Deadlines:
         Have a session looked at when it is due, and not before.
         """
         if session.bucket is not None:
+            if session.bucket is self._connected:
+                self._settle(session)
             del session.bucket[session]
         number = ceil(due / self._grain)
         bucket = self._buckets.get(number)
@@ -163,6 +173,15 @@ class Deadlines:
         bucket[session] = last
         session.bucket = bucket
         self._start()
+
+    def _settle(self, session: Session) -> None:
+        """
+        Tell the kernel what to do if a peer vanishes. It matters from now on, and
+        most sessions have ended before: so it costs them nothing.
+        """
+        if session.relay is not None:
+            for each in session.relay.sockets():
+                self._keepAlive.apply(each)
 
     # Time passes.
 
@@ -194,7 +213,7 @@ class Deadlines:
         """
         Say when the session that was connected first is due.
         """
-        return (next(iter(self._connected)).connected or 0) + self._idle
+        return (next(iter(self._connected)).connected or 0) + self._first
 
     def _look(self) -> None:
         """
@@ -239,6 +258,7 @@ class Deadlines:
         while self._connected and self._firstDue() <= now:
             session, _ = self._connected.popitem(last=False)
             session.bucket = None
+            self._settle(session)
             self._lookAt(session, None, now)
             yield
         while self._numbers and self._numbers[0] * self._grain <= now:
