@@ -81,7 +81,7 @@ def durationWithin(low: float, high: float, text: str, off: bool = False) -> Val
     """
 
     def read(value: object) -> float:
-        seconds = duration(value)
+        seconds = 0.0 if not off and _isOff(value) else duration(value)
         if not low <= seconds <= high and not (off and seconds == 0):
             zero = "0 or " if off else ""
             raise InvalidSetting(f"{value!r} is not {zero}a duration from {text}")

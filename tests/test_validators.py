@@ -94,7 +94,7 @@ class ValidatorTests(SynchronousTestCase):
         self.assertEqual([read("idle"), read("2s"), read(0)], ["idle", 2.0, 0.0])
         self.refused(read, "idl", "", None, -1, "169h")
         with self.assertRaisesRegex(InvalidSetting, "500ms.*; or write idle"):
-            read("never")
+            read("soon")
 
     def test_durationsWithin(self) -> None:
         """
@@ -105,8 +105,10 @@ class ValidatorTests(SynchronousTestCase):
         for each in (read, off):
             self.assertEqual([each("1s"), each("1m"), each(1.5)], [1.0, 60.0, 1.5])
             self.refused(each, "999ms", 61, "x", None)
-        self.refused(read, 0)
+        self.refused(read, 0, "off")
         self.assertEqual(off("0"), 0.0)
+        self.assertIn("write 0", str(self.assertRaises(InvalidSetting, off, "off")))
+        self.assertNotIn("write 0", str(self.assertRaises(InvalidSetting, read, "off")))
         with self.assertRaisesRegex(InvalidSetting, "not 0 or a duration from 1s to"):
             off("2m")
 
