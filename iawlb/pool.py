@@ -43,6 +43,7 @@ from iawlb.settings import (
     splitSettings,
 )
 from iawlb.workers.deadlines import Deadlines
+from iawlb.workers.rebinder import Rebinder
 from iawlb.workers.worker import Worker
 
 
@@ -88,7 +89,10 @@ class Pool:
         self.events = shared.events
         self.table = shared.table
         self.context = shared.context
-        self.queue = ConnectionQueue(policy, self._available)
+        self.queue = ConnectionQueue(
+            policy, self._available, bindable=settings.queueSize
+        )
+        self._rebinder = Rebinder(shared.reactor, self.queue)
         self.workers: dict[str, Worker] = {}
         self.listeners: list[Listener] = []
         self._reactor = shared.reactor
@@ -207,6 +211,9 @@ class Pool:
         for worker in changed:
             worker.destination.paused = paused
             self.events.destination(worker.destination, event)
+            if paused:
+                # It waits no more when the queue looks for who does.
+                worker.check()
         # The queue learns of it before a worker pulls.
         self.destinationChanged()
         for worker in changed:
@@ -340,6 +347,7 @@ class Pool:
         Have the workers pull and probe no more, now that no session lives.
         """
         self._running = False
+        self._rebinder.stop()
         # A removal that waited for a slot to rest is done now.
         for worker in list(self.workers.values()):
             worker.stop()
@@ -375,7 +383,7 @@ class Pool:
         A destination came, went, or changed its state.
         """
         self._nothingAvailable = not self._available()
-        self.queue.rebind()
+        self._rebinder.start()
         if self.settings.whenDown == "refuse" and not self._stopping:
             up = any(
                 each.down is None and not each.draining for each in self.destinations

@@ -11,6 +11,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core import policies
@@ -248,7 +249,7 @@ class SourceTests(SynchronousTestCase):
         ]
         hosts = ("192.0.2.1", "192.0.2.2", "2001:db8::1", "unix", "ü")
         found = [Source().bind(session(1, host), available) for host in hosts]
-        self.assertEqual([each and each.name for each in found], list("cbbcc"))
+        self.assertEqual([each and each.name for each in found], list("bbccc"))
 
     @repeatable
     @given(st.lists(st.integers(1, 9), min_size=2, max_size=6), st.data())
@@ -309,20 +310,49 @@ class SourceTests(SynchronousTestCase):
         for host in ("", "/run/\udcff", "\0", "fe80::1%eth0"):
             self.assertIn(Source().bind(session(1, host), available), available)
 
+    def test_sameClientByAnyListener(self) -> None:
+        """
+        A client goes to the same destination by whichever listener it comes in:
+        an IPv4 client by C{[::]} as by C{0.0.0.0}, also if a PROXY header spells
+        it differently, and a link-local one whatever the interface is called here.
+        """
+        available = [destination(str(n)) for n in range(50)]
+        for addresses in (
+            [
+                IPv4Address("TCP", "192.0.2.1", 1),
+                IPv6Address("TCP", "::ffff:192.0.2.1", 2),
+                IPv6Address("TCP", "::FFFF:192.0.2.1", 2),
+                IPv6Address("TCP", "0:0:0:0:0:ffff:c000:201", 3),
+            ],
+            [
+                IPv6Address("TCP", "2001:db8::1", 1),
+                IPv6Address("TCP", "2001:db8:0:0:0:0:0:1", 2),
+            ],
+            [
+                IPv6Address("TCP", "fe80::ffff:1", 1),
+                IPv6Address("TCP", "fe80::ffff:1%eth0", 2),
+                IPv6Address("TCP", "fe80:0:0:0:0:0:ffff:1%wlan0", 3),
+            ],
+            [IPv6Address("TCP", "::ffff:none", 1)] * 2,
+        ):
+            placed = set()
+            for address in addresses:
+                client = session(1)
+                client.address = address
+                placed.add(Source().bind(client, available))
+            self.assertEqual(len(placed), 1, addresses)
+
     def test_extremeDraws(self) -> None:
         """
         The highest and the lowest number that can be drawn are in order too.
         """
-        draws = {b"high": b"\xff" * 8, b"low": b"\0" * 8, b"mid": b"\x7f" * 8}
-
-        class Drawn:
-            def __init__(self, data: bytes, digest_size: int) -> None:
-                self.drawn = draws[data.partition(b"\0")[2]]
-
-            def digest(self) -> bytes:
-                return self.drawn
-
-        self.patch(policies, "blake2b", Drawn)
+        bits = 2**64 - 1
+        # What the highest number is made of.
+        drawn = bits * pow(0xC4CEB9FE1A85EC53, -1, 2**64) & bits
+        drawn ^= drawn >> 32
+        highest = drawn * pow(0xFF51AFD7ED558CCD, -1, 2**64) & bits
+        hashes = {"high": highest, "low": 0, "mid": 1}
+        self.patch(policies, "_hashed", lambda text: hashes.get(text, 0))
         low, mid, high = (destination(name) for name in ("low", "mid", "high"))
         self.assertIs(Source().bind(session(1), [low, mid, high]), high)
         self.assertIs(Source().bind(session(1), [low, mid]), mid)

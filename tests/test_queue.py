@@ -4,6 +4,7 @@ Tests for the queue in which sessions wait.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from hypothesis import HealthCheck, settings
@@ -48,15 +49,52 @@ class Bound(Fifo):
         return {each.name: each for each in available}.get(session.clientHost)
 
 
+class Counting(Source):
+    """
+    Counts how often it is asked, and about how many destinations.
+    """
+
+    def __init__(self) -> None:
+        self.asked: Counter[int] = Counter()
+
+    def bind(
+        self, session: Session, available: Sequence[Destination]
+    ) -> Destination | None:
+        """
+        Count, and bind.
+        """
+        self.asked[len(available)] += 1
+        return super().bind(session, available)
+
+
 def queueOf(
-    policy: IPolicy, *destinations: Destination, size: int | None = None
+    policy: IPolicy,
+    *destinations: Destination,
+    size: int | None = None,
+    bindable: int | None = None,
 ) -> ConnectionQueue:
     """
     Make a queue for destinations.
     """
-    return ConnectionQueue(
-        policy, lambda: [each for each in destinations if each.available], size
-    )
+
+    def available() -> list[Destination]:
+        return [each for each in destinations if each.available]
+
+    return ConnectionQueue(policy, available, size, bindable=bindable)
+
+
+def rebound(queue: ConnectionQueue, effort: int = 1) -> int:
+    """
+    Tell a queue that the available destinations have changed, and let it bind all
+    anew.
+
+    @return: In how many steps.
+    """
+    queue.rebind()
+    steps = 1
+    while queue.rebindSome(effort):
+        steps += 1
+    return steps
 
 
 class ContractTests(SynchronousTestCase):
@@ -371,7 +409,7 @@ class OrderTests(SynchronousTestCase):
         for each in sessions:
             queue.put(each)
         a.paused = True
-        queue.rebind()
+        rebound(queue)
         moved = [self.successResultOf(queue.get(b)) for _ in sessions]
         self.assertEqual(moved, sessions)
         for each in reversed(moved):
@@ -379,10 +417,112 @@ class OrderTests(SynchronousTestCase):
         getting = queue.get(a)
         self.assertNoResult(getting)
         a.paused = False
-        queue.rebind()
+        rebound(queue)
         given = self.successResultOf(getting)
         self.assertIs(Source().bind(given, [a, b]), a)
         self.assertEqual(list(queue), [each for each in sessions if each is not given])
+
+    def test_rebindWhatMustMove(self) -> None:
+        """
+        When a destination goes, the policy is asked about its own clients alone;
+        when it comes back, each client's own destination is compared with that
+        one. So the others of a hundred destinations cost nothing.
+        """
+        policy = Counting()
+        destinations = [destination(str(n), n) for n in range(10)]
+        queue = queueOf(policy, *destinations)
+        for number in range(400):
+            queue.put(session(number, f"192.0.2.{number}"))
+        leaving = destinations[3]
+        own = [each for each in queue if Source().bind(each, destinations) is leaving]
+        policy.asked.clear()
+        leaving.paused = True
+        rebound(queue)
+        self.assertEqual(policy.asked, {9: len(own)})
+        policy.asked.clear()
+        leaving.paused = False
+        rebound(queue)
+        self.assertEqual(policy.asked, {2: 400})
+        self.assertEqual(
+            [each for each in queue if each.line.destination is leaving], own
+        )
+
+    def test_rebindInSteps(self) -> None:
+        """
+        However many wait, a change takes the program a step at a time. Meanwhile
+        no client is stuck or lost: those that have lost their destination come
+        first, the others are served by the one that they had.
+        """
+        a, b, c = (destination(name, n) for n, name in enumerate("abc"))
+        queue = queueOf(Source(), a, b, c)
+        for number in range(600):
+            queue.put(session(number, f"192.0.2.{number}"))
+        everyone = list(queue)
+        a.paused = c.paused = True
+        rebound(queue)
+        self.assertTrue(all(each.line.destination is b for each in queue))
+        b.paused, a.paused, c.paused = True, False, False
+        queue.rebind()
+        steps = 1
+        while queue.rebindSome(60):
+            steps += 1
+            self.assertEqual(list(queue), everyone)
+        self.assertTrue(60 <= steps <= 120, steps)
+        self.assertEqual({each.line.destination for each in queue}, {a, c})
+        # b is back, and a goes before all clients of b have been found.
+        b.paused = False
+        queue.rebind()
+        self.assertTrue(queue.rebindSome(60))
+        head = everyone[-1].line.members()[0]
+        self.assertIs(self.successResultOf(queue.get(head.line.destination)), head)
+        everyone.remove(head)
+        self.assertTrue(queue.discard(everyone.pop()))
+        a.paused = True
+        queue.rebind()
+        while any(each.line.destination is None for each in queue):
+            self.assertTrue(queue.rebindSome(60))
+            self.assertEqual(list(queue), everyone)
+        while queue.rebindSome(60):
+            pass
+        for each in queue:
+            self.assertIs(each.line.destination, Source().bind(each, [b, c]))
+
+    def test_partOfTheQueue(self) -> None:
+        """
+        The clients of one address, that all wait for one destination, take no more
+        of the queue than its part: further ones are served by any destination.
+        """
+        a, b = destination("a"), destination("b", 1)
+        queue = queueOf(Bound(), a, b, bindable=40)
+        crowd = [session(n, "a") for n in range(30)]
+        for each in crowd:
+            queue.put(each)
+        other = session(30, "b")
+        queue.put(other)
+        got = [self.successResultOf(queue.get(b)) for _ in range(11)]
+        self.assertEqual(got, [*crowd[20:], other])
+        self.assertNoResult(queue.get(b))
+        queue.putBack(got[0])
+        self.assertEqual(list(queue), crowd[:20])
+        # All of the queue is the part of one that is alone, and it gets less when
+        # there are two again.
+        b.paused = True
+        rebound(queue)
+        for each in got:
+            queue.putBack(each)
+        self.assertEqual([each.line.destination for each in queue], [a] * 30 + [None])
+
+    def test_smallestPart(self) -> None:
+        """
+        Some clients may wait for their own destination however small the queue
+        and however many the destinations.
+        """
+        destinations = [destination(str(n), n) for n in range(20)]
+        queue = queueOf(Bound(), *destinations, bindable=20)
+        for number in range(20):
+            queue.put(session(number, "7"))
+        bound = [each.line.destination for each in queue]
+        self.assertEqual(bound, [destinations[7]] * 16 + [None] * 4)
 
     def test_rebindWithoutBinding(self) -> None:
         """
@@ -394,7 +534,7 @@ class OrderTests(SynchronousTestCase):
         queue.put(session(1))
         queue.put(session(2))
         a.paused = True
-        queue.rebind()
+        rebound(queue)
         self.assertEqual([each.number for each in queue], [1, 2])
 
     def test_pullsAgainFromWithin(self) -> None:
@@ -462,7 +602,7 @@ class OrderTests(SynchronousTestCase):
             queue.put(each)
         forA = [self.successResultOf(queue.get(a)) for _ in range(10)]
         a.paused = True
-        queue.rebind()
+        rebound(queue)
         for _ in range(3):
             # They are now those that any may serve, as nothing else is.
             queue.putBack(*forA[5:])
@@ -512,7 +652,7 @@ class FaultyPolicyTests(SynchronousTestCase):
         for number in range(1, 4):
             self.queue.put(session(number, "a"))
         self.patch(self.policy, "bind", self.fault)
-        self.queue.rebind()
+        rebound(self.queue)
         self.queue.put(session(4, "a"))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 4)
         self.assertEqual(self.numbers(self.b), [1, 2, 3, 4])
@@ -730,7 +870,7 @@ class MachineBase(RuleBasedStateMachine):
         if who in self.getters and not who.available:
             self.giveUp(who)
         self.waiting = [each for each in self.waiting if not self.modelOffers(each)]
-        self.queue.rebind()
+        rebound(self.queue)
 
     @invariant()
     def sameAsModel(self) -> None:
@@ -782,7 +922,7 @@ class SourceMachine(MachineBase):
     With each client bound to a destination.
     """
 
-    policy = Source()
+    policy: IPolicy = Source()
 
     def chooses(self, able: list[Destination]) -> Destination:
         """
@@ -791,12 +931,198 @@ class SourceMachine(MachineBase):
         return able[0]
 
 
+class Named(Fifo):
+    """
+    A policy of a user's own: some clients are bound by their address, if what it
+    names is available.
+    """
+
+    binds = True
+
+    def bind(
+        self, session: Session, available: Sequence[Destination]
+    ) -> Destination | None:
+        """
+        Bind by the last digit.
+        """
+        name = "-abc------"[int(session.clientHost[-1])]
+        return next((each for each in available if each.name == name), None)
+
+
+class NamedMachine(SourceMachine):
+    """
+    With some of the clients bound.
+    """
+
+    policy = Named()
+
+
+class StepsMachine(RuleBasedStateMachine):
+    """
+    The steps in which sessions are bound anew, with anything else between them.
+    """
+
+    policy: IPolicy = Source()
+    bindable: int | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.destinations = [destination(name, n) for n, name in enumerate("abcd")]
+        self.queue = queueOf(self.policy, *self.destinations, bindable=self.bindable)
+        self.count = 0
+        self.takers: set[Destination] = set()
+        self.waiting: set[Session] = set()
+        self.served: list[Session] = []
+
+    def got(self, each: Session, who: Destination) -> None:
+        """
+        A destination gets a session.
+        """
+        assert who.available
+        self.waiting.remove(each)
+        self.served.append(each)
+
+    @rule(number=st.integers(1, 12), host=st.integers(1, 9))
+    def put(self, number: int, host: int) -> None:
+        """
+        Clients come, several of them from one address.
+        """
+        for each in range(number):
+            self.count += 1
+            new = session(self.count, f"192.0.2.{host + each % 3}")
+            self.waiting.add(new)
+            self.queue.put(new)
+
+    @rule(index=st.integers(0, 3))
+    def pull(self, index: int) -> None:
+        """
+        A worker asks, or gives up.
+        """
+        who = self.destinations[index]
+        if who in self.takers:
+            self.takers.remove(who)
+            self.queue.cease(who)
+        elif who.available:
+
+            def take(each: Session) -> None:
+                self.takers.remove(who)
+                self.got(each, who)
+
+            each = self.queue.pull(who, take)
+            if each is None:
+                self.takers.add(who)
+            else:
+                self.got(each, who)
+
+    @precondition(lambda self: self.served)
+    @rule(data=st.data())
+    def putBack(self, data: st.DataObject) -> None:
+        """
+        Connects fail.
+        """
+        failed = data.draw(st.lists(st.sampled_from(self.served), unique=True))
+        for each in failed:
+            self.served.remove(each)
+            self.waiting.add(each)
+        self.queue.putBack(*failed)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def discard(self, data: st.DataObject) -> None:
+        """
+        A client leaves.
+        """
+        order = sorted(self.waiting, key=lambda each: each.place)
+        each = data.draw(st.sampled_from(order))
+        assert self.queue.discard(each)
+        self.waiting.remove(each)
+
+    @rule(indices=st.sets(st.integers(0, 3), min_size=1))
+    def change(self, indices: set[int]) -> None:
+        """
+        Destinations go or come.
+        """
+        for index in indices:
+            who = self.destinations[index]
+            who.paused = not who.paused
+            if who in self.takers:
+                self.takers.remove(who)
+                self.queue.cease(who)
+        self.queue.rebind()
+
+    @rule(effort=st.integers(1, 60))
+    def rebindSome(self, effort: int) -> None:
+        """
+        Some are bound anew.
+        """
+        self.queue.rebindSome(effort)
+
+    @rule()
+    def rebindAll(self) -> None:
+        """
+        All are, and each stands where it belongs.
+        """
+        while self.queue.rebindSome(100):
+            pass
+        available = [each for each in self.destinations if each.available]
+        lines = Counter(each.line.destination for each in self.waiting)
+        for each in self.waiting:
+            line = each.line.destination
+            assert line is None or line in available
+            assert line not in self.takers
+            assert line is not None or not self.takers
+            if self.bindable is None:
+                assert line is self.policy.bind(each, available)
+        if self.bindable is not None:
+            assert len(lines) < 2 or max(lines.values()) <= self.bindable
+
+    @invariant()
+    def nobodyIsLost(self) -> None:
+        """
+        Those wait that are to, in order.
+        """
+        order = sorted(self.waiting, key=lambda each: each.place)
+        assert list(self.queue) == order
+        assert len(self.queue) == len(order)
+
+    def teardown(self) -> None:
+        """
+        When all is bound, and something is up, all can be served.
+        """
+        for each in self.destinations:
+            if each in self.takers:
+                self.queue.cease(each)
+        self.takers.clear()
+        self.destinations[0].paused = False
+        rebound(self.queue, 50)
+        for each in self.destinations:
+            while each.available and each not in self.takers:
+                self.pull(self.destinations.index(each))
+        assert not self.waiting
+
+
+class NamedStepsMachine(StepsMachine):
+    """
+    The same for a policy of a user's own.
+    """
+
+    policy = Named()
+
+
+class PartStepsMachine(StepsMachine):
+    """
+    The same where a destination's line may not take all of the queue.
+    """
+
+    bindable = 40
+
+
 class InterleavingTests(SynchronousTestCase):
     """
     Any order of steps.
     """
 
-    def check(self, machine: type[MachineBase]) -> None:
+    def check(self, machine: type[RuleBasedStateMachine]) -> None:
         """
         Try many orders, the same at each run.
         """
@@ -830,6 +1156,19 @@ class InterleavingTests(SynchronousTestCase):
         The same, and each goes to the destination it is bound to.
         """
         self.check(SourceMachine)
+
+    def test_named(self) -> None:
+        """
+        The same with a policy of a user's own, that binds some.
+        """
+        self.check(NamedMachine)
+
+    def test_steps(self) -> None:
+        """
+        The same while it takes several steps to bind those that wait anew.
+        """
+        for machine in (StepsMachine, NamedStepsMachine, PartStepsMachine):
+            self.check(machine)
 
 
 class ManyTests(SynchronousTestCase):

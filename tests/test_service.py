@@ -32,7 +32,7 @@ from iawlb.core.events import (
     DESTINATION_RESUMED,
 )
 from iawlb.core.outcome import Outcome
-from iawlb.core.policies import IPolicy
+from iawlb.core.policies import IPolicy, Source
 from iawlb.core.session import Session
 from iawlb.errors import CannotListen, InvalidSetting, UnknownDestination
 from iawlb.service import LoadBalancer
@@ -433,6 +433,21 @@ class ChangeTests(SynchronousTestCase):
         self.successResultOf(balancer.remove("a"))
         self.assertEqual((rig.balancer.destinations, balancer.destinations), ([], []))
 
+    def test_pauseWhileAnotherIsFull(self) -> None:
+        """
+        When all destinations are paused, a client that waits for one of them is
+        not given to another, which is paused too.
+        """
+        rig = Rig(2, policy="source", slots=1)
+        clients = [f"192.0.2.{number}" for number in range(20)]
+        rig.client(clients[0])
+        (_, busy) = rig.recorder.pulls[0]
+        while rig.balancer.waiting == 0:
+            rig.client(clients[0])
+        self.assertEqual([name for _, name in rig.recorder.pulls], [busy])
+        rig.balancer.pause()
+        self.assertEqual((len(rig.recorder.pulls), rig.balancer.waiting), (1, 1))
+
     def test_pause(self) -> None:
         """
         A paused destination keeps its sessions and takes no more, and others
@@ -476,6 +491,107 @@ class ChangeTests(SynchronousTestCase):
         error = self.assertRaises(InvalidSetting, rig.balancer.add, "b:1", name="a")
         self.assertIn("name=", str(error))
         self.assertEqual(len(rig.balancer.destinations), 1)
+
+
+class RebindTests(SynchronousTestCase):
+    """
+    Many clients wait, each for its own destination, when destinations change.
+    """
+
+    def setUp(self) -> None:
+        """
+        Count how often the policy is asked, and let many wait.
+        """
+        self.asked = 0
+        test = self
+
+        class Counting(Source):
+            """
+            Counts.
+            """
+
+            def bind(
+                self, session: Session, available: Sequence[Destination]
+            ) -> Destination | None:
+                """
+                Count, and bind.
+                """
+                test.asked += 1
+                return super().bind(session, available)
+
+        self.rig = Rig(3, policy=Counting(), slots=1, queueTimeout=0)
+        self.clients = [
+            self.rig.client(f"10.0.{number // 250}.{number % 250}")
+            for number in range(2000)
+        ]
+
+    def turns(self) -> int:
+        """
+        Let turns pass until no client is asked about.
+
+        @return: How many it took.
+        """
+        clock = self.rig.clock
+        asked = [self.asked]
+
+        def turn() -> None:
+            asked.append(self.asked)
+            self.assertTrue(asked[-1] - asked[-2] <= 500)
+            if asked[-1] > asked[-2]:
+                clock.callLater(0, turn)
+
+        clock.callLater(0, turn)
+        clock.advance(0)
+        return len(asked) - 2
+
+    def test_inTurns(self) -> None:
+        """
+        However many wait, other programs in the process have a turn after every
+        few hundred. In the end each client waits for the destination that it is
+        bound to now.
+        """
+        balancer = self.rig.balancer
+        for change in (balancer.pause, balancer.resume):
+            self.asked = 0
+            change("b")
+            self.assertTrue(0 < self.asked <= 500)
+            self.assertTrue(1 <= self.turns() <= 10)
+            available = [each for each in balancer.destinations if each.available]
+            for each in balancer.sessions:
+                if each.line is not None:
+                    bound = Source().bind(each, available)
+                    self.assertIs(each.line.destination, bound)
+        self.assertEqual(balancer.waiting, 1997)
+
+    def test_changesMeanwhile(self) -> None:
+        """
+        If more destinations change before all clients have moved, they move to
+        where they belong then.
+        """
+        balancer = self.rig.balancer
+        balancer.pause("a")
+        balancer.pause("b")
+        balancer.resume("a")
+        self.turns()
+        available = [each for each in balancer.destinations if each.available]
+        self.assertEqual([each.name for each in available], ["a", "c"])
+        for each in balancer.sessions:
+            if each.line is not None:
+                bound = Source().bind(each, available)
+                self.assertIs(each.line.destination, bound)
+
+    def test_stop(self) -> None:
+        """
+        A balancer that is stopped meanwhile leaves no timer behind.
+        """
+        self.rig.balancer.pause("a")
+        stopping = self.rig.balancer.stopService()
+        self.rig.balancer.cutDrain()
+        served = [wire for each in self.rig.backends for wire in each.wires]
+        for each in [*self.clients, *served]:
+            each.lose()
+        self.successResultOf(stopping)
+        self.assertEqual(self.rig.clock.getDelayedCalls(), [])
 
 
 class StopTests(SynchronousTestCase):

@@ -89,6 +89,7 @@ ROOMS = [
     "workers.prober",
     "workers.serving",
     "workers.worker",
+    "workers.rebinder",
     # Where clients come in.
     "frontend",
     "frontend.limits",

@@ -5,10 +5,13 @@ A line of waiting sessions, in the order in which they entered the queue.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from heapq import heappop, heappush, merge
+from heapq import heappop, heappush
+from operator import attrgetter
 
+from iawlb.core.destination import Destination
 from iawlb.core.session import Session
+
+PLACE = attrgetter("place")
 
 
 class Line:
@@ -19,11 +22,14 @@ class Line:
     appended. One that comes back after a failed connect, or from another line, may
     belong further to the front: such sessions are kept beside, with a heap of their
     places. So no step moves the other sessions, however many they are.
+
+    @ivar destination: The only one that may serve them, or L{None}.
     """
 
-    __slots__ = ("_appended", "_beside", "_places")
+    __slots__ = ("_appended", "_beside", "_places", "destination")
 
-    def __init__(self) -> None:
+    def __init__(self, destination: Destination | None = None) -> None:
+        self.destination = destination
         self._appended: OrderedDict[Session, None] = OrderedDict()
         self._beside: dict[int, Session] = {}
         # A heap. Places whose session has left are dropped when they come up, or
@@ -33,16 +39,15 @@ class Line:
     def __len__(self) -> int:
         return len(self._appended) + len(self._beside)
 
-    def __iter__(self) -> Iterator[Session]:
+    def members(self) -> list[Session]:
         """
-        Iterate over those that stand here, the oldest first.
+        List those that stand here, the oldest first.
         """
-        beside = self._beside
-        return merge(
-            self._appended,
-            [beside[place] for place in sorted(beside)],
-            key=lambda each: each.place,
-        )
+        found = list(self._appended)
+        if self._beside:
+            found += self._beside.values()
+            found.sort(key=PLACE)
+        return found
 
     def add(self, session: Session) -> None:
         """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
-from operator import attrgetter
+from itertools import chain
 
 from twisted.internet.defer import (
     Deferred,
@@ -18,11 +18,20 @@ from twisted.internet.defer import (
 from twisted.logger import Logger
 
 from iawlb.core.destination import Destination
-from iawlb.core.line import Line
-from iawlb.core.policies import IPolicy
+from iawlb.core.line import PLACE, Line
+from iawlb.core.policies import IPolicy, IRankingPolicy
 from iawlb.core.session import Session
 
-_PLACE = attrgetter("place")
+SMALLEST_PART = 16
+"""
+Sessions that may stand in the line of a destination in any case.
+"""
+
+ONE_SESSION = 4
+"""
+What it takes to ask the policy about a session, beside what it takes for each
+destination.
+"""
 
 
 class ConnectionQueue(DeferredQueue[Session]):
@@ -35,7 +44,9 @@ class ConnectionQueue(DeferredQueue[Session]):
     Sessions that any destination may serve stand in one line. One that the
     policy binds to a destination stands in that destination's line, so that it
     waits for a full destination without blocking those behind it. A destination
-    is served from whichever of the two lines has the older head.
+    is served from whichever of the two lines has the older head. The line of one
+    destination may take its part of the queue, and no more: a session that finds it
+    full is one that any may serve.
 
     A program may get sessions too, without naming a destination: the oldest of
     those that any destination may serve, when no destination waits for it.
@@ -56,17 +67,30 @@ class ConnectionQueue(DeferredQueue[Session]):
         available: Callable[[], Sequence[Destination]],
         size: int | None = None,
         backlog: int | None = None,
+        bindable: int | None = None,
     ) -> None:
         """
         @param policy: Binds sessions and chooses destinations.
         @param available: Gives the destinations that can be bound to.
+        @param bindable: Sessions that may stand in the lines of all destinations;
+            each line may hold an equal part of them. L{None} is no limit.
         """
         super().__init__(size, backlog)
         self._policy = policy
         self._binds = policy.binds
+        self._ranks = IRankingPolicy.providedBy(policy)
         self._available = available
+        self._bindable = bindable
         self._anyones = Line()
+        # While the policy binds: what is available, and the line of each.
+        self._known: Sequence[Destination] | None = None
         self._bound: dict[Destination, Line] = {}
+        self._part = 0
+        # Until all sessions are bound anew: lines whose destination has gone, those
+        # destinations that have come, and the sessions to ask about.
+        self._orphaned: list[Line] = []
+        self._come: tuple[Destination, ...] = ()
+        self._toRebind: Iterator[Session] = iter(())
         self._count = 0
         self._entered = 0
         # What each waiting destination's next session is given to, in the order in
@@ -83,16 +107,16 @@ class ConnectionQueue(DeferredQueue[Session]):
         Return the session that has waited longest, which goes on waiting.
         """
         heads = [head for line in self._lines() if (head := line.first()) is not None]
-        return min(heads, key=_PLACE, default=None)
+        return min(heads, key=PLACE, default=None)
 
     def __iter__(self) -> Iterator[Session]:
         """
         Iterate over those that wait, the oldest first.
         """
-        return merge(*self._lines(), key=_PLACE)
+        return _inOrder(self._lines())
 
     def _lines(self) -> Iterable[Line]:
-        return (self._anyones, *self._bound.values())
+        return (self._anyones, *self._bound.values(), *self._orphaned)
 
     def put(self, obj: Session) -> None:
         """
@@ -101,20 +125,21 @@ class ConnectionQueue(DeferredQueue[Session]):
         @raise QueueOverflow: C{size} sessions wait already.
         """
         self._entered = obj.place = self._entered + 1
-        bound = self._bind(obj) if self._binds else None
-        if self._handOver(obj, bound):
+        line = self._lineFor(obj) if self._binds else self._anyones
+        if self._handOver(obj, line.destination):
             return
         if self.size is not None and self._count >= self.size:
             raise QueueOverflow()
-        self._stand(obj, bound)
+        line.add(obj)
+        self._count += 1
 
     def putBack(self, *sessions: Session) -> None:
         """
         Return sessions whose connect failed to the places they had. Workers that
         wait get the oldest of them first.
         """
-        for session in sorted(sessions, key=_PLACE):
-            self._enter(session)
+        for session in sorted(sessions, key=PLACE):
+            self._stand(session, self._lineFor(session))
 
     def discard(self, session: Session) -> bool:
         """
@@ -188,52 +213,101 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def rebind(self) -> None:
         """
-        Ask the policy again about every session that waits, since the available
-        destinations have changed.
+        Learn that the available destinations have changed. L{rebindSome} then asks
+        the policy again about the sessions that this concerns.
+
+        A session is served by the destination that it was bound to until its turn
+        comes. Those whose destination has gone come first.
         """
         if not self._binds:
             return
-        sessions = list(self)
-        self._anyones = Line()
-        self._bound.clear()
-        self._count = 0
-        for session in sessions:
-            session.line = None
-            self._enter(session)
+        known = self._known = tuple(self._available())
+        available = set(known)
+        come = set(self._come) & available
+        for each in [each for each in self._bound if each not in available]:
+            line = self._bound.pop(each)
+            line.destination = None
+            self._orphaned.append(line)
+        self._orphaned = [line for line in self._orphaned if line]
+        for each in known:
+            if each not in self._bound:
+                self._bound[each] = Line(each)
+                come.add(each)
+        self._come = tuple(each for each in known if each in come)
+        if self._bindable is not None:
+            self._part = max(SMALLEST_PART, self._bindable // max(1, len(known)))
+        if not self._count:
+            self._come = ()  # nobody has to move
+        self._toRebind = _inOrder(self._orphaned)
+        if self._come or not self._ranks:
+            others = (self._anyones, *self._bound.values())
+            self._toRebind = chain(self._toRebind, _inOrder(others))
 
-    def _enter(self, session: Session) -> None:
+    def rebindSome(self, effort: int) -> bool:
         """
-        Hand a session over, or let it wait at its place.
-        """
-        bound = self._bind(session) if self._binds else None
-        if not self._handOver(session, bound):
-            self._stand(session, bound)
+        Ask the policy about some of the sessions that are to be bound anew.
 
-    def _stand(self, session: Session, bound: Destination | None) -> None:
+        @param effort: About how many destinations to ask for, in all.
+        @return: Whether there is more to be done.
         """
-        Let a session wait at its place.
-        """
-        if bound is None:
-            line = self._anyones
-        else:
-            line = self._bound.setdefault(bound, Line())
-        line.add(session)
-        self._count += 1
+        while effort > 0:
+            session = next(self._toRebind, None)
+            if session is None:
+                self._orphaned.clear()
+                self._come = ()
+                return False
+            effort -= ONE_SESSION
+            before = session.line
+            if before is None:
+                continue  # it has left since
+            among = self._knownNow()
+            if self._ranks and before.destination is not None:
+                among = (before.destination, *self._come)
+            effort -= len(among)
+            line = self._lineFor(session, among)
+            if line is not before:
+                self.discard(session)
+                self._stand(session, line)
+        return True
 
-    def _bind(self, session: Session) -> Destination | None:
+    def _stand(self, session: Session, line: Line) -> None:
         """
-        Ask the policy for the only destination of a session.
+        Hand a session over, or let it wait at its place in a line.
+        """
+        if not self._handOver(session, line.destination):
+            line.add(session)
+            self._count += 1
+
+    def _lineFor(
+        self, session: Session, among: Sequence[Destination] | None = None
+    ) -> Line:
+        """
+        Ask the policy in which line a session is to stand.
 
         A policy may be the user's own; what it raises is logged, and the session
         is one that any may serve.
+
+        @param among: The destinations that may be bound to; by default all that
+            are available.
         """
-        available = self._available()
+        anyones = self._anyones
+        if not self._binds:
+            return anyones
         try:
-            bound = self._policy.bind(session, available)
+            bound = self._policy.bind(session, among or self._knownNow())
+            line = self._bound.get(bound, anyones) if bound is not None else anyones
         except Exception:
             self.log.failure("policy {policy!r} cannot bind", policy=self._policy)
-            return None
-        return bound if bound in available else None
+            return anyones
+        if line is anyones or line is session.line or self._bindable is None:
+            return line
+        return line if len(line) < self._part else anyones
+
+    def _knownNow(self) -> Sequence[Destination]:
+        if self._known is None:
+            self.rebind()
+        assert self._known is not None
+        return self._known
 
     def _choose(self) -> Destination:
         """
@@ -280,3 +354,10 @@ class ConnectionQueue(DeferredQueue[Session]):
             return False
         take(session)
         return True
+
+
+def _inOrder(lines: Iterable[Line]) -> Iterator[Session]:
+    """
+    Iterate over those that stand in lines now, the oldest first.
+    """
+    return merge(*(each.members() for each in lines), key=PLACE)

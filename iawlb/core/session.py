@@ -4,6 +4,7 @@ One client connection, from accept to its last close, and the record of it.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -32,6 +33,21 @@ def describe(address: IAddress | None) -> tuple[str, str]:
             path = "@" + path[1:]
         return printable(f"unix:{path}"), "unix"
     return printable(str(address)), str(address)
+
+
+def plainHost(host: str) -> str:
+    """
+    Write an IPv6 address in the one form that other connections of the client are
+    known by: as IPv4 if it is mapped, else as the kernel writes it.
+    """
+    if "ffff:" not in host.lower() and ":0:" not in host:
+        return host  # the kernel's own form, as is nearly always so
+    plain, percent, zone = host.partition("%")
+    try:
+        address = ipaddress.IPv6Address(plain)
+    except ValueError:
+        return host
+    return str(address.ipv4_mapped or f"{address}{percent}{zone}")
 
 
 class Holder(Protocol):
@@ -239,9 +255,14 @@ class Session:
     def clientHost(self) -> str:
         """
         The client's address without its port, the same for each of its
-        connections.
+        connections, also when an IPv4 client came in over IPv6.
         """
-        return describe(self.address)[1]
+        address = self.address
+        if isinstance(address, IPv4Address):
+            return str(address.host)
+        if isinstance(address, IPv6Address):
+            return plainHost(address.host)
+        return describe(address)[1]
 
     @property
     def bytesIn(self) -> int:

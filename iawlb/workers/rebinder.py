@@ -1,0 +1,48 @@
+"""
+Binds the waiting sessions anew when the destinations have changed.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from iawlb.core.queue import ConnectionQueue
+
+EFFORT_PER_TURN = 2000
+"""
+Effort that goes into it before the reactor has its turn: 1 to 2 ms with the policies
+that we have.
+"""
+
+
+class Rebinder:
+    """
+    Has a queue bind its sessions anew, some in each turn of the reactor.
+    """
+
+    def __init__(self, clock: IReactorTime, queue: ConnectionQueue) -> None:
+        self._clock = clock
+        self._queue = queue
+        self._next: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """
+        The available destinations have changed.
+        """
+        self._queue.rebind()
+        self._some()
+
+    def stop(self) -> None:
+        """
+        Leave the rest as it is.
+        """
+        following, self._next = self._next, None
+        if following is not None and following.active():
+            following.cancel()
+
+    def _some(self) -> None:
+        self.stop()
+        if self._queue.rebindSome(EFFORT_PER_TURN):
+            # One that was served may have changed a destination, and begun anew.
+            self.stop()
+            self._next = self._clock.callLater(0, self._some)
