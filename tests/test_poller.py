@@ -538,9 +538,9 @@ class ShareTests(SynchronousTestCase):
         reads less in any case.
         """
         kilo = 1024
-        shares = {1: 256, 3: 256, 4: 128, 8: 64, 16: 32, 32: 16, 64: 16}
+        shares = {1: 256, 4: 256, 5: 128, 8: 128, 9: 64, 17: 32, 33: 16, 64: 16}
         for number, share in shares.items():
-            small, large = _views(256 * kilo)[number.bit_length()]
+            small, large = _views(256 * kilo)[(number - 1).bit_length()]
             self.assertEqual(len(large), share * kilo, f"{number} ready")
             self.assertEqual(len(small), min(32, share) * kilo, f"{number} ready")
 

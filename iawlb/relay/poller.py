@@ -257,7 +257,7 @@ class SocketPoller:
         @return: Whether the reactor itself is.
         """
         self.now = monotonic()
-        self.small, self.large = self._views[len(events).bit_length()]
+        self.small, self.large = self._views[(len(events) - 1).bit_length()]
         after, self._after = self._after, []
         stale = self._stale
         outermost = not self._inRound
@@ -324,11 +324,11 @@ def _views(bufferSize: int) -> list[tuple[memoryview, memoryview]]:
     Make the buffers that sockets read into.
 
     @return: The small and the large one, by the number of bits in the number of
-        sockets that share a round.
+        sockets that share a round, less one.
     """
     buffer = memoryview(bytearray(bufferSize))
     views = []
-    for bits in range(EVENTS_PER_ROUND.bit_length() + 1):
+    for bits in range(EVENTS_PER_ROUND.bit_length()):
         share = max(SMALLEST_READ, BYTES_PER_ROUND >> bits)
         views.append((buffer[: min(share, SMALL_READ)], buffer[:share]))
     return views
