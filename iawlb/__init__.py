@@ -4,8 +4,10 @@ A TCP load balancer that pulls: connections wait, workers take the next.
 
 from iawlb.clock import useMonotonicTime
 from iawlb.collector import easeCollector
-from iawlb.core.events import IObserver
-from iawlb.core.policies import IPolicy
+from iawlb.core.destination import Destination
+from iawlb.core.events import IObserver, Observer
+from iawlb.core.policies import IPolicy, Policy
+from iawlb.core.session import Session
 from iawlb.errors import (
     CannotListen,
     IawlbError,
@@ -16,11 +18,15 @@ from iawlb.service import LoadBalancer
 
 __all__ = [
     "CannotListen",
+    "Destination",
     "IObserver",
     "IPolicy",
     "IawlbError",
     "InvalidSetting",
     "LoadBalancer",
+    "Observer",
+    "Policy",
+    "Session",
     "UnknownDestination",
     "easeCollector",
     "useMonotonicTime",

@@ -5,14 +5,15 @@ time-outs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from iawlb.arguments import ClientEndpoint, ServerEndpoint, checkAddress
 from iawlb.backend.address import parseDestination, parseListen
 from iawlb.backend.connector import DestinationConnector
 from iawlb.backend.names import lookedUp
@@ -26,7 +27,7 @@ from iawlb.core.events import (
     DESTINATION_RESUMED,
     Events,
 )
-from iawlb.core.policies import IPolicy
+from iawlb.core.policies import Policy
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.table import SessionTable
 from iawlb.errors import CannotListen, InvalidSetting, UnknownDestination
@@ -83,7 +84,7 @@ class Pool:
 
     log = Logger()
 
-    def __init__(self, shared: Shared, settings: Settings, policy: IPolicy) -> None:
+    def __init__(self, shared: Shared, settings: Settings, policy: Policy) -> None:
         self.settings = settings
         self.clock = shared.clock
         self.events = shared.events
@@ -137,7 +138,7 @@ class Pool:
         return [worker.destination for worker in self.workers.values()]
 
     def add(
-        self, address: str | IStreamClientEndpoint, settings: dict[str, Any]
+        self, address: str | ClientEndpoint, settings: Mapping[str, object]
     ) -> Destination:
         """
         Add a destination; it takes sessions at once if the pool runs.
@@ -145,6 +146,7 @@ class Pool:
         @raise InvalidSetting: The address or a setting is wrong, or the name is
             taken.
         """
+        checkAddress(address, listening=False)
         given: dict[str, Any] = {}
         text = repr(address)
         if isinstance(address, str):
@@ -160,11 +162,9 @@ class Pool:
                 "another name with name="
             )
         timeout = self.settings.connectTimeout
-        endpoint: IStreamClientEndpoint
+        endpoint: Any = address
         if isinstance(address, str):
             text, endpoint = parseDestination(self._reactor, text, timeout)
-        else:
-            endpoint = address
         destination = Destination(text, own, self.settings, self._order)
         connector = DestinationConnector(
             self._reactor, self.clock, endpoint, timeout, self.context, self._sockets
@@ -247,27 +247,26 @@ class Pool:
     # Listeners.
 
     def listen(
-        self, address: str | IStreamServerEndpoint, settings: dict[str, Any]
+        self, address: str | ServerEndpoint, settings: Mapping[str, object]
     ) -> None:
         """
         Add a listener, which is opened by L{open}.
 
         @raise InvalidSetting: The address or a setting is wrong.
         """
+        checkAddress(address, listening=True)
         text, path = repr(address), None
         own: dict[str, Any] = {"name": f"listener-{len(self.listeners) + 1}"}
         if isinstance(address, str):
             text, given = splitSettings(address)
             own = {"name": text, **given}
-        own |= settings
+        own.update(settings)
         checkNames(own, ListenerSettings, "a listener")
         frontend = self._frontend(ListenerSettings(**own).name)
-        endpoint: IStreamServerEndpoint
+        endpoint: Any = address
         if isinstance(address, str):
             parsed = parseListen(self._reactor, text, self.settings.backlog)
             endpoint, path = parsed.endpoint, parsed.path
-        else:
-            endpoint = address
         poller = self.context.poller
         self.listeners.append(
             Listener(

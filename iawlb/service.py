@@ -4,22 +4,30 @@ The load balancer as a service: the public, embeddable object.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Unpack
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
-from twisted.internet.interfaces import (
-    IProtocol,
-    IStreamClientEndpoint,
-    IStreamServerEndpoint,
-)
+from twisted.internet.interfaces import IProtocol
 
+from iawlb.arguments import (
+    BalancerArguments,
+    ClientEndpoint,
+    DestinationArguments,
+    ListenerArguments,
+    PolicyName,
+    ServerEndpoint,
+    addressesOf,
+    checkProvider,
+    checkReactor,
+    observersOf,
+)
 from iawlb.clock import monotonicClock
 from iawlb.core.destination import Destination
-from iawlb.core.events import Events, IObserver
+from iawlb.core.events import Events, IObserver, Observer
 from iawlb.core.outcome import Outcome
-from iawlb.core.policies import POLICIES, IPolicy
+from iawlb.core.policies import POLICIES, IPolicy, Policy
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.errors import InvalidSetting
@@ -57,12 +65,12 @@ class LoadBalancer(MultiService):
     def __init__(
         self,
         reactor: Any,
-        listeners: Iterable[str | IStreamServerEndpoint] = (),
-        destinations: Iterable[str | IStreamClientEndpoint] = (),
+        listeners: Iterable[str | ServerEndpoint] = (),
+        destinations: Iterable[str | ClientEndpoint] = (),
         *,
-        policy: str | IPolicy | None = None,
-        observers: Iterable[IObserver] | None = None,
-        **settings: Any,
+        policy: PolicyName | Policy | None = None,
+        observers: Iterable[Observer] | None = None,
+        **settings: Unpack[BalancerArguments],
     ) -> None:
         """
         @param listeners: Addresses to listen on, each with its settings behind
@@ -70,27 +78,30 @@ class LoadBalancer(MultiService):
         @param destinations: Addresses to forward to, each with its settings
             behind it, as after C{--dest}; or endpoints, whose settings are the
             defaults (see L{add} to give others).
-        @param policy: The name of a policy, or one of your own.
-        @param observers: Who is told of every step; by default one that writes
-            log lines.
+        @param policy: The name of a policy, or one of your own (see L{IPolicy}).
+        @param observers: Objects that are told of every step (see L{IObserver}); by
+            default one that writes log lines.
         @param settings: Any field of L{Settings}, by its name.
         @raise InvalidSetting: Any of these is wrong.
         """
         super().__init__()
+        checkReactor(reactor)
+        given: dict[str, Any] = {**settings}
         if isinstance(policy, str):
-            settings["policy"] = policy
-        checkNames(settings, Settings, "LoadBalancer")
-        self.settings = Settings(**settings)
+            given["policy"] = policy
+        checkNames(given, Settings, "LoadBalancer")
+        self.settings = Settings(**given)
         maxConnections = connectionLimit(self.settings.maxConnections)
-        chosen: IPolicy
+        chosen: Policy
         if policy is None or isinstance(policy, str):
             chosen = POLICIES[self.settings.policy]()
         else:
+            checkProvider(IPolicy, policy, "policy")
             chosen = policy
         self._events = Events(
             [EventLog(self.settings.log == "errors")]
             if observers is None
-            else observers
+            else observersOf(observers, IObserver)
         )
         self._poller: SocketPoller | None = None
         if self.settings.relay != "portable" and SocketPoller.suits(reactor):
@@ -117,10 +128,21 @@ class LoadBalancer(MultiService):
         self._pools = [Pool(shared, self.settings, chosen)]
         (self._pool,) = self._pools
         self.factory = self._pool.factory
-        for listener in listeners:
-            self.listen(listener)
-        for destination in destinations:
-            self.add(destination)
+        for listener in addressesOf(listeners, listening=True):
+            self._named("listeners", self.listen, listener)
+        for destination in addressesOf(destinations, listening=False):
+            self._named("destinations", self.add, destination)
+
+    def _named(self, argument: str, take: Callable[[Any], object], item: Any) -> None:
+        """
+        Take an item of an argument.
+
+        @raise InvalidSetting: It is wrong; the message names the argument.
+        """
+        try:
+            take(item)
+        except InvalidSetting as error:
+            raise InvalidSetting(f"{argument}: {error}") from error
 
     # Destinations, also while it runs.
 
@@ -132,7 +154,11 @@ class LoadBalancer(MultiService):
         """
         return self._pool.destinations
 
-    def add(self, address: str | IStreamClientEndpoint, **settings: Any) -> Destination:
+    def add(
+        self,
+        address: str | ClientEndpoint,
+        **settings: Unpack[DestinationArguments],
+    ) -> Destination:
         """
         Add a destination; it takes sessions at once.
 
@@ -181,7 +207,11 @@ class LoadBalancer(MultiService):
         """
         return [each.address for each in self._pool.listeners]
 
-    def listen(self, address: str | IStreamServerEndpoint, **settings: Any) -> None:
+    def listen(
+        self,
+        address: str | ServerEndpoint,
+        **settings: Unpack[ListenerArguments],
+    ) -> None:
         """
         Add a listener. It is opened when the balancer is started.
 

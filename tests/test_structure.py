@@ -98,6 +98,7 @@ ROOMS = [
     "frontend.acceptor",
     "frontend.listener",
     # What a user meets.
+    "arguments",
     "pool",
     "service",
     "demo",

@@ -5,6 +5,7 @@ The events of sessions, destinations and listeners, and who is told of them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from twisted.logger import Logger
 from zope.interface import Interface
@@ -64,6 +65,27 @@ class IObserver(Interface):
         """
 
 
+class Observer(Protocol):
+    """
+    An L{IObserver}, for type checkers: these need not know zope.interface.
+    """
+
+    def sessionChanged(self, session: Session, event: str, /) -> None:
+        """
+        A session took a step.
+        """
+
+    def destinationChanged(self, destination: Destination, event: str, /) -> None:
+        """
+        A destination changed.
+        """
+
+    def listenerChanged(self, name: str, address: str, event: str, /) -> None:
+        """
+        A listener changed.
+        """
+
+
 class Events:
     """
     Tells each observer, and survives what they raise.
@@ -75,7 +97,7 @@ class Events:
 
     log = Logger()
 
-    def __init__(self, observers: Iterable[IObserver] = ()) -> None:
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self.observers = list(observers)
         self.everyStep = any(
             not getattr(each, "endsOnly", False) for each in self.observers
@@ -111,7 +133,7 @@ class Events:
             except Exception:
                 self._raised(observer, event)
 
-    def _raised(self, observer: IObserver, event: str) -> None:
+    def _raised(self, observer: Observer, event: str) -> None:
         self.log.failure(
             "observer {observer!r} raised on {event!r}", observer=observer, event=event
         )

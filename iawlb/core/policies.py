@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
+from typing import Protocol
 
 from zope.interface import Attribute, Interface, implementer
 
@@ -72,6 +73,30 @@ class IRankingPolicy(IPolicy):
     comes, C{bind} is asked to pick from that one and the one that the session is
     bound to.
     """
+
+
+class Policy(Protocol):
+    """
+    An L{IPolicy}, for type checkers: these need not know zope.interface.
+    """
+
+    @property
+    def binds(self) -> bool:
+        """
+        Whether L{bind} ever returns a destination.
+        """
+
+    def bind(
+        self, session: Session, available: Sequence[Destination], /
+    ) -> Destination | None:
+        """
+        Say whether one destination alone may serve a session.
+        """
+
+    def choose(self, waiting: Sequence[Destination], /) -> Destination:
+        """
+        Pick the destination that gets a session that any may serve.
+        """
 
 
 class _AnyMayServe:

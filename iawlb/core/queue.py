@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from iawlb.core.destination import Destination
 from iawlb.core.line import PLACE, Line
-from iawlb.core.policies import IPolicy, IRankingPolicy
+from iawlb.core.policies import IRankingPolicy, Policy
 from iawlb.core.session import Session
 
 SMALLEST_PART = 16
@@ -63,7 +63,7 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def __init__(
         self,
-        policy: IPolicy,
+        policy: Policy,
         available: Callable[[], Sequence[Destination]],
         size: int | None = None,
         backlog: int | None = None,

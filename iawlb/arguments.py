@@ -1,0 +1,234 @@
+"""
+What the calls of the Python API take: the types of their arguments, for type
+checkers, and the checks for those that the table of settings does not describe.
+
+Durations are seconds, or text such as C{"30s"}; sizes are bytes, or text such as
+C{"64k"}. L{Settings} says what each setting means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from inspect import signature
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict
+
+from twisted.internet.interfaces import (
+    IReactorTime,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from zope.interface import Interface
+from zope.interface.interfaces import IMethod
+
+from iawlb.errors import InvalidSetting
+
+Duration: TypeAlias = float | str
+Size: TypeAlias = int | str
+PolicyName: TypeAlias = Literal["least", "fifo", "first", "source"]
+
+SHOWN = 60
+"""
+Characters of a wrong argument that a message shows.
+"""
+
+
+class BalancerArguments(TypedDict, total=False):
+    """
+    The settings of a L{LoadBalancer}; its C{policy} can be an object too, and so
+    is an argument of its own.
+    """
+
+    slots: int
+    rest: Duration
+    whenDown: Literal["hold", "refuse"]
+    queueSize: int
+    maxConnections: int
+    backlog: int
+    acceptBatch: int
+    acceptDelay: Duration
+    relay: Literal["auto", "fast", "portable"]
+    bufferSize: Size
+    log: Literal["all", "errors"]
+    connectTimeout: Duration
+    queueTimeout: Duration
+    handshakeTimeout: Duration
+    idleTimeout: Duration
+    halfClosedTimeout: Duration
+    answerTimeout: Duration
+    drainTimeout: Duration
+    keepaliveIdle: Duration
+    keepaliveInterval: Duration
+    keepaliveCount: int
+    userTimeout: Duration
+    backoff: Duration
+    backoffMax: Duration
+
+
+class DestinationArguments(TypedDict, total=False):
+    """
+    The settings of a destination.
+    """
+
+    name: str
+    slots: int
+    weight: int
+
+
+class ListenerArguments(TypedDict, total=False):
+    """
+    The settings of a listener.
+    """
+
+    name: str
+
+
+class ServerEndpoint(Protocol):
+    """
+    What type checkers know of an C{IStreamServerEndpoint}; also those that do not
+    know zope.interface.
+    """
+
+    def listen(self, protocolFactory: Any, /) -> Any:
+        """
+        Listen.
+        """
+
+
+class ClientEndpoint(Protocol):
+    """
+    What type checkers know of an C{IStreamClientEndpoint}; also those that do not
+    know zope.interface.
+    """
+
+    def connect(self, protocolFactory: Any, /) -> Any:
+        """
+        Connect.
+        """
+
+
+def shown(value: object) -> str:
+    """
+    Write a value for a message of one line.
+    """
+    text = " ".join(repr(value).splitlines())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def checkReactor(reactor: object) -> None:
+    """
+    Check that something is a reactor.
+
+    @raise InvalidSetting: It is not.
+    """
+    if not IReactorTime.providedBy(reactor):
+        raise InvalidSetting(
+            f"reactor: {shown(reactor)} is not a reactor: give "
+            "twisted.internet.reactor first, then the addresses"
+        )
+
+
+def addressesOf(given: Any, listening: bool) -> list[Any]:
+    """
+    Check that an argument is a list; its items are checked one by one.
+
+    @param listening: Whether they are addresses to listen on.
+    @raise InvalidSetting: It is one address, or no list.
+    """
+    argument = "listeners" if listening else "destinations"
+    if isinstance(given, str | bytes | int):
+        text = given.decode(errors="replace") if isinstance(given, bytes) else given
+        right = _textOf(text, listening) if isinstance(text, int) else text
+        raise InvalidSetting(
+            f"{argument}: {shown(given)} is not a list of addresses: write "
+            f"[{shown(right)}]"
+        )
+    if not isinstance(given, Iterable):
+        raise InvalidSetting(
+            f"{argument}: {shown(given)} is not a list: write [...] around it"
+        )
+    return list(given)
+
+
+def _textOf(port: int, listening: bool) -> str:
+    return f"{'tcp' if listening else 'localhost'}:{port}"
+
+
+def checkAddress(address: object, listening: bool) -> None:
+    """
+    Check that something is text or an endpoint of the right kind.
+
+    @param listening: Whether it is to be listened on.
+    @raise InvalidSetting: It is something else.
+    """
+    kinds: list[type[Interface]] = [IStreamClientEndpoint, IStreamServerEndpoint]
+    right, other = kinds[listening], kinds[not listening]
+    if isinstance(address, str) or right.providedBy(address):
+        return
+    example = "tcp:8080" if listening else "localhost:9001"
+    kind = "server" if listening else "client"
+    if isinstance(address, int):
+        why = f"is not an address: write {_textOf(address, listening)!r}"
+    elif other.providedBy(address):
+        does = "connects and cannot listen" if listening else "listens, not connects"
+        why = f"{does}: give a {kind} endpoint, or text such as {example!r}"
+    else:
+        why = f"is not an address: give text such as {example!r}, or a {kind} endpoint"
+    raise InvalidSetting(f"{shown(address)} {why}")
+
+
+def checkProvider(interface: type[Interface], given: object, argument: str) -> None:
+    """
+    Check that an object has what an interface asks for, whether or not it declares
+    the interface.
+
+    @param argument: The name of the argument that it was given as.
+    @raise InvalidSetting: Something is missing.
+    """
+    described: Any = interface
+    name = described.getName()
+    if isinstance(given, type):
+        raise InvalidSetting(
+            f"{argument}: {given.__name__} is a class: write {given.__name__}()"
+        )
+    for each, description in described.namesAndDescriptions():
+        if IMethod.providedBy(description):
+            wrong = _wrongMethod(getattr(given, each, None), description)
+        else:
+            wrong = None if hasattr(given, each) else f"has no attribute {each}"
+        if wrong is not None:
+            raise InvalidSetting(
+                f"{argument}: {shown(given)} {wrong}: see iawlb.{name}"
+            )
+
+
+def _wrongMethod(method: object, description: Any) -> str | None:
+    """
+    Say what is wrong with a method, if anything.
+    """
+    takes: str = description.getSignatureString()
+    if not callable(method):
+        return f"has no method {description.getName()}{takes}"
+    try:
+        signature(method).bind(*description.positional)
+    except TypeError:
+        return f"has a method {description.getName()} that does not take {takes}"
+    except ValueError:
+        return None  # in C, and without a signature
+    return None
+
+
+def observersOf(given: Any, interface: type[Interface]) -> list[Any]:
+    """
+    Check that an argument is a list of observers.
+
+    @raise InvalidSetting: It is not.
+    """
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise InvalidSetting(
+            f"observers: {shown(given)} is not a list of observers: write [...] "
+            "around it"
+        )
+    observers = list(given)
+    for each in observers:
+        checkProvider(interface, each, "observers")
+    return observers
