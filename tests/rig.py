@@ -5,11 +5,12 @@ A balancer between peers on real sockets, the same for each kind of relay.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.endpoints import (
     TCP4ServerEndpoint,
     TCP6ServerEndpoint,
@@ -54,6 +55,17 @@ async def settled(value: Callable[[], int]) -> int:
         turns = turns + 1 if now == before else 0
         before = now
     return before
+
+
+async def sideBySide(plays: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """
+    Run several at once, since they mostly wait; fail with the first that failed.
+    """
+    waits = [Deferred.fromCoroutine(each) for each in plays]
+    results: list[tuple[bool, Any]] = await DeferredList(waits, consumeErrors=True)
+    for succeeded, result in results:
+        if not succeeded:
+            result.raiseException()
 
 
 @implementer(IObserver)

@@ -20,7 +20,7 @@ from iawlb.core.outcome import Outcome
 from iawlb.relay import waiting
 from iawlb.relay.waiting import isWaiting
 from tests.net import Echo, Peer, pause, until
-from tests.rig import RELAYS, Running, payload, rig, settled
+from tests.rig import RELAYS, Running, payload, rig, settled, sideBySide
 
 MIB = 1024 * 1024
 MUCH = 24 * MIB
@@ -51,7 +51,11 @@ def relay(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["tcp4", "tcp6", "unix"])
+TCP = ("tcp4", "tcp6")
+FAMILIES = (*TCP, "unix")
+
+
+@pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     """
     Each family of sockets.
@@ -399,7 +403,7 @@ async def test_backPressure(
 
 # Resets. Unix sockets have none that could be sent.
 
-tcpOnly = pytest.mark.parametrize("tcp", ["tcp4", "tcp6"])
+tcpOnly = pytest.mark.parametrize("tcp", TCP)
 eitherResets = pytest.mark.parametrize("resetter", ["client", "destination"])
 
 
@@ -467,36 +471,37 @@ async def test_resetOfStalled(
         assert await on.outcome() is RESET_BY[resetter]
 
 
-@tcpOnly
 @eitherResets
 @pytest_twisted.ensureDeferred
-async def test_resetWhileNotRead(
-    relay: str, tcp: str, tmp_path: Path, resetter: str
-) -> None:
+async def test_resetWhileNotRead(relay: str, tmp_path: Path, resetter: str) -> None:
     """
     The reset of a side that is not read, since the other takes no more, is
     noticed; the other gets what had been read of it, then the reset.
     """
-    async with rig(relay, tcp, tmp_path, idleTimeout=2) as on:
-        writer, stalled = byName(resetter, *await on.pair())
-        stall(stalled)
-        writer.write(payload(MUCH))
-        session = on.session
-        await settled(lambda: session.bytesIn + session.bytesOut)
-        writer.reset()
-        await until(
-            lambda: (
-                session.relay is None
-                or session.relay.outcome
-                or session.relay.halfClosed
+
+    async def play(family: str) -> None:
+        async with rig(relay, family, tmp_path, idleTimeout=2) as on:
+            writer, stalled = byName(resetter, *await on.pair())
+            stall(stalled)
+            writer.write(payload(MUCH))
+            session = on.session
+            await settled(lambda: session.bytesIn + session.bytesOut)
+            writer.reset()
+            await until(
+                lambda: (
+                    session.relay is None
+                    or session.relay.outcome
+                    or session.relay.halfClosed
+                )
             )
-        )
-        resume(stalled)
-        await stalled.closed()
-        assert stalled.wasReset
-        assert await on.outcome() is RESET_BY[resetter]
-        passed = session.bytesIn + session.bytesOut
-        assert stalled.received == payload(MUCH)[:passed]
+            resume(stalled)
+            await stalled.closed()
+            assert stalled.wasReset
+            assert await on.outcome() is RESET_BY[resetter]
+            passed = session.bytesIn + session.bytesOut
+            assert stalled.received == payload(MUCH)[:passed]
+
+    await sideBySide(play(family) for family in TCP)
 
 
 @tcpOnly
@@ -520,27 +525,28 @@ async def test_resetThenEnd(
             assert await on.outcome(number + 1) is RESET_BY[resetter]
 
 
-@tcpOnly
 @eitherResets
 @pytest_twisted.ensureDeferred
-async def test_resetTowardsNobody(
-    relay: str, tcp: str, tmp_path: Path, resetter: str
-) -> None:
+async def test_resetTowardsNobody(relay: str, tmp_path: Path, resetter: str) -> None:
     """
     A side that was reset while the other never reads again does not keep the
     session open for ever.
     """
-    async with rig(relay, tcp, tmp_path, halfClosedTimeout=0.2) as on:
-        writer, stalled = byName(resetter, *await on.pair())
-        stall(stalled)
-        writer.write(payload(MUCH))
-        session = on.session
-        await settled(lambda: session.bytesIn + session.bytesOut)
-        writer.reset()
-        assert await on.outcome() is RESET_BY[resetter]
-        resume(stalled)
-        await stalled.closed()
-        assert stalled.wasReset
+
+    async def play(family: str) -> None:
+        async with rig(relay, family, tmp_path, halfClosedTimeout=0.2) as on:
+            writer, stalled = byName(resetter, *await on.pair())
+            stall(stalled)
+            writer.write(payload(MUCH))
+            session = on.session
+            await settled(lambda: session.bytesIn + session.bytesOut)
+            writer.reset()
+            assert await on.outcome() is RESET_BY[resetter]
+            resume(stalled)
+            await stalled.closed()
+            assert stalled.wasReset
+
+    await sideBySide(play(family) for family in TCP)
 
 
 @tcpOnly
@@ -600,21 +606,25 @@ async def test_destinationResetsAfterEnd(relay: str, tcp: str, tmp_path: Path) -
 )
 @pytest_twisted.ensureDeferred
 async def test_quiet(
-    relay: str, family: str, tmp_path: Path, timeout: str, outcome: Outcome
+    relay: str, tmp_path: Path, timeout: str, outcome: Outcome
 ) -> None:
     """
     A session in which nothing happens for too long is closed on both sides, and
     so is one whose destination does not answer.
     """
-    limits: dict[str, Any] = {timeout: 0.2}
-    async with rig(relay, family, tmp_path, **limits) as on:
-        client = await on.client()
-        client.write(b"x")
-        destination = await on.server.peer()
-        await until(lambda: client.ended)
-        await until(lambda: destination.ended)
-        assert destination.received == b"x"
-        assert await on.outcome() is outcome
+
+    async def play(family: str) -> None:
+        limits: dict[str, Any] = {timeout: 0.2}
+        async with rig(relay, family, tmp_path, **limits) as on:
+            client = await on.client()
+            client.write(b"x")
+            destination = await on.server.peer()
+            await until(lambda: client.ended)
+            await until(lambda: destination.ended)
+            assert destination.received == b"x"
+            assert await on.outcome() is outcome
+
+    await sideBySide(play(family) for family in FAMILIES)
 
 
 @pytest.mark.parametrize(
@@ -626,37 +636,43 @@ async def test_quiet(
 )
 @pytest_twisted.ensureDeferred
 async def test_halfClosed(
-    relay: str, family: str, tmp_path: Path, ender: str, outcome: Outcome
+    relay: str, tmp_path: Path, ender: str, outcome: Outcome
 ) -> None:
     """
     When one side has ended and the other does not follow, both are closed after
     a while; but not before, so that an answer may take its time.
     """
-    async with rig(relay, family, tmp_path, halfClosedTimeout=0.5) as on:
-        one, other = byName(ender, *await on.pair())
-        one.end()
-        await until(lambda: other.ended)
-        other.write(b"more")
-        assert await one.got(4) == b"more"
-        assert await on.outcome() is outcome
-        await until(lambda: one.ended)
+
+    async def play(family: str) -> None:
+        async with rig(relay, family, tmp_path, halfClosedTimeout=0.5) as on:
+            one, other = byName(ender, *await on.pair())
+            one.end()
+            await until(lambda: other.ended)
+            other.write(b"more")
+            assert await one.got(4) == b"more"
+            assert await on.outcome() is outcome
+            await until(lambda: one.ended)
+
+    await sideBySide(play(family) for family in FAMILIES)
 
 
 @pytest.mark.parametrize("stalled", ["client", "destination"])
 @pytest_twisted.ensureDeferred
-async def test_idleWithBytesToWrite(
-    relay: str, family: str, tmp_path: Path, stalled: str
-) -> None:
+async def test_idleWithBytesToWrite(relay: str, tmp_path: Path, stalled: str) -> None:
     """
     A peer that takes no bytes for too long does not keep its session open with
     those that wait for it.
     """
-    async with rig(relay, family, tmp_path, idleTimeout=0.2) as on:
-        reader, writer = byName(stalled, *await on.pair())
-        stall(reader)
-        writer.write(payload(MUCH))
-        assert await on.outcome() is Outcome.IDLE_TIMEOUT
-        await writer.closed()
+
+    async def play(family: str) -> None:
+        async with rig(relay, family, tmp_path, idleTimeout=0.2) as on:
+            reader, writer = byName(stalled, *await on.pair())
+            stall(reader)
+            writer.write(payload(MUCH))
+            assert await on.outcome() is Outcome.IDLE_TIMEOUT
+            await writer.closed()
+
+    await sideBySide(play(family) for family in FAMILIES)
 
 
 # Memory.
