@@ -4,21 +4,13 @@ What a user types for an address.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.protocol import Factory
@@ -29,29 +21,15 @@ from iawlb.backend import address
 from iawlb.backend.address import LONGEST, parseDestination, parseListen
 from iawlb.backend.names import NameEndpoint
 from iawlb.errors import InvalidSetting
+from tests.pem import Issued
 
 
 def writeCertificate(path: Path) -> None:
     """
     Write a certificate for localhost and its key into one file.
     """
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, SHA256())
-    )
-    path.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        + signed.public_bytes(Encoding.PEM)
-    )
+    issued = Issued("localhost", hosts=["localhost"])
+    path.write_bytes(issued.keyPem + issued.pem)
 
 
 class _Case(SynchronousTestCase):
@@ -185,7 +163,7 @@ class ListenTests(_Case):
         pem = self.folder / "a.pem"
         writeCertificate(pem)
         self.listened(f"ssl:443:privateKey={pem}")
-        port, _, _, backlog, interface = self.reactor.sslServers[0]
+        port, _, backlog, interface = self.reactor.tcpServers.pop()
         self.assertEqual((port, backlog, interface), (443, 4096, ""))
         for text, port in (
             (f"tls:{self.folder}:8443", 8443),
@@ -194,7 +172,6 @@ class ListenTests(_Case):
             self.listened(text)
             bound = self.reactor.tcpServers.pop()
             self.assertEqual((bound[0], *bound[2:]), (port, 4096, "::"))
-        self.flushWarnings()  # Twisted calls what OpenSSL's binding deprecates
 
     def test_badCertificates(self) -> None:
         """
@@ -205,11 +182,11 @@ class ListenTests(_Case):
         text.write_text("nothing")
         for bad, *parts in (
             ("ssl:443:privateKey=/nowhere.pem", "'/nowhere.pem'", "No such file"),
-            (f"ssl:443:privateKey={text}", str(text), "not a usable certificate"),
+            (f"ssl:443:privateKey={text}", str(text), "no private key"),
             ("tls:/nowhere:443", "'/nowhere'", "No such file"),
             (f"tls:{text}", str(text), "Not a directory"),
             (f"tls:{self.folder}:443", "no .pem file", str(self.folder)),
-            ("tls:port=443", "None"),
+            ("tls:port=443", "an argument is missing"),
         ):
             self.refused(lambda bad=bad: self.listened(bad), repr(bad), *parts)  # type: ignore[misc]
 
@@ -300,9 +277,12 @@ class ListenTests(_Case):
         """
         Who has not installed the TLS extra is told how.
         """
-        missing = NameError("name 'ssl' is not defined")
-        with mock.patch.object(address, "serverFromString", side_effect=missing):
-            self.refused(lambda: self.listened("ssl:443"), "pip install 'twisted[tls]'")
+        for text in ("ssl:443:a.pem", "tls:certs"):
+            with mock.patch.dict(sys.modules, {"iawlb.backend.tlsserver": None}):
+                self.refused(
+                    lambda text=text: self.listened(text),  # type: ignore[misc]
+                    *("TLS is not installed", "pip install 'twisted[tls]'"),
+                )
 
 
 class DestinationTests(_Case):
@@ -393,6 +373,15 @@ class DestinationTests(_Case):
             f"ssl:host=127.0.0.1:443:certKey={pem}",
         ):
             self.parsed(text)
+
+    def test_badCertificate(self) -> None:
+        """
+        A destination's certificate that cannot be used is refused by its address.
+        """
+        path = self.folder / "a.pem"
+        path.write_text("nothing")
+        text = f"tls:a:443:certificate={path}:privateKey={path}"
+        self.refused(lambda: self.parsed(text), repr(text)[:59], "not a usable")
 
     def test_bad(self) -> None:
         """

@@ -4,16 +4,12 @@ TLS on either side of a session, over real sockets.
 
 from __future__ import annotations
 
-import datetime
 import socket
 import ssl
 from pathlib import Path
 
 import pytest
 import pytest_twisted
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP4ServerEndpoint,
@@ -29,6 +25,7 @@ from iawlb.backend.socketconnector import PlainEndpoint
 from iawlb.core.outcome import Outcome
 from iawlb.relay.portable import PortableRelay
 from tests.net import LIMIT, Peer, Server, freePort, reactor, until
+from tests.pem import Issued
 from tests.rig import payload, rig
 
 MIB = 1024 * 1024
@@ -45,35 +42,9 @@ class Tls:
     """
 
     def __init__(self, directory: Path) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name(
-            [x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")],
-        )
-        now = datetime.datetime.now(datetime.UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.DNSName("localhost")]), False
-            )
-            .sign(key, hashes.SHA256())
-        )
-        pem = serialization.Encoding.PEM
+        issued = Issued("localhost", hosts=["localhost"], authority=True)
         self.path = directory / "localhost.pem"
-        self.path.write_bytes(
-            key.private_bytes(
-                pem,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            + certificate.public_bytes(pem)
-        )
+        self.path.write_bytes(issued.keyPem + issued.pem)
 
     def client(
         self, endpoint: IStreamClientEndpoint, name: str = "localhost"

@@ -80,6 +80,8 @@ ROOMS = [
     "backend.names",
     "backend.hints",
     "backend.strings",
+    "backend.certificates",
+    "backend.tlsserver",
     "backend.address",
     "backend.connector",
     # Pull, connect, relay.

@@ -2,13 +2,12 @@
 What a user types -> an endpoint.
 
 A short form is turned into the endpoint string it stands for; every other
-string goes to Twisted's own parser. C{9001}, C{:9001}, C{host:9001},
-C{[::1]:9001} and C{/run/app.sock} are the short forms.
+string goes to Twisted's own parser, except that of a TLS listener. C{9001},
+C{:9001}, C{host:9001}, C{[::1]:9001} and C{/run/app.sock} are the short forms.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from dataclasses import dataclass
@@ -81,7 +80,6 @@ def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
         _port(text, words.get("port", 0), 0)
     elif words.kind == "tls":
         _port(text, words.get("port", 1) or "443", 0)
-        _certificates(text, words.get("path", 0))
     place = _BACKLOG_PLACES.get(words.kind)
     if place is not None and words.get("backlog", place) is None:
         words.named["backlog"] = str(backlog)
@@ -96,23 +94,25 @@ def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
             # the same after each restart. We ask the socket instead.
             words.named["lockfile"] = "0"
             path = given
-    endpoint = parsed(serverFromString, reactor, text, words)
-    if words.kind == "ssl":
-        _leaveProtocolOpen(endpoint)
+    endpoint = parsed(_server, reactor, text, words)
     return Listen(words.joined(), endpoint, path)
 
 
-def _leaveProtocolOpen(endpoint: Any) -> None:
+def _server(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
-    Let TLS clients in that offer protocols (ALPN), and choose none for them, as
-    we do not know what is spoken behind us. Twisted 26.10 answers with an empty
-    name instead, at which OpenSSL 4 ends the handshake.
+    Make the endpoint of a listener: for TLS our own, else Twisted's.
     """
-    from OpenSSL.SSL import NO_OVERLAPPING_PROTOCOLS
+    words = split(description)
+    endpoint: IStreamServerEndpoint
+    if words.kind in ("ssl", "tls"):
+        # TLS is an extra, which may be missing.
+        from iawlb.backend.tlsserver import ssl, tls
 
-    # There is no other way to the context of an endpoint made of a string.
-    context = endpoint._sslContextFactory.getContext()
-    context.set_alpn_select_callback(lambda *_: NO_OVERLAPPING_PROTOCOLS)
+        make = ssl if words.kind == "ssl" else tls
+        endpoint = make(reactor, *words.args, **words.named)
+    else:
+        endpoint = serverFromString(reactor, description)
+    return endpoint
 
 
 def parseDestination(
@@ -256,24 +256,6 @@ _BACKLOG_PLACES = {"tcp": 2, "tcp6": 1, "unix": 2, "ssl": 5, "tls": 2}
 """
 Where the backlog of each kind of server endpoint stands if it has no name.
 """
-
-
-def _certificates(text: str, folder: str | None) -> None:
-    """
-    Check the folder of a C{tls:} listener; Twisted reads it at the first
-    handshake only.
-
-    @raise InvalidSetting: There are no certificates in it.
-    """
-    try:
-        names = os.listdir(folder or "")
-    except OSError as error:
-        why = f"cannot read {quoted(folder)}: {error.strerror}"
-        raise InvalidSetting(f"{quoted(text)}: {why}") from None
-    if not any(name.endswith(".pem") for name in names):
-        raise InvalidSetting(
-            f"{quoted(text)}: there is no .pem file in {quoted(folder)}"
-        )
 
 
 def _host(text: str, host: str) -> None:

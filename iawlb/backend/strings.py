@@ -89,6 +89,8 @@ def parsed(parse: Any, reactor: Any, text: str, words: Words) -> Any:
     """
     try:
         return parse(reactor, words.joined())
+    except InvalidSetting as error:
+        raise InvalidSetting(f"{quoted(text)}: {error}") from error
     except Exception as error:
         raise InvalidSetting(f"{quoted(text)}: {_reason(error)}") from error
 

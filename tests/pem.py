@@ -1,0 +1,138 @@
+"""
+Certificates for tests, and TLS handshakes in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from OpenSSL import SSL
+
+
+class Issued:
+    """
+    A key and its certificate.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        by: Issued | None = None,
+        hosts: Sequence[str] = (),
+        days: int = 2,
+        key: Any = None,
+        authority: bool = False,
+    ) -> None:
+        """
+        @param by: Who issues it; by default it itself.
+        @param hosts: The host names that it is for.
+        @param key: An existing key, for a renewal.
+        """
+        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self.key = key or ec.generate_private_key(ec.SECP256R1())
+        issuer = by or self
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(self.name)
+            .issuer_name(issuer.name)
+            .public_key(self.key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=days))
+            .add_extension(x509.BasicConstraints(authority, None), True)
+        )
+        if hosts:
+            names = [x509.DNSName(each) for each in hosts]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
+        self.certificate = builder.sign(issuer.key, SHA256())
+
+    @property
+    def pem(self) -> bytes:
+        """
+        The certificate.
+        """
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def keyPem(self) -> bytes:
+        """
+        The key.
+        """
+        key: bytes = self.key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
+        return key
+
+    @property
+    def lockedPem(self) -> bytes:
+        """
+        The key, with a passphrase.
+        """
+        key: bytes = self.key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+        )
+        return key
+
+
+class Chain:
+    """
+    A root, what it has issued to an authority, and what that has issued to
+    C{localhost}. Clients know the root only.
+    """
+
+    def __init__(self) -> None:
+        self.root = Issued("root", authority=True)
+        self.middle = Issued("middle", self.root, authority=True)
+        self.leaf = Issued("leaf", self.middle, ["localhost"])
+
+
+def shown(
+    server: SSL.Connection,
+    name: str | None = None,
+    alpn: Sequence[bytes] = (),
+    version: int | None = None,
+) -> tuple[list[x509.Certificate], bytes]:
+    """
+    Play a client's handshake.
+
+    @param server: The server's end.
+    @param name: The name that the client asks for.
+    @param alpn: The application protocols that it offers.
+    @return: The certificates that it is shown, and the protocol that is chosen.
+    """
+    context = SSL.Context(SSL.TLS_METHOD)
+    if version is not None:
+        context.set_max_proto_version(version)
+    client = SSL.Connection(context, None)
+    client.set_connect_state()
+    server.set_accept_state()
+    if name is not None:
+        client.set_tlsext_host_name(name.encode())
+    if alpn:
+        client.set_alpn_protos(list(alpn))
+    ends = [client, server]
+    for _ in range(8):
+        sending, receiving = ends
+        try:
+            sending.do_handshake()
+        except SSL.WantReadError:
+            pass
+        try:
+            receiving.bio_write(sending.bio_read(1 << 16))
+        except SSL.WantReadError:
+            pass
+        ends.reverse()
+    chain = client.get_peer_cert_chain(as_cryptography=True)
+    return chain or [], client.get_alpn_proto_negotiated()

@@ -1,0 +1,410 @@
+"""
+Tests for L{iawlb.backend.certificates} and L{iawlb.backend.tlsserver}: what a
+client of a TLS listener is shown.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from cryptography import x509
+from OpenSSL import SSL
+from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb.backend import certificates
+from iawlb.backend.address import parseListen
+from iawlb.backend.certificates import LOOK_EVERY, Certificates
+from iawlb.errors import InvalidSetting
+from tests.doubles import logged
+from tests.pem import Chain, Issued, shown
+
+OFFERED = (b"h2", b"http/1.1")
+
+DH = b"""\
+-----BEGIN DH PARAMETERS-----
+MIIBCAKCAQEA//////////+t+FRYortKmq/cViAnPTzx2LnFg84tNpWp4TZBFGQz
++8yTnc4kmz75fS/jY2MMddj2gbICrsRhetPfHtXV/WVhJDP1H18GbtCFY2VVPe0a
+87VXE15/V8k1mE8McODmi3fipona8+/och3xWKE2rec1MKzKT0g6eXq8CrGCsyT7
+YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
+7MA0BM0oNC9hkXL+nOmFg/+OTxIy7vKBg8P+OxtMb61zO7X8vC7CIAXFjvGDfRaD
+ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
+-----END DH PARAMETERS-----
+"""
+
+
+class Case(SynchronousTestCase):
+    """
+    Listens with the files of a folder.
+    """
+
+    chain = Chain()
+
+    def setUp(self) -> None:
+        """
+        Make a reactor and the folder.
+        """
+        self.reactor: Any = MemoryReactorClock()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def write(self, name: str, *parts: bytes) -> Path:
+        """
+        Write a file.
+        """
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"".join(parts))
+        return path
+
+    def listen(self, text: str) -> None:
+        """
+        Listen on an address.
+        """
+        read = parseListen(self.reactor, text, 10)
+        self.successResultOf(read.endpoint.listen(Factory()))
+        endpoint: Any = read.endpoint
+        self.served: Certificates = endpoint.certificates
+
+    def shown(self, *args: Any, **kwargs: Any) -> list[x509.Certificate]:
+        """
+        List the certificates that a client is shown.
+        """
+        return shown(self.served.serverConnectionForTLS(None), *args, **kwargs)[0]
+
+    def refused(self, text: str, *parts: str) -> None:
+        """
+        Check that an address is refused, in one line that holds some words.
+        """
+        message = str(
+            self.assertRaises(InvalidSetting, parseListen, self.reactor, text, 10)
+        )
+        self.assertEqual(len(message.splitlines()), 1)
+        for part in (repr(text)[:59], *parts):
+            self.assertIn(part, message)
+
+
+class FilesTests(Case):
+    """
+    C{ssl:}, with a key's and a certificate's file.
+    """
+
+    def pair(self) -> str:
+        """
+        Write key and chain; return the address.
+        """
+        key = self.write("key", self.chain.leaf.keyPem)
+        text = self.write("cert", self.chain.leaf.pem, self.chain.middle.pem)
+        return f"ssl:443:privateKey={key}:certKey={text}"
+
+    def test_fullChain(self) -> None:
+        """
+        All certificates in certKey= are served, as nginx and HAProxy do, so that a
+        client that knows the root only can trust the server.
+        """
+        self.listen(self.pair())
+        expected = [self.chain.leaf.certificate, self.chain.middle.certificate]
+        self.assertEqual(self.shown(), expected)
+        self.assertEqual(self.shown(version=SSL.TLS1_2_VERSION), expected)
+
+    def test_order(self) -> None:
+        """
+        The certificate that belongs to the key is the server's, wherever it stands.
+        """
+        both = self.write(
+            "all", self.chain.middle.pem, self.chain.leaf.pem, self.chain.leaf.keyPem
+        )
+        self.listen(f"ssl:443:{both}")
+        expected = [self.chain.leaf.certificate, self.chain.middle.certificate]
+        self.assertEqual(self.shown(), expected)
+
+    def test_extraCertChain(self) -> None:
+        """
+        The chain may have a file of its own, as with Twisted's C{ssl:}.
+        """
+        key = self.write("key", self.chain.leaf.keyPem)
+        text = self.write("cert", self.chain.leaf.pem)
+        more = self.write("chain", self.chain.middle.pem)
+        self.listen(f"ssl:443:{key}:{text}:extraCertChain={more}")
+        expected = [self.chain.leaf.certificate, self.chain.middle.certificate]
+        self.assertEqual(self.shown(), expected)
+
+    def test_noProtocol(self) -> None:
+        """
+        A client that offers application protocols is served, and none is chosen.
+        """
+        self.listen(self.pair())
+        chain, chosen = shown(self.served.serverConnectionForTLS(None), alpn=OFFERED)
+        self.assertEqual(len(chain), 2)
+        self.assertEqual(chosen, b"")
+
+    def test_options(self) -> None:
+        """
+        All that Twisted's C{ssl:} takes is taken.
+        """
+        parameters = self.write("dh", DH)
+        self.listen(
+            f"{self.pair()}:dhParameters={parameters}:sslmethod=TLS_METHOD"
+            ":interface=127.0.0.1:backlog=7"
+        )
+        port, _, backlog, interface = self.reactor.tcpServers[0]
+        self.assertEqual((port, backlog, interface), (443, 7, "127.0.0.1"))
+        self.assertEqual(len(self.shown()), 2)
+        warnings = [each["message"] for each in self.flushWarnings()]
+        self.assertEqual(len([each for each in warnings if "method" in each]), 1)
+
+    def test_bad(self) -> None:
+        """
+        What cannot be used is refused at the start, in a line that names it.
+        """
+        good = self.pair()
+        key = self.write("key", self.chain.leaf.keyPem)
+        cert = self.write("cert", self.chain.leaf.pem)
+        other = self.write("other", self.chain.middle.pem)
+        locked = self.write("locked", self.chain.leaf.lockedPem)
+        empty = self.write("empty", b"-----BEGIN EC PARAMETERS-----\n")
+        broken = self.write("broken", cert.read_bytes().replace(b"M", b"?"))
+        for bad, *parts in (
+            (f"ssl:443:{key}:{other}", str(key), str(other), "do not belong together"),
+            (f"ssl:443:{locked}:{cert}", str(locked), "passphrase", "openssl pkey"),
+            (f"ssl:443:{empty}:{cert}", str(empty), "no private key"),
+            (f"ssl:443:{key}:{empty}", str(empty), "no certificate"),
+            (f"ssl:443:{key}", str(key), "no certificate"),
+            (f"{good}:extraCertChain={empty}", str(empty), "no certificate"),
+            (f"{good}:extraCertChain=/no", "'/no'", "No such file"),
+            (f"{good}:dhParameters=/no", "'/no'", "No such file"),
+            (f"ssl:443:{key}:{broken}", str(broken), "certificate cannot be read"),
+            (f"{good}:sslmethod=X", "'X'", "TLS_METHOD"),
+            (f"{good}:sslmethod=X_METHOD", "'X_METHOD'", "TLS_METHOD"),
+            (f"{good}:nothing=1", "'nothing'"),
+        ):
+            self.refused(bad, *parts)
+
+    def test_refusedByOpenssl(self) -> None:
+        """
+        What only OpenSSL finds wrong is said in its words.
+        """
+        text = self.pair() + f":dhParameters={self.write('dh', b'nothing')}"
+        self.refused(text, "OpenSSL does not take")
+
+
+class FolderTests(Case):
+    """
+    C{tls:}, with a folder of files.
+    """
+
+    def setUp(self) -> None:
+        """
+        Write two names, one with its chain, and what does not belong there.
+        """
+        super().setUp()
+        self.other = Issued("other", hosts=["*.Example.org", "example.net"])
+        self.write("certs/a.pem", self.chain.leaf.keyPem, self.chain.leaf.pem)
+        self.write("certs/b.pem", self.chain.middle.pem, self.chain.root.pem)
+        self.write("certs/c.pem", self.other.pem, self.other.keyPem)
+        self.write("certs/unused.pem", Issued("unused").keyPem)
+        self.write("certs/readme.txt", b"nothing")
+        self.text = f"tls:{self.folder / 'certs'}"
+
+    def test_names(self) -> None:
+        """
+        A client is shown the certificate of the name that it asks for, with its
+        chain; without a name, or with another, that of the first file.
+        """
+        self.listen(self.text)
+        leaf = [self.chain.leaf.certificate, self.chain.middle.certificate]
+        for name, expected in (
+            ("localhost", leaf),
+            ("www.example.org", [self.other.certificate]),
+            ("WWW.EXAMPLE.ORG", [self.other.certificate]),
+            ("example.net", [self.other.certificate]),
+            ("example.org", leaf),
+            ("a.b.example.org", leaf),
+            (None, leaf),
+        ):
+            self.assertEqual(self.shown(name), expected, name)
+
+    def test_noProtocol(self) -> None:
+        """
+        A client that offers application protocols is served, and none is chosen.
+        """
+        self.listen(self.text)
+        for name in (None, "localhost", "example.net"):
+            end = self.served.serverConnectionForTLS(None)
+            chain, chosen = shown(end, name, OFFERED)
+            self.assertNotEqual(chain, [])
+            self.assertEqual(chosen, b"")
+
+    def test_longest(self) -> None:
+        """
+        Of several certificates for a name, as after a renewal, the one that is
+        valid for longest is shown.
+        """
+        late = Issued("late", hosts=["localhost"], days=9)
+        later = Issued("later", hosts=["localhost"], days=10, key=late.key)
+        self.write("certs/0.pem", late.keyPem, later.pem, late.pem)
+        self.listen(self.text)
+        self.assertEqual(self.shown("localhost"), [later.certificate])
+
+    def test_noNames(self) -> None:
+        """
+        A certificate without a host name serves those who ask for no other.
+        """
+        plain = Issued("plain")
+        self.write("certs/0.pem", plain.keyPem, plain.pem)
+        self.listen(self.text)
+        self.assertEqual(self.shown(), [plain.certificate])
+        self.assertEqual(self.shown("example.net"), [self.other.certificate])
+
+    def test_circle(self) -> None:
+        """
+        Authorities that have issued each other are no endless chain.
+        """
+        one = Issued("one", authority=True)
+        two = Issued("two", one, authority=True)
+        one = Issued("one", two, authority=True, key=one.key)
+        leaf = Issued("leaf", one, ["localhost"], days=9)
+        self.write("certs/0.pem", leaf.keyPem, leaf.pem, one.pem, two.pem)
+        self.listen(self.text)
+        expected = [leaf.certificate, one.certificate, two.certificate]
+        self.assertEqual(self.shown("localhost"), expected)
+
+    def test_bad(self) -> None:
+        """
+        A folder that cannot be used is refused at the start.
+        """
+        self.write("keys/a.pem", self.chain.leaf.keyPem)
+        self.write("broken/a.pem", self.chain.leaf.pem.replace(b"M", b"?"))
+        self.write("nothing/readme.txt", b"nothing")
+        for bad, *parts in (
+            ("tls:/nowhere:443", "'/nowhere'", "No such file"),
+            (f"tls:{self.folder / 'keys'}", "keys", "no .pem file", "private key"),
+            (f"tls:{self.folder / 'nothing'}", "nothing", "there is no .pem file"),
+            (f"tls:{self.folder / 'broken'}", "a.pem", "cannot be read"),
+            (f"{self.text}/a.pem", "a.pem", "Not a directory"),
+            ("tls:port=443", "an argument is missing"),
+        ):
+            self.refused(bad, *parts)
+
+
+class RenewalTests(Case):
+    """
+    Files that change while the listener is open.
+    """
+
+    def setUp(self) -> None:
+        """
+        Listen both ways.
+        """
+        super().setUp()
+        self.new = Issued("new", self.chain.middle, ["localhost"], days=9)
+        self.events = logged(self)
+        self.counted = 0
+
+    def both(self) -> list[Certificates]:
+        """
+        Open a listener of each kind; list what makes their connections.
+        """
+        parts = (self.chain.leaf.keyPem, self.chain.leaf.pem)
+        made = []
+        for name, text in (("one.pem", "ssl:443:{}"), ("certs/a.pem", "tls:{}")):
+            path = self.write(name, *parts)
+            self.listen(text.format(path if text[0] == "s" else path.parent))
+            made.append(self.served)
+        return made
+
+    def replace(self, *parts: bytes) -> None:
+        """
+        Replace the files, as certbot and others do: by renaming.
+        """
+        for name in ("one.pem", "certs/a.pem"):
+            os.rename(self.write("fresh", *parts), self.folder / name)
+
+    def expect(self, made: list[Certificates], certificate: x509.Certificate) -> None:
+        """
+        Check what clients are shown.
+        """
+        for self.served in made:
+            self.assertEqual(self.shown()[0], certificate)
+
+    def logs(self) -> list[str]:
+        """
+        List the levels of what was logged since this was asked.
+        """
+        fresh = list(self.events)[self.counted :]
+        self.counted += len(fresh)
+        self.lines = [formatEvent(event) for event in fresh]
+        return [event["log_level"].name for event in fresh]
+
+    def test_renewed(self) -> None:
+        """
+        A certificate that was replaced is served to new clients, a second later at
+        most; nothing has to be told or restarted.
+        """
+        made = self.both()
+        self.expect(made, self.chain.leaf.certificate)
+        self.replace(self.new.keyPem, self.new.pem)
+        self.reactor.advance(LOOK_EVERY - 0.01)
+        self.expect(made, self.chain.leaf.certificate)
+        self.reactor.advance(0.01)
+        self.expect(made, self.new.certificate)
+        self.assertEqual(self.logs(), ["info", "info"])
+
+    def test_unchanged(self) -> None:
+        """
+        Files that have not changed are not read again.
+        """
+        made = self.both()
+        with mock.patch.object(certificates, "readFile") as read:
+            for _ in range(3):
+                self.reactor.advance(LOOK_EVERY)
+                self.expect(made, self.chain.leaf.certificate)
+        read.assert_not_called()
+
+    def test_setBack(self) -> None:
+        """
+        A clock that is set back does not keep a renewal from being seen.
+        """
+        self.reactor.advance(3600)
+        made = self.both()
+        self.replace(self.new.keyPem, self.new.pem)
+        self.reactor.advance(-3600)
+        self.expect(made, self.new.certificate)
+
+    def test_broken(self) -> None:
+        """
+        A new file that cannot be used, or is away, leaves the old certificate in
+        use, and one line in the log says why; a good one then is served.
+        """
+        made = self.both()
+        for parts, why in (
+            ((self.new.keyPem, self.new.pem[:99]), "no"),
+            ((self.new.keyPem, self.chain.leaf.pem), "key"),
+            ((self.new.keyPem, self.new.pem.replace(b"M", b"?")), "cannot be read"),
+        ):
+            self.replace(*parts)
+            for _ in range(3):
+                self.reactor.advance(LOOK_EVERY)
+                self.expect(made, self.chain.leaf.certificate)
+            self.assertEqual(self.logs(), ["error", "error"])
+            for line in self.lines:
+                self.assertIn(why, line)
+        (self.folder / "one.pem").unlink()
+        (self.folder / "certs/a.pem").unlink()
+        (self.folder / "certs").rmdir()
+        self.reactor.advance(LOOK_EVERY)
+        self.expect(made, self.chain.leaf.certificate)
+        self.assertEqual(self.logs(), ["error", "error"])
+        self.write("one.pem", b"")
+        self.write("certs/a.pem", b"")
+        self.replace(self.new.keyPem, self.new.pem)
+        self.reactor.advance(LOOK_EVERY)
+        self.expect(made, self.new.certificate)
+        self.assertEqual(self.logs(), ["info", "info"])
