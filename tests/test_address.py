@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.protocols.policies import WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.backend import address
@@ -190,12 +191,24 @@ class ListenTests(_Case):
         ):
             self.refused(lambda bad=bad: self.listened(bad), repr(bad), *parts)  # type: ignore[misc]
 
-    def test_otherEndpoints(self) -> None:
+    def test_haproxy(self) -> None:
         """
-        Any other endpoint of Twisted's or of a plugin's can be listened on.
+        An endpoint behind haproxy: is bound, and has its defaults, as without it.
         """
-        self.listened("haproxy:tcp:8080")
-        self.assertEqual(self.reactor.tcpServers[0][0], 8080)
+        for text, string, backlog in (
+            ("haproxy:tcp:8080", "haproxy:tcp:8080:backlog=4096", 4096),
+            ("HAProxy:TCP:8080:backlog=7", "haproxy:tcp:8080:backlog=7", 7),
+            ("haproxy:tcp6:8080", "haproxy:tcp6:8080:backlog=4096", 4096),
+            ("haproxy:tcp:8080::9", r"haproxy:tcp:8080::9", 9),
+        ):
+            self.assertEqual(self.listened(text), (string, None))
+            port, factory, held, _ = self.reactor.tcpServers.pop()
+            self.assertEqual((port, held), (8080, backlog))
+            self.assertIsInstance(factory, WrappingFactory)
+        read, stale = self.listened("haproxy:unix:/a")
+        self.assertEqual(read, "haproxy:unix:/a:backlog=4096:lockfile=0")
+        self.assertEqual(stale, "/a")
+        self.assertEqual(self.reactor.unixServers.pop()[2:], (4096, 0o666, False))
 
     def test_bad(self) -> None:
         """
@@ -236,6 +249,9 @@ class ListenTests(_Case):
             ("\\", "Unknown endpoint type"),
             ("nothing:a:b", "'nothing'", "Unknown endpoint type"),
             ("haproxy:8080", "Unknown endpoint type"),
+            ("haproxy:tcp:x", "'x' is not a port"),
+            ("haproxy:tcp", "no port"),
+            ("haproxy:port=1", "write haproxy:tcp:8080"),
             (r"tcp\:0:1", "Unknown endpoint type"),
             ("tcp:", "no port"),
             ("TCP:x", "'x' is not a port"),

@@ -22,6 +22,7 @@ from twisted.internet.endpoints import (
     serverFromString,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.protocols.haproxy import proxyEndpoint
 
 from iawlb.backend.hints import KINDS, hint, quoted
 from iawlb.backend.names import NameEndpoint
@@ -75,6 +76,12 @@ def _explained(error: InvalidSetting, text: str, listening: bool) -> InvalidSett
 
 def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
     words = _listenWords(text)
+    # Settings behind "haproxy:" are those of the endpoint in it.
+    proxied = words.kind == "haproxy"
+    if proxied:
+        if not words.args:
+            raise InvalidSetting(f"{quoted(text)}: write haproxy:tcp:8080, say")
+        words = words.within()
     path = None
     if words.kind in ("tcp", "tcp6", "ssl"):
         _port(text, words.get("port", 0), 0)
@@ -95,6 +102,9 @@ def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
             words.named["lockfile"] = "0"
             path = given
     endpoint = parsed(_server, reactor, text, words)
+    if proxied:
+        words = Words("haproxy", (words.kind, *words.args), words.named)
+        endpoint = proxyEndpoint(endpoint)
     return Listen(words.joined(), endpoint, path)
 
 

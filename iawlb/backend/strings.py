@@ -43,6 +43,12 @@ class Words:
         named = [f"{quote(key)}={quote(value)}" for key, value in self.named.items()]
         return ":".join([*map(quote, (self.kind, *self.args)), *named])
 
+    def within(self) -> Words:
+        """
+        Take the kind away: the first argument is the kind of another endpoint.
+        """
+        return Words(self.args[0].lower(), self.args[1:], self.named)
+
     def get(self, name: str, place: int) -> str | None:
         """
         Look an argument up, by its name or its place.
