@@ -1,66 +1,67 @@
 """
-Destinations for a first try: small HTTP servers that answer with their name.
+The demonstration of C{--demo}: HTTP servers that take one connection at a time and
+need a second for each, one of which is stopped now and then.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import cycle
+from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
 
+from iawlb.core.destination import Destination
+from iawlb.demoserver import WORK, DemoServer
 from iawlb.service import LoadBalancer
 
+STOP_EVERY = 20.0
+"""
+Time between two stops of a server, in seconds.
+"""
 
-class _Name(Resource):
-    """
-    Answers every request with a name.
-    """
+AWAY = 4.0
+"""
+How long a stopped server is away, in seconds.
+"""
 
-    isLeaf = True
+LOOK_EVERY = 0.1
+"""
+Time between two looks at what has changed, in seconds.
+"""
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
+LEAST_WAIT = 0.1
+"""
+An answer names the time that its client has waited if that is as long, in seconds.
+"""
 
-    def render_GET(self, request: Request) -> bytes:
-        """
-        Answer. One connection for each request shows the balancing.
-        """
-        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
-        request.setHeader(b"connection", b"close")
-        # Twisted would wait for the client to close.
-        request.channel.persistent = False
-        return f"{self._name}\n".encode()
+MOST_SHOWN = 8
+"""
+With more destinations than these, the status line counts them.
+"""
 
-
-class _QuietSite(Site):
-    """
-    A site without a log line for each request: the balancer writes one.
-    """
-
-    noisy = False
-
-    def log(self, request: object) -> None:
-        """
-        Write nothing.
-        """
+MOST_MARKS = 40
+"""
+With more clients than these in the queue, the status line ends in dots.
+"""
 
 
 def demoNames(number: int) -> list[str]:
     """
-    List the names of so many demo destinations.
+    List the names of so many demo servers.
     """
     return [f"demo-{each}" for each in range(1, number + 1)]
 
 
 def tryOut(address: str) -> str:
     """
-    Say how to reach what listens on an address, as a command.
+    Write the command that connects to an address.
     """
     if address.startswith("unix:"):
         return f"curl --unix-socket {address.removeprefix('unix:')} http://localhost"
@@ -69,21 +70,47 @@ def tryOut(address: str) -> str:
     return f"curl http://{'localhost' if host in everywhere else host}:{port}"
 
 
+def statusLine(states: dict[str, str], waiting: int) -> str:
+    """
+    Write what each server does and how many clients wait.
+
+    @param states: The state of each server, by its name.
+    """
+    if len(states) > MOST_SHOWN:
+        counts = Counter(states.values())
+        servers = [f"{number} {state}" for state, number in sorted(counts.items())]
+    else:
+        servers = [f"{name} {state}" for name, state in states.items()]
+    marks = "#" * min(waiting, MOST_MARKS) + "..." * (waiting > MOST_MARKS)
+    return f"{'  '.join(servers)}  | {waiting} waiting {marks}".rstrip()
+
+
 class Demo(Service):
     """
-    Runs a balancer with so many demo destinations, on free loopback ports.
+    Runs a balancer with so many demo servers. Each takes one connection at a time,
+    unless the balancer's settings give a number of slots.
+
+    @ivar show: Shows a line of what each server does and how many clients wait,
+        whenever that changes.
     """
 
     logger = Logger()
+    _nextStop: IDelayedCall
 
     def __init__(self, reactor: Any, balancer: LoadBalancer, number: int) -> None:
         """
-        @param number: How many.
+        @param number: How many servers.
         """
+        self.show: Callable[[str], None] = self._log
         self._reactor = reactor
         self._balancer = balancer
         self._number = number
-        self._ports: list[IListeningPort] = []
+        self._servers: dict[str, DemoServer] = {}
+        self._destinations: dict[str, Destination] = {}
+        self._turns: Iterator[tuple[str, DemoServer]] = iter(())
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
+        self._shown = ""
 
     def privilegedStartService(self) -> None:
         """
@@ -93,33 +120,98 @@ class Demo(Service):
 
     def startService(self) -> None:
         """
-        Start the destinations, then the balancer.
+        Start the servers, then the balancer.
         """
         super().startService()
+        slots = self._balancer.settings.slots or 1
         for name in demoNames(self._number):
-            port = self._reactor.listenTCP(
-                0, _QuietSite(_Name(name)), interface="127.0.0.1"
+            if name in self._servers:
+                # The demo runs again, and the server gets another port.
+                self._balancer.remove(name)
+            server = DemoServer(self._reactor, partial(self._answer, name))
+            self._servers[name] = server
+            address = f"127.0.0.1:{server.port}"
+            self._destinations[name] = self._balancer.add(
+                address, name=name, slots=slots
             )
-            self._ports.append(port)
-            self._balancer.add(f"127.0.0.1:{port.getHost().port}", name=name)
         self._balancer.startService()
         for address in self._balancer.addresses:
             self.logger.info(
-                "{number} demo destinations answer with their name; try several times: "
-                "{command}",
+                "{number} demo servers answer with their name, after {work:g} s of "
+                "work; try several at a time: {command}",
                 number=self._number,
+                work=WORK,
                 command=tryOut(address),
             )
+        self._shown = ""
+        self._turns = cycle(self._servers.items())
+        self._nextStop = self._reactor.callLater(STOP_EVERY, self._stopOne)
+        self._looking.start(LOOK_EVERY)
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop the balancer, then the destinations, which finish its sessions.
+        Stop the balancer, then the servers, which finish its sessions at once.
         """
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
+        self._looking.stop()
+        self._nextStop.cancel()
+        servers = self._servers.values()
+        await DeferredList([each.closing for each in servers])
+        for server in servers:
+            server.hurry()
+            # Clients may wait for a stopped one.
+            server.start()
         await self._balancer.stopService()
-        await DeferredList(
-            [maybeDeferred(cast(Any, port.stopListening)) for port in self._ports]
-        )
+        await DeferredList([each.close() for each in servers])
         super().stopService()
+
+    def _stopOne(self) -> None:
+        """
+        Stop one server.
+        """
+        name, server = next(self._turns)
+        if self._destinations[name].active != len(server.requests):
+            # A connection is on its way to the server, and would be reset.
+            self._nextStop = self._reactor.callLater(LOOK_EVERY, self._stopOne)
+            return
+        server.stop()
+        self._nextStop = self._reactor.callLater(AWAY, self._bringBack, server)
+
+    def _bringBack(self, server: DemoServer) -> None:
+        server.start()
+        self._nextStop = self._reactor.callLater(STOP_EVERY - AWAY, self._stopOne)
+
+    def _answer(self, name: str) -> str:
+        """
+        Write who serves, and how long the client has waited for that.
+        """
+        waits = [
+            each.pulled - each.accepted
+            for each in self._balancer.sessions
+            if each.destination == name and each.connected and each.pulled
+        ]
+        # With more slots than one, it is not known which of them this is.
+        if len(waits) == 1 and waits[0] >= LEAST_WAIT:
+            return f"{name} after {waits[0]:.1f} s in the queue"
+        return name
+
+    def _look(self) -> None:
+        """
+        Show the states of the servers, if they have changed.
+        """
+        states = {}
+        for each in self._balancer.destinations:
+            server = self._servers.get(each.name)
+            if each.down is not None or (server is not None and server.stopped):
+                states[each.name] = "down"
+            else:
+                states[each.name] = "busy" if each.active else "idle"
+        line = statusLine(states, self._balancer.waiting)
+        if line != self._shown:
+            self._shown = line
+            self.show(line)
+
+    def _log(self, line: str) -> None:
+        self.logger.info("{line}", line=line)

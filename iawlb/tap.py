@@ -27,6 +27,7 @@ from iawlb.demo import Demo, demoNames
 from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.frontend.limits import raiseFileLimit
 from iawlb.observe.eventlog import EventLog
+from iawlb.observe.writer import LogWriter
 from iawlb.optionhints import explain, explainWord
 from iawlb.processlog import takeLog
 from iawlb.service import LoadBalancer
@@ -50,7 +51,7 @@ for a destination also slots= and weight=.
 _OWN_OPTIONS = (
     ("listen=ADDRESS", "where to accept connections; may be given several times"),
     ("dest=ADDRESS", "where to forward them; may be given several times"),
-    ("demo=N", "add N destinations that answer HTTP with their own name"),
+    ("demo=N", "add N slow HTTP servers that answer with their name, to try it"),
     ("check", "check everything, open nothing; exit status 0 or 1"),
     ("version", "print the version"),
     ("help", "print this"),
@@ -247,9 +248,10 @@ class Process(MultiService):
         self._balancer = options.balancer
         self._stopSignalled = False
         self._cutAsked = False
-        served: IService = options.balancer
+        self._demo: Demo | None = None
         if options.demo:
-            served = Demo(reactor, options.balancer, options.demo)
+            self._demo = Demo(reactor, options.balancer, options.demo)
+        served: IService = self._demo or options.balancer
         served.setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
@@ -259,7 +261,10 @@ class Process(MultiService):
         super().setServiceParent(parent)
         launcher = self._options.parent
         if launcher is not None:
-            self._options.eventLog.writer = takeLog(launcher, parent, self._reactor)
+            log = self._options.eventLog
+            log.writer = takeLog(launcher, parent, self._reactor)
+            if log.writer is not None and launcher["logfile"] in (None, "-"):
+                self._showDemo(log.writer)
 
     def privilegedStartService(self) -> None:
         """
@@ -294,6 +299,18 @@ class Process(MultiService):
         if self._cutAsked:
             self._balancer.cutDrain()
         return stopping
+
+    def _showDemo(self, writer: LogWriter) -> None:
+        """
+        On a terminal, write the lines of the demo bare, and without the long lines
+        of sessions that ended well, between which they would not be seen.
+
+        @param writer: Writes to standard output.
+        """
+        if self._demo is not None and sys.stdout.isatty():
+            self._demo.show = lambda line: writer.write(f"{line}\n")
+            if self._options["log"] is None:
+                self._options.eventLog.errorsOnly = True
 
     def _installSignalHandlers(self) -> None:
         """

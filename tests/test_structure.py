@@ -103,6 +103,7 @@ ROOMS = [
     "arguments",
     "pool",
     "service",
+    "demoserver",
     "demo",
     "processlog",
     "optionhints",

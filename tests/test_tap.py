@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pty
 import signal
 import sys
 import tempfile
@@ -390,6 +391,38 @@ class ProcessTests(_Case):
                 log.writer.close()
         self.assertFalse(self.parse("8080", "9001").eventLog.errorsOnly)
 
+    def test_demoOnTerminal(self) -> None:
+        """
+        On a terminal the lines of the demo are shown bare, and those of sessions
+        that ended well only if they are asked for; elsewhere both are log lines.
+        """
+        reading, writing = pty.openpty()
+        self.addCleanup(os.close, reading)
+        terminal = self.enterContext(os.fdopen(writing, "w"))
+        nowhere = self.enterContext(open(os.devnull, "w"))
+        for output, name, arguments, bare, errorsOnly in (
+            (terminal, "-", [], True, True),
+            (terminal, None, ["--log=all"], True, False),
+            (terminal, self.mktemp(), [], False, False),
+            (nowhere, "-", [], False, False),
+        ):
+            self.patch(sys, "stdout", output)
+            parent = {
+                "nodaemon": True,
+                "logfile": name,
+                "syslog": False,
+                "logger": None,
+            }
+            process = self.process("8080", "--demo=1", *arguments, parent=parent)
+            process.setServiceParent(Application("iawlb"))
+            log = process._options.eventLog
+            assert log.writer is not None and process._demo is not None
+            self.assertEqual(log.errorsOnly, errorsOnly)
+            process._demo.show("states")
+            log.writer.close()
+            if bare:
+                self.assertEqual(os.read(reading, 100), b"states\r\n")
+
     def test_eased(self) -> None:
         """
         Once it has started, the garbage collector is eased, once; not in a
@@ -416,13 +449,14 @@ class ProcessTests(_Case):
 
     def test_demo(self) -> None:
         """
-        With --demo the demo destinations are started and served too.
+        With --demo the demo servers are started too.
         """
         process = self.process("8080", "--demo=2")
         process.privilegedStartService()
         process.startService()
         ports = [each[0] for each in self.reactor.tcpServers]
-        self.assertEqual(ports, [8080, 40000, 40000])
+        self.assertEqual(ports, [8080])
+        self.assertEqual(len(self.reactor.adoptedPorts), 2)
         self.assertEqual(
             [each.name for each in process._balancer.destinations],
             ["demo-1", "demo-2"],
