@@ -15,6 +15,7 @@ from dataclasses import fields
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.application.service import Application, IService
@@ -400,10 +401,11 @@ class ProcessTests(_Case):
         self.addCleanup(os.close, reading)
         terminal = self.enterContext(os.fdopen(writing, "w"))
         nowhere = self.enterContext(open(os.devnull, "w"))
+        folder = self.enterContext(TemporaryDirectory())
         for output, name, arguments, bare, errorsOnly in (
             (terminal, "-", [], True, True),
             (terminal, None, ["--log=all"], True, False),
-            (terminal, self.mktemp(), [], False, False),
+            (terminal, f"{folder}/log", [], False, False),
             (nowhere, "-", [], False, False),
         ):
             self.patch(sys, "stdout", output)
