@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from iawlb.arguments import ClientEndpoint, ServerEndpoint, checkAddress
-from iawlb.backend.address import parseDestination, parseListen
+from iawlb.backend.address import checkCircle, parseDestination, parseListen
 from iawlb.backend.connector import DestinationConnector
 from iawlb.backend.names import lookedUp
 from iawlb.backend.socketconnector import SocketConnector
@@ -30,10 +28,11 @@ from iawlb.core.events import (
 from iawlb.core.policies import Policy
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.table import SessionTable
-from iawlb.errors import CannotListen, InvalidSetting, UnknownDestination
+from iawlb.errors import InvalidSetting, UnknownDestination
 from iawlb.frontend.admission import Admission
 from iawlb.frontend.factory import Frontend
 from iawlb.frontend.listener import Listener
+from iawlb.frontend.listeners import Listeners
 from iawlb.relay.context import RelayContext
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.settings import (
@@ -82,8 +81,6 @@ class Pool:
     @ivar factory: Puts what any endpoint accepts into the queue.
     """
 
-    log = Logger()
-
     def __init__(self, shared: Shared, settings: Settings, policy: Policy) -> None:
         self.settings = settings
         self.clock = shared.clock
@@ -95,7 +92,7 @@ class Pool:
         )
         self._rebinder = Rebinder(shared.reactor, self.queue)
         self.workers: dict[str, Worker] = {}
-        self.listeners: list[Listener] = []
+        self.listeners = Listeners(self._checkNoCircle)
         self._reactor = shared.reactor
         self._sockets: SocketConnector | None = None
         if self.context.poller is not None:
@@ -164,7 +161,10 @@ class Pool:
         timeout = self.settings.connectTimeout
         endpoint: Any = address
         if isinstance(address, str):
+            written = text
             text, endpoint = parseDestination(self._reactor, text, timeout)
+            for each in self.listeners:
+                checkCircle(written, each.address)
         destination = Destination(text, own, self.settings, self._order)
         connector = DestinationConnector(
             self._reactor, self.clock, endpoint, timeout, self.context, self._sockets
@@ -250,9 +250,10 @@ class Pool:
         self, address: str | ServerEndpoint, settings: Mapping[str, object]
     ) -> None:
         """
-        Add a listener, which is opened by L{open}.
+        Add a listener. It is opened at once if the others are open.
 
         @raise InvalidSetting: The address or a setting is wrong.
+        @raise CannotListen: It could not be opened, and is not added.
         """
         checkAddress(address, listening=True)
         text, path = repr(address), None
@@ -267,20 +268,27 @@ class Pool:
         if isinstance(address, str):
             parsed = parseListen(self._reactor, text, self.settings.backlog)
             endpoint, path = parsed.endpoint, parsed.path
-        poller = self.context.poller
-        self.listeners.append(
-            Listener(
-                self._reactor,
-                endpoint,
-                path,
-                text,
-                frontend,
-                self.events,
-                self._room,
-                self._reactor if poller is None else poller,
-                self._keepAlive,
-            )
+        listener = Listener(
+            self._reactor,
+            endpoint,
+            path,
+            text,
+            frontend,
+            self.events,
+            self._room,
+            self.context.poller or self._reactor,
+            self._keepAlive,
         )
+        self.listeners.add(listener)
+
+    def _checkNoCircle(self, listener: str) -> None:
+        """
+        Check that no destination leads to a listener.
+
+        @raise InvalidSetting: One does.
+        """
+        for destination in self.destinations:
+            checkCircle(destination.address, listener)
 
     def _frontend(self, name: str) -> Frontend:
         return Frontend(
@@ -291,32 +299,6 @@ class Pool:
             self.context,
             self.deadlines.handshaking,
         )
-
-    def open(self) -> None:
-        """
-        Open the listeners.
-
-        @raise CannotListen: One could not be opened; none stays open.
-        """
-        failures: list[Failure] = []
-        for listener in self.listeners:
-            opening = listener.open()
-            if opening.called and isinstance(opening.result, Failure):
-                opening.addErrback(failures.append)
-                break
-            opening.addErrback(self._openedLate)
-        else:
-            return
-        for listener in self.listeners:
-            listener.close()
-        failures[0].raiseException()
-
-    def _openedLate(self, failure: Failure) -> None:
-        """
-        A listener whose endpoint took its time failed.
-        """
-        failure.trap(CannotListen)
-        self.log.critical("{why}", why=failure.getErrorMessage())
 
     # Starting and stopping.
 
@@ -337,9 +319,9 @@ class Pool:
         @return: Fires when all listeners are closed.
         """
         self._stopping = True
-        closing = [listener.close() for listener in self.listeners]
+        closing = self.listeners.close()
         self._admission.flush()
-        return DeferredList(closing, consumeErrors=True)
+        return closing
 
     def stop(self) -> None:
         """
@@ -387,11 +369,7 @@ class Pool:
             up = any(
                 each.down is None and not each.draining for each in self.destinations
             )
-            for listener in self.listeners:
-                if up:
-                    listener.listenAgain()
-                else:
-                    listener.refuse()
+            self.listeners.setRefusing(not up)
         if self.inHurry():
             self._hurry()
 
@@ -423,5 +401,4 @@ class Pool:
         if not self._roomAwaited:
             return
         self._roomAwaited = False
-        for listener in self.listeners:
-            listener.check()
+        self.listeners.check()

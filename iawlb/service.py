@@ -205,7 +205,7 @@ class LoadBalancer(MultiService):
         Where it listens, each as C{host:port}, C{[v6]:port} or C{unix:path};
         before it is started, as the user wrote it.
         """
-        return [each.address for each in self._pool.listeners]
+        return self._pool.listeners.addresses
 
     def listen(
         self,
@@ -213,11 +213,15 @@ class LoadBalancer(MultiService):
         **settings: Unpack[ListenerArguments],
     ) -> None:
         """
-        Add a listener. It is opened when the balancer is started.
+        Add a listener. It is opened when the balancer is started, or at once if
+        it has been: C{addresses} then holds where it listens. An endpoint that
+        takes its time to listen is opened a little later, and if it fails, that is
+        logged.
 
         @param address: As after C{--listen}, or an endpoint.
         @param settings: C{name}; it wins over the one behind the address.
         @raise InvalidSetting: The address or a setting is wrong.
+        @raise CannotListen: It could not be opened; it is not added.
         """
         self._pool.listen(address, settings)
 
@@ -331,7 +335,7 @@ class LoadBalancer(MultiService):
     def _open(self) -> None:
         if not self._opened:
             for pool in self._pools:
-                pool.open()
+                pool.listeners.open()
             self._opened = True
 
     def _sessionEnded(self) -> None:

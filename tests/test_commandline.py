@@ -122,6 +122,7 @@ BAD = (
     ("8080 --dest '9001 wait=1'", "--dest", "'wait'"),
     ("8080 --dest '9001 name=a name=b'", "--dest", "name"),
     ("8080 --dest '9001 name=a' --dest '9002 name=a'", "--dest", "'a'"),
+    ("8080 8080", "destination", "'8080' leads back to the listener '8080'"),
     ("8080 9001 --nothing", "--nothing"),
     ("8080 9001 --slots", "--slots"),
     ("8080 9001 --slots=-1", "--slots", "'-1'"),
@@ -139,6 +140,7 @@ BAD = (
     ("{busy} 9001", "{busy}", "in use"),
     ("/nowhere/a.sock 9001", "/nowhere/a.sock", "No such file"),
     ("--listen unix:a --listen 127.0.0.1:{taken} --dest 9001", "{taken}"),
+    ("--listen haproxy:tcp:{free} --dest {free}", "'0.0.0.0:{free}'"),
 )
 
 
@@ -148,11 +150,13 @@ class Places:
     Addresses that cannot be listened on.
 
     @ivar taken: A port that somebody listens on.
+    @ivar free: A port that can be.
     @ivar busy: The path of a Unix socket that somebody listens on.
     @ivar file: The path of a file.
     """
 
     taken: int
+    free: int
     busy: str
     file: str
 
@@ -160,7 +164,7 @@ class Places:
         """
         Write them into a text.
         """
-        return text.format(taken=self.taken, busy=self.busy, file=self.file)
+        return text.format(**vars(self))
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +181,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
     ):
         unix.bind(str(folder / "busy"))
         unix.listen()
-        yield Places(port.getsockname()[1], str(folder / "busy"), str(file))
+        yield Places(port.getsockname()[1], freePort(), str(folder / "busy"), str(file))
 
 
 FORKING = """

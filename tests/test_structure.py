@@ -82,6 +82,7 @@ ROOMS = [
     "backend.strings",
     "backend.certificates",
     "backend.tlsserver",
+    "backend.places",
     "backend.address",
     "backend.connector",
     # Pull, connect, relay.
@@ -99,6 +100,7 @@ ROOMS = [
     "frontend.factory",
     "frontend.acceptor",
     "frontend.listener",
+    "frontend.listeners",
     # What a user meets.
     "arguments",
     "pool",

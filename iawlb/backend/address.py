@@ -26,6 +26,7 @@ from twisted.protocols.haproxy import proxyEndpoint
 
 from iawlb.backend.hints import KINDS, hint, quoted
 from iawlb.backend.names import NameEndpoint
+from iawlb.backend.places import Place, reaches
 from iawlb.backend.socketconnector import PlainEndpoint, Target, targetOf
 from iawlb.backend.strings import FORMS, Words, parsed, split
 from iawlb.errors import InvalidSetting
@@ -166,6 +167,46 @@ def _readDestination(
     return words.joined(), endpoint
 
 
+def placeOf(text: str, listening: bool) -> Place | None:
+    """
+    Say where an address is, as far as it says so.
+
+    @param text: An address; or anything else, which is nowhere.
+    """
+    try:
+        words = _listenWords(text) if listening else _destinationWords(text)
+    except InvalidSetting:
+        return None
+    if words.kind == "unix":
+        path = words.get("address" if listening else "path", 0)
+        return Place("", 0, path) if path else None
+    if not listening and words.kind in ("tcp", "tls", "ssl"):
+        host, port = words.get("host", 0), words.get("port", "host" not in words.named)
+    elif listening and words.kind in ("tcp", "tcp6", "ssl", "tls"):
+        everywhere = "" if words.kind in ("tcp", "ssl") else "::"
+        host = words.get("interface", _INTERFACE_PLACES[words.kind]) or everywhere
+        port = words.get("port", int(words.kind == "tls")) or "443"
+    else:
+        return None
+    return Place(host or "", int(port)) if port and port.isdecimal() else None
+
+
+def checkCircle(destination: str, listener: str) -> None:
+    """
+    Check that a destination does not lead to a listener of the same balancer: each
+    client would be forwarded for ever.
+
+    @raise InvalidSetting: It does.
+    """
+    there = placeOf(destination, listening=False)
+    here = placeOf(listener, listening=True)
+    if there is not None and here is not None and reaches(there, here):
+        raise InvalidSetting(
+            f"{quoted(destination)} leads back to the listener {quoted(listener)}: "
+            "give the address of a server"
+        )
+
+
 def _tcp(
     reactor: Any, text: str, host: str, port: int, words: Words, timeout: float
 ) -> IStreamClientEndpoint:
@@ -260,6 +301,12 @@ def _short(text: str, low: int) -> tuple[str, str | None] | None:
     if host and host != "*":
         _host(text, host)
     return host, port
+
+
+_INTERFACE_PLACES = {"tcp": 1, "tcp6": 2, "ssl": 4, "tls": 3}
+"""
+Where the interface of each kind of server endpoint stands if it has no name.
+"""
 
 
 _BACKLOG_PLACES = {"tcp": 2, "tcp6": 1, "unix": 2, "ssl": 5, "tls": 2}

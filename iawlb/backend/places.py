@@ -1,0 +1,80 @@
+"""
+Tells whether a destination is where the balancer itself listens.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+_IP = IPv4Address | IPv6Address
+_LOOPBACK: tuple[_IP, ...] = (ip_address("127.0.0.1"), ip_address("::1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    What an address names.
+
+    @ivar host: A name, an IP address, or nothing for all of IPv4.
+    @ivar port: The port; 0 for a Unix socket, and for a port yet to be picked.
+    @ivar path: The path of a Unix socket.
+    """
+
+    host: str
+    port: int
+    path: str = ""
+
+
+def isOwn(address: _IP) -> bool:
+    """
+    Say whether an IP address is one of this machine's.
+    """
+    if address.is_loopback or address.is_unspecified:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+        try:
+            # Nothing is sent; only to reach itself does a machine take the same
+            # address at both ends.
+            asking.connect((str(address), 9))
+        except OSError:
+            return False
+        return bool(asking.getsockname()[0] == str(address))
+
+
+def reaches(destination: Place, listener: Place) -> bool:
+    """
+    Say whether a connect to a destination comes out at a listener.
+    """
+    if destination.path or listener.path:
+        paths = [os.path.abspath(each.path or "/") for each in (destination, listener)]
+        return paths[0] == paths[1]
+    if destination.port != listener.port or not listener.port:
+        return False
+    here = _addresses(listener.host or "0.0.0.0")[:1]
+    if not here:
+        return destination.host.lower() == listener.host.lower()
+    there = _addresses(destination.host)
+    if not here[0].is_unspecified:
+        # A connect to all addresses is one to the loopback.
+        loops = [_LOOPBACK[each.version == 6] for each in there if each.is_unspecified]
+        return here[0] in (*there, *loops)
+    if not there:
+        return destination.host.lower() == socket.gethostname().lower()
+    both = here[0].version == 6
+    return any(isOwn(each) for each in there if both or each.version == 4)
+
+
+def _addresses(host: str) -> tuple[_IP, ...]:
+    """
+    List the IP addresses of a host, as far as these are known without asking.
+    """
+    if host.lower() == "localhost":
+        return _LOOPBACK
+    try:
+        return (ip_address(host),)
+    except ValueError:
+        return ()

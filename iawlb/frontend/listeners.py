@@ -1,0 +1,134 @@
+"""
+The listeners of a pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from iawlb.errors import CannotListen, InvalidSetting
+from iawlb.frontend.listener import Listener
+
+
+class Listeners:
+    """
+    Listeners that are opened, closed, and refuse connections together.
+    """
+
+    log = Logger()
+
+    def __init__(self, checkAddress: Callable[[str], None]) -> None:
+        """
+        @param checkAddress: Raises L{InvalidSetting} for an address that must not
+            be listened on.
+        """
+        self._checkAddress = checkAddress
+        self._all: list[Listener] = []
+        self._opened = False
+        self._refusing = False
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Listener]:
+        return iter(self._all)
+
+    @property
+    def addresses(self) -> list[str]:
+        """
+        Where they listen; of those that do not yet, what the user wrote.
+        """
+        return [each.address for each in self._all]
+
+    def add(self, listener: Listener) -> None:
+        """
+        Add one, and open it if the others are open.
+
+        @raise InvalidSetting: It must not be listened on that address.
+        @raise CannotListen: It could not be opened, and is not added.
+        """
+        self._checkAddress(listener.address)
+        if self._opened:
+            if self._refusing:
+                listener.refuse()
+            failure = self._open(listener)
+            if failure is not None:
+                failure.raiseException()
+        self._all.append(listener)
+
+    def open(self) -> None:
+        """
+        Open all.
+
+        @raise CannotListen: One could not be opened; none stays open.
+        @raise InvalidSetting: So for an endpoint that listens where it must not.
+        """
+        for listener in self._all:
+            failure = self._open(listener)
+            if failure is not None:
+                for each in self._all:
+                    each.close()
+                failure.raiseException()
+        self._opened = True
+
+    def _open(self, listener: Listener) -> Failure | None:
+        """
+        Open a listener.
+
+        @return: Why it could not be opened, if that is known already.
+        """
+        failures: list[Failure] = []
+
+        def opened(_: object) -> None:
+            # Where an endpoint object listens is known only now.
+            try:
+                self._checkAddress(listener.address)
+            except InvalidSetting:
+                listener.close()
+                raise
+
+        opening: Deferred[None] = listener.open().addCallback(opened)
+        if opening.called and isinstance(opening.result, Failure):
+            opening.addErrback(failures.append)
+            return failures[0]
+        opening.addErrback(self._openedLate)
+        return None
+
+    def _openedLate(self, failure: Failure) -> None:
+        """
+        A listener whose endpoint took its time failed.
+        """
+        failure.trap(CannotListen, InvalidSetting)
+        self.log.critical("{why}", why=failure.getErrorMessage())
+
+    def close(self) -> Deferred[Any]:
+        """
+        Listen no more.
+
+        @return: Fires when all are closed.
+        """
+        self._opened = False
+        return DeferredList([each.close() for each in self._all], consumeErrors=True)
+
+    def setRefusing(self, refusing: bool) -> None:
+        """
+        Refuse connections, but keep the addresses; or undo that.
+        """
+        self._refusing = refusing
+        for listener in self._all:
+            if refusing:
+                listener.refuse()
+            else:
+                listener.listenAgain()
+
+    def check(self) -> None:
+        """
+        Accept, or cease to, as there is room now.
+        """
+        for listener in self._all:
+            listener.check()
