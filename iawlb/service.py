@@ -5,6 +5,7 @@ The load balancer as a service: the public, embeddable object.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Unpack
 
 from twisted.application.service import MultiService
@@ -118,7 +119,9 @@ class LoadBalancer(MultiService):
         context = RelayContext(
             self.settings.bufferSize,
             self._poller,
-            self._watching.add(ResetWatch),
+            self._watching.add(
+                partial(ResetWatch, abortOnClose=self.settings.abortOnClose)
+            ),
             self._watching.add(SendWatch),
             self._clock.seconds,
         )

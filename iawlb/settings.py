@@ -21,6 +21,7 @@ from iawlb.validators import (
     duration,
     durationOr,
     durationWithin,
+    flag,
     name,
     oneOf,
     positiveDuration,
@@ -34,7 +35,8 @@ def setting(default: Any, read: Validator, unit: str, group: str, text: str) -> 
 
     @param default: Its default, as a user would write it.
     @param read: Its validator, which also turns text into the value.
-    @param unit: What its value is called in the help, such as C{TIME}.
+    @param unit: What its value is called in the help, such as C{TIME}; nothing if
+        its option has no value, and stands for C{yes}.
     @param group: The heading it stands under in the help.
     @param text: What it means, without the default.
     """
@@ -162,6 +164,14 @@ class Settings(_Validated):
         "TIME",
         ACCEPTING,
         "longest that a connection waits for its batch",
+    )
+    abortOnClose: bool = setting(
+        "no",
+        flag,
+        "",
+        ACCEPTING,
+        "a waiting client that ends its half has left, also if it has sent something; "
+        "without this it may be one that asks and waits for the answer",
     )
     relay: str = setting(
         "auto",

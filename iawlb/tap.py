@@ -58,6 +58,7 @@ _OWN_OPTIONS = (
 )
 
 _OPTION_NAMES = {each.name: optionName(each) for each in fields(Settings)}
+_FLAGS = [optionName(each) for each in fields(Settings) if not each.metadata["unit"]]
 
 _WIDTH = 79
 _COLUMN = 26
@@ -83,10 +84,14 @@ class Options(usage.Options):
     """
 
     synopsis = "[options] [PORT [[HOST:]PORT]...]"
-    optFlags = (("check", None, ""),)
+    optFlags = (("check", None, ""), *((option, None, "") for option in _FLAGS))
     optParameters = (
         ("demo", None, None, ""),
-        *((option, None, None, "") for option in _OPTION_NAMES.values()),
+        *(
+            (option, None, None, "")
+            for option in _OPTION_NAMES.values()
+            if option not in _FLAGS
+        ),
     )
 
     def __init__(self, reactor: Any = None) -> None:
@@ -111,7 +116,9 @@ class Options(usage.Options):
                 group = each.metadata["group"]
                 parts.append(f"\n{group}:")
             text = f"{each.metadata['text']} (default {each.metadata['shown']})"
-            parts.append(_entry(f"{optionName(each)}={each.metadata['unit']}", text))
+            unit = each.metadata["unit"]
+            value = f"={unit}" if unit else ""
+            parts.append(_entry(f"{optionName(each)}{value}", text))
         return "\n".join(parts) + "\n"
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
@@ -176,8 +183,8 @@ class Options(usage.Options):
             # Only here: twistd has read its own --reactor by now.
             from twisted.internet import reactor
         raiseFileLimit()
-        settings = {
-            name: self[option]
+        settings: dict[str, Any] = {
+            name: bool(self[option]) if option in _FLAGS else self[option]
             for name, option in _OPTION_NAMES.items()
             if self[option] is not None
         }

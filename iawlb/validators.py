@@ -170,6 +170,19 @@ def oneOf(*words: str) -> Validator:
     return read
 
 
+def flag(value: object) -> bool:
+    """
+    Read a setting that is on or off: yes or no.
+
+    @raise InvalidSetting: It is neither.
+    """
+    if isinstance(value, bool):
+        return value
+    if value not in ("yes", "no"):
+        raise InvalidSetting(f"{value!r} is not yes or no")
+    return value == "yes"
+
+
 def name(value: object) -> str:
     """
     Read the name of a listener or destination.

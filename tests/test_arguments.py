@@ -78,6 +78,9 @@ class TableTests(SynchronousTestCase):
         elif taken == Size:
             self.assertEqual(value, "int")
             self.assertEqual((read("64k"), read(65536)), (65536, 65536))
+        elif taken is bool:
+            self.assertEqual(value, "bool")
+            self.assertEqual((read(True), read("no")), (True, False))
         elif taken is int:
             self.assertEqual(value, "int")
             self.assertEqual(read(7), 7)

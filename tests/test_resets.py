@@ -9,7 +9,7 @@ import struct
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.relay.resets import ResetWatch, isReset
+from iawlb.relay.resets import ResetWatch
 
 
 class Watched:
@@ -20,6 +20,7 @@ class Watched:
     def __init__(self, transport: socket.socket) -> None:
         self.transport = transport
         self.told = 0
+        self.left = 0
 
     def fileno(self) -> int:
         """
@@ -32,6 +33,12 @@ class Watched:
         Count it.
         """
         self.told += 1
+
+    def peerLeft(self) -> None:
+        """
+        Count.
+        """
+        self.left += 1
 
 
 def reset(peer: socket.socket) -> None:
@@ -103,7 +110,7 @@ class ResetsTests(SynchronousTestCase):
         peer.close()
         self.resets.check()
         self.assertEqual(one.told, 0)
-        self.assertFalse(isReset(one))
+        self.assertFalse(self.resets.hasLeft(one))
 
     def test_unixEnd(self) -> None:
         """
@@ -117,7 +124,104 @@ class ResetsTests(SynchronousTestCase):
         peer.close()
         self.resets.check()
         self.assertEqual(one.told, 0)
-        self.assertFalse(isReset(one))
+        self.assertFalse(self.resets.hasLeft(one))
+
+    def unix(self) -> tuple[Watched, socket.socket]:
+        """
+        Connect a Unix socket to its peer.
+        """
+        mine, peer = socket.socketpair()
+        mine.setblocking(False)
+        self.addCleanup(mine.close)
+        self.addCleanup(peer.close)
+        return Watched(mine), peer
+
+    def test_leaves(self) -> None:
+        """
+        A peer that ends its half before anything was read, and has sent nothing, has
+        left; that is told once, whether it only ends its half or closes.
+        """
+        for make in (self.pair, self.unix):
+            for close in (True, False):
+                one, peer = make()
+                self.resets.watch(one, True)
+                self.assertFalse(self.resets.hasLeft(one))
+                self.resets.check()
+                self.assertEqual(one.left, 0)
+                if close:
+                    peer.close()
+                else:
+                    peer.shutdown(socket.SHUT_WR)
+                self.assertTrue(self.resets.hasLeft(one))
+                self.resets.check()
+                self.resets.check()
+                self.assertEqual((one.told, one.left, len(self.resets)), (0, 1, 0))
+
+    def test_asksAndEnds(self) -> None:
+        """
+        A peer that has sent something before it ends its half may wait for an
+        answer, so it has not left. That is found out once, and costs nothing after.
+        """
+        for make in (self.pair, self.unix):
+            one, peer = make()
+            self.resets.watch(one, True)
+            peer.sendall(b"a question")
+            peer.shutdown(socket.SHUT_WR)
+            self.assertFalse(self.resets.hasLeft(one))
+            self.resets.check()
+            self.assertEqual(self.resets._poll.poll(0), [])
+            self.assertFalse(self.resets.hasLeft(one))
+            peer.close()
+            self.resets.check()
+            self.assertEqual(self.resets._poll.poll(0), [])
+            # A connect begins, and is watched too.
+            self.resets.watch(one, True)
+            self.resets.check()
+            self.assertEqual((one.told, one.left, len(self.resets)), (0, 0, 1))
+            self.resets.forget(one)
+
+    def test_asksEndsAndResets(self) -> None:
+        """
+        A reset is noticed after such an end too.
+        """
+        one, peer = self.pair()
+        self.resets.watch(one, True)
+        peer.sendall(b"a question")
+        peer.shutdown(socket.SHUT_WR)
+        self.resets.check()
+        reset(peer)
+        self.assertTrue(self.resets.hasLeft(one))
+        self.resets.check()
+        self.assertEqual((one.told, one.left, len(self.resets)), (1, 0, 0))
+
+    def test_abortOnClose(self) -> None:
+        """
+        Where users say that no client ends its half to wait for an answer, each one
+        that does has left.
+        """
+        self.resets = ResetWatch(abortOnClose=True)
+        for make in (self.pair, self.unix):
+            one, peer = make()
+            self.resets.watch(one, True)
+            peer.sendall(b"a question")
+            self.resets.check()
+            self.assertEqual((self.resets.hasLeft(one), one.left), (False, 0))
+            peer.close()
+            self.assertTrue(self.resets.hasLeft(one))
+            self.resets.check()
+            self.assertEqual((one.told, one.left, len(self.resets)), (0, 1, 0))
+
+    def test_relayed(self) -> None:
+        """
+        Once it is relayed, an end is no leave.
+        """
+        one, peer = self.pair()
+        self.resets.watch(one, True)
+        self.resets.watch(one)
+        peer.close()
+        self.assertFalse(self.resets.hasLeft(one))
+        self.resets.check()
+        self.assertEqual((one.told, one.left, len(self.resets)), (0, 0, 1))
 
     def test_forget(self) -> None:
         """
@@ -151,7 +255,7 @@ class ResetsTests(SynchronousTestCase):
         one = Watched(closed)
         self.resets.watch(one)
         self.assertEqual(len(self.resets), 0)
-        self.assertFalse(isReset(one))
+        self.assertFalse(self.resets.hasLeft(one))
 
     def test_tellingOneForgetsAnother(self) -> None:
         """
@@ -172,12 +276,12 @@ class ResetsTests(SynchronousTestCase):
         self.resets.check()
         self.assertEqual(len(self.resets), 0)
 
-    def test_isReset(self) -> None:
+    def test_hasLeft(self) -> None:
         """
         One connection can be asked, watched or not.
         """
         one, peer = self.pair()
-        self.assertFalse(isReset(one))
+        self.assertFalse(self.resets.hasLeft(one))
         self.resets.watch(one)
         reset(peer)
-        self.assertTrue(isReset(one))
+        self.assertTrue(self.resets.hasLeft(one))

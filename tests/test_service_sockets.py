@@ -319,6 +319,82 @@ async def test_cutTakesOthersAlong() -> None:
             each.close()
 
 
+@pytest.mark.parametrize("family", ["tcp4", "unix"])
+@pytest.mark.parametrize("relay", ["auto", "portable"])
+@pytest.mark.parametrize("abortOnClose", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_leavesInOrder(
+    family: str, relay: str, abortOnClose: bool, tmp_path: Path
+) -> None:
+    """
+    A client that closes while it waits, and has sent nothing, has left: its place
+    is free within a second, and no destination sees it. One that has sent something
+    may still wait for the answer, and keeps its place, unless the user says
+    otherwise.
+    """
+    async with stage(
+        explicit(family, tmp_path), slots=1, relay=relay, abortOnClose=abortOnClose
+    ) as on:
+        await on.serve(make=Echo)
+        first = await on.client()
+        silent, asking = await on.client(), await on.client()
+        await until(lambda: on.balancer.waiting == 2)
+        asking.write(b"a question")
+        asking.end()
+        silent.close()
+        await silent.closed()
+        await until(lambda: on.balancer.waiting == (0 if abortOnClose else 1))
+        left = {2, 3} if abortOnClose else {2}
+        assert on.recorder.outcomes == dict.fromkeys(left, Outcome.CLIENT_LEFT_QUEUE)
+        await on.assertEchoed(first)
+        await until(lambda: asking.ended or asking.lost)
+        assert bytes(asking.received) == (b"" if abortOnClose else b"a question")
+        asking.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_leavesBeforeTheLook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Clients that connected and closed while they waited hold up nobody: who comes
+    next is served as soon as there is a slot, though nobody has looked meanwhile.
+    """
+    async with stage(slots=1) as on:
+        await on.serve(make=Echo)
+        monkeypatch.setattr(on.balancer._pool.context.resets, "check", lambda: None)
+        first = await on.client()
+        for _ in range(50):
+            client = await on.client()
+            client.close()
+            await client.closed()
+        await until(lambda: on.balancer.waiting == 50)
+        last = await on.client()
+        await on.assertEchoed(first)
+        await on.assertEchoed(last)
+        assert [number for number, _ in on.recorder.pulls] == [1, 52]
+
+
+@pytest_twisted.ensureDeferred
+async def test_leavesInConnect() -> None:
+    """
+    When a client closes during the connect, and has sent nothing, the connect is
+    given up.
+    """
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
+        fillers = [socket.socket() for _ in range(3)]
+        for each in fillers:
+            each.setblocking(False)
+            each.connect_ex(silent.getsockname())
+        async with stage() as on:
+            on.balancer.add(f"127.0.0.1:{silent.getsockname()[1]}")
+            client = await on.client()
+            await until(lambda: on.recorder.pulls != [])
+            client.close()
+            await until(lambda: on.recorder.outcomes != {})
+            assert on.recorder.outcomes == {1: Outcome.CLIENT_LEFT_CONNECT}
+        for each in fillers:
+            each.close()
+
+
 @pytest_twisted.ensureDeferred
 async def test_timeoutTakesOthersAlong(monkeypatch: pytest.MonkeyPatch) -> None:
     """

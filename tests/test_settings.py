@@ -21,6 +21,7 @@ from iawlb.settings import (
     optionName,
     splitSettings,
 )
+from iawlb.validators import flag
 
 repeatable = settings(deadline=None, derandomize=True, database=None)
 
@@ -47,6 +48,7 @@ class SettingsTests(SynchronousTestCase):
                 "backlog": 4096,
                 "acceptBatch": 1,
                 "acceptDelay": 0.005,
+                "abortOnClose": False,
                 "relay": "auto",
                 "bufferSize": 256 * 1024,
                 "log": "all",
@@ -105,13 +107,15 @@ class SettingsTests(SynchronousTestCase):
 
     def test_everySettingIsExplained(self) -> None:
         """
-        Each setting has a default that can be typed, and a text for the help.
+        Each setting has a default that can be typed, and a text for the help; and its
+        value has a name there, unless its option has none.
         """
         for kind in (Settings, DestinationSettings, ListenerSettings):
             for each in fields(kind):
                 of = each.metadata
                 self.assertEqual(of["read"](of["shown"]), each.default)
-                self.assertTrue(of["text"] and of["unit"])
+                self.assertTrue(of["text"])
+                self.assertEqual(of["unit"] == "", of["read"] is flag)
 
     def test_optionName(self) -> None:
         """

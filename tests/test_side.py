@@ -70,13 +70,19 @@ class Kernel:
 
     def __init__(self) -> None:
         self.watched: set[Side] = set()
+        self.unread: set[Side] = set()
         self.sending: list[Side] = []
+        self.abortOnClose = False
 
-    def watch(self, side: Side) -> None:
+    def watch(self, side: Side, unread: bool = False) -> None:
         """
         To be watched.
         """
         self.watched.add(side)
+        if unread:
+            self.unread.add(side)
+        else:
+            self.unread.discard(side)
 
     def forget(self, side: Side) -> None:
         """
@@ -167,6 +173,38 @@ class ConnectedTests(Base):
         self.side.resumeProducing()
         self.assertTrue(wire.reading)
         self.assertEqual(self.kernel.watched, set())
+
+    def test_watchForLeave(self) -> None:
+        """
+        An end is a leave while nothing was read. When it is relayed, or bytes came
+        before, it is none; or it is, if the user says so of all ends.
+        """
+        wire = self.connect()
+        self.side.watch()
+        self.assertEqual(self.kernel.unread, {self.side})
+        self.side.pauseProducing()
+        self.assertEqual((len(self.kernel.watched), self.kernel.unread), (1, set()))
+        wire.receive(b"early")
+        self.side.early.append(b"early")
+        self.side.watch()
+        self.assertEqual(self.kernel.unread, set())
+        self.kernel.abortOnClose = True
+        self.side.watch()
+        self.assertEqual(self.kernel.unread, {self.side})
+        wire.lose()
+        self.side.watch()
+        self.assertEqual(self.kernel.watched, set())
+
+    def test_peerLeft(self) -> None:
+        """
+        When the peer has left, the connection is closed; over TLS it is reset, as
+        nobody would answer the close.
+        """
+        for kind, how in ((Wire, "close"), (TlsWire, "abort")):
+            self.setUp()
+            wire = self.connect(kind)
+            self.side.peerLeft()
+            self.assertEqual(wire.closing, how)
 
     def test_tls(self) -> None:
         """

@@ -186,6 +186,7 @@ class OptionsTests(_Case):
             "backlog": ("9", 9),
             "acceptBatch": ("2", 2),
             "acceptDelay": ("7ms", 0.007),
+            "abortOnClose": ("", True),
             "relay": ("portable", "portable"),
             "bufferSize": ("64k", 65536),
             "log": ("errors", "errors"),
@@ -205,7 +206,8 @@ class OptionsTests(_Case):
         }
         self.assertEqual(list(given), [each.name for each in fields(Settings)])
         line = [
-            f"--{optionName(each)}={given[each.name][0]}" for each in fields(Settings)
+            f"--{optionName(each)}={given[each.name][0]}".rstrip("=")
+            for each in fields(Settings)
         ]
         settings = self.parse("8080", "9001", *line).balancer.settings
         for name, (_, value) in given.items():
@@ -265,7 +267,7 @@ class OptionsTests(_Case):
             self.assertIn(f"\n  --{option} ", shown)
         words = " ".join(shown.split())
         for each in fields(Settings):
-            head = f"--{optionName(each)}={each.metadata['unit']}"
+            head = f"--{optionName(each)}={each.metadata['unit']}".rstrip("=")
             _, found, text = words.partition(f" {head} ")
             self.assertEqual(found.strip(), head)
             self.assertIn(f"(default {each.metadata['shown']})", text.split(" --")[0])

@@ -18,6 +18,7 @@ from iawlb.validators import (
     duration,
     durationOr,
     durationWithin,
+    flag,
     name,
     oneOf,
     positiveDuration,
@@ -175,6 +176,16 @@ class ValidatorTests(SynchronousTestCase):
         self.refused(read, "", "Hold", None, ["hold"])
         error = self.assertRaises(InvalidSetting, read, "drop")
         self.assertIn("hold, refuse", str(error))
+
+    def test_flags(self) -> None:
+        """
+        What is on or off is said in words, or as Python says it.
+        """
+        self.assertEqual(
+            [flag("yes"), flag("no"), flag(True), flag(False)],
+            [True, False, True, False],
+        )
+        self.refused(flag, "", "Yes", "true", 1, 0, None)
 
     def test_names(self) -> None:
         """

@@ -181,7 +181,11 @@ class PullTests(SynchronousTestCase):
         rig.balancer.pause()
         client = rig.client()
         rig.advance(0.1)
-        self.patch(workerModule, "isReset", lambda side: side.transport is client)
+        self.patch(
+            rig.balancer._pool.context.resets,
+            "hasLeft",
+            lambda side: side.transport is client,
+        )
         rig.balancer.resume()
         client.lose()
         self.assertEqual(rig.backends[0].tries, 0)

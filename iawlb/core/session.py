@@ -89,6 +89,11 @@ class ClientConnection(Protocol):
         The connection was reset while nothing was read.
         """
 
+    def peerLeft(self) -> None:
+        """
+        The client has ended its half, and there is nothing to be read.
+        """
+
     def fileno(self) -> int:
         """
         Return the connection's descriptor, or -1 if it has none.
@@ -96,7 +101,7 @@ class ClientConnection(Protocol):
 
     def watch(self) -> None:
         """
-        Have a reset noticed while nothing is read.
+        Have it noticed that the client leaves while nothing is read.
         """
 
     def close(self) -> None:

@@ -131,10 +131,10 @@ class PlainClient:
 
     def watch(self) -> None:
         """
-        Have resets noticed while nothing is read.
+        Have it noticed that the client leaves.
         """
         if not self.lost:
-            self._resets.watch(self)
+            self._resets.watch(self, True)
 
     def handOver(self) -> socket.SocketType:
         """
@@ -151,6 +151,12 @@ class PlainClient:
         It was reset.
         """
         self.abort()
+
+    def peerLeft(self) -> None:
+        """
+        The client has left.
+        """
+        self.close()
 
     def close(self) -> None:
         """

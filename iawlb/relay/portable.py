@@ -47,6 +47,7 @@ class PortableRelay(Rules[Side], SideOwner):
             for data in early:
                 self.sideRead(side, data)
             if side.ended:
+                side.watchForReset()
                 self.sideEnded(side)
             else:
                 side.resumeProducing()

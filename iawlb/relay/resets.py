@@ -1,12 +1,21 @@
 """
-Detect client resets on sockets that are not being read.
+Detect clients that have left, on sockets that are not being read.
 """
 
 from __future__ import annotations
 
 import select
+import struct
+import termios
 from collections.abc import Callable
+from contextlib import suppress
+from fcntl import ioctl
 from typing import Protocol as Typed
+
+_ENDED = getattr(select, "POLLRDHUP", 0)
+"""
+The peer has ended its half. Only Linux says so while nothing is read.
+"""
 
 
 class Watched(Typed):
@@ -24,39 +33,67 @@ class Watched(Typed):
         The connection was reset.
         """
 
+    def peerLeft(self) -> None:
+        """
+        The peer has ended its half, and there is nothing to be read.
+        """
+
 
 class ResetWatch:
     """
     Detects connections that were reset while their transport was not read. The
     reactor reports nothing for a socket that is not being read.
 
-    The end of the peer's bytes is no reset, since the peer may still read; and of
-    two ends, that of a Unix socket whose peer wrote and closed, still leaves
-    bytes to be read. So only errors count.
+    Of connections that nothing was read from yet, it also detects those whose peer
+    has left. The end of the peer's bytes alone does not say so, since the peer may
+    still read: a client ends its half behind a request and waits for the answer. But
+    with no byte to be read before the end there is nothing to answer. With bytes to be
+    read, that connection is watched for a reset alone from then on.
     """
 
-    def __init__(self, onFirst: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        onFirst: Callable[[], None] = lambda: None,
+        abortOnClose: bool = False,
+    ) -> None:
         """
         @param onFirst: Called when there is a connection to watch, and was none.
+        @param abortOnClose: Whether a peer has left also if there are bytes to be
+            read before its end.
         """
+        self.abortOnClose = abortOnClose
         self._onFirst = onFirst
         self._poll = select.poll()
         self._watched: dict[int, Watched] = {}
         self._numbers: dict[Watched, int] = {}
+        # Those whose peer may leave by an end.
+        self._unread: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._watched)
 
-    def watch(self, connection: Watched) -> None:
+    def watch(self, connection: Watched, unread: bool = False) -> None:
         """
         Watch a connection, if it has a file descriptor.
+
+        @param unread: Whether nothing was read from it yet, so that an end may mean
+            that the peer has left.
         """
         number = connection.fileno()
-        if number >= 0 and connection not in self._numbers:
+        if number < 0:
+            return
+        if connection not in self._numbers:
             if not self._numbers:
                 self._onFirst()
             self._watched[number] = connection
             self._numbers[connection] = number
+        elif unread == (number in self._unread):
+            return
+        if unread:
+            self._unread.add(number)
+            self._poll.register(number, _ENDED)
+        else:
+            self._unread.discard(number)
             self._poll.register(number, 0)
 
     def forget(self, connection: Watched) -> None:
@@ -66,24 +103,63 @@ class ResetWatch:
         number = self._numbers.pop(connection, None)
         if number is not None:
             del self._watched[number]
-            self._poll.unregister(number)
+            self._unread.discard(number)
+            with suppress(KeyError):
+                self._poll.unregister(number)
 
     def check(self) -> None:
         """
-        Call C{hungUp} of each connection that was reset since the last check.
+        Tell each connection that was reset, or whose peer has left, since the last
+        check.
         """
         for number, event in self._poll.poll(0):
             # One call may close another connection.
             connection = self._watched.get(number)
-            if connection is not None and event & select.POLLERR:
+            if connection is None:
+                continue
+            if event & select.POLLERR:
                 self.forget(connection)
                 connection.hungUp()
+            elif self._isEnd(number, event):
+                self.forget(connection)
+                connection.peerLeft()
+            elif number in self._unread:
+                if event & select.POLLHUP:
+                    # A Unix socket whose peer has closed, which would be reported at
+                    # every check. Nothing more can happen to it.
+                    self._poll.unregister(number)
+                else:
+                    self._poll.register(number, 0)
+
+    def hasLeft(self, connection: Watched) -> bool:
+        """
+        Say whether one connection was reset, or its peer has left, now. This takes
+        one call to the kernel, and another if there was an end.
+        """
+        number = connection.fileno()
+        if number < 0:
+            return False
+        alone = select.poll()
+        alone.register(number, _ENDED)
+        return any(
+            event & select.POLLERR or self._isEnd(number, event)
+            for _, event in alone.poll(0)
+        )
+
+    def _isEnd(self, number: int, event: int) -> bool:
+        """
+        Say whether an event of a connection means that the peer has left.
+        """
+        return (
+            number in self._unread
+            and event & (_ENDED | select.POLLHUP) != 0
+            and (self.abortOnClose or not unread(number))
+        )
 
 
-def isReset(connection: Watched) -> bool:
+def unread(number: int) -> int:
     """
-    Say whether one connection was reset, now.
+    Ask the kernel how many bytes of a socket are to be read.
     """
-    alone = ResetWatch()
-    alone.watch(connection)
-    return any(event & select.POLLERR for _, event in alone._poll.poll(0))
+    found: int = struct.unpack("i", ioctl(number, termios.FIONREAD, bytes(4)))[0]
+    return found

@@ -215,7 +215,7 @@ class Side(Protocol):
                 transport.startReading()
                 return
         self.ended = True
-        self.watch()
+        self.watchForReset()
         self.owner.sideEnded(self)
 
     def writeConnectionLost(self) -> None:
@@ -257,6 +257,16 @@ class Side(Protocol):
         """
         self.abort()
 
+    def peerLeft(self) -> None:
+        """
+        Its peer has left while it was not read.
+        """
+        # The close of a TLS session waits for an answer that would never come.
+        if self.secure:
+            self.abort()
+        else:
+            self.close()
+
     def allSent(self) -> None:
         """
         The kernel has sent all that came before the reset.
@@ -270,7 +280,7 @@ class Side(Protocol):
         Stop reading.
         """
         self.transport.pauseProducing()
-        self.watch()
+        self.watchForReset()
 
     def resumeProducing(self) -> None:
         """
@@ -288,7 +298,17 @@ class Side(Protocol):
 
     def watch(self) -> None:
         """
-        Have resets noticed while nothing is read.
+        Have it noticed that the peer leaves before anything is relayed.
+        """
+        if not self.lost:
+            # An end behind bytes that were read already may be a half-close.
+            resets = self.context.resets
+            read = bool(self.early) and not resets.abortOnClose
+            resets.watch(self, not read)
+
+    def watchForReset(self) -> None:
+        """
+        Have it noticed that the connection is reset while nothing is read.
         """
         if not self.lost:
             self.context.resets.watch(self)

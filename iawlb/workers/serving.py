@@ -118,6 +118,7 @@ class Serving(SideOwner):
             assert session.pulled is not None
             session.queued = session.pulled
             session.waited = True
+            self._client.watch()
         session.pulled = None
         return session
 

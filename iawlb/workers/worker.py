@@ -24,7 +24,6 @@ from iawlb.core.queue import ConnectionQueue
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.observe.ratelimit import OncePerSecond
-from iawlb.relay.resets import isReset
 from iawlb.settings import Settings
 from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.prober import Prober, ProbingPool, sooner
@@ -218,9 +217,8 @@ class Worker:
         if self.table.roomAwaited:
             self._pool.sessionPulled()
         # A system call, which those that were pulled at once are spared.
-        if session.waited and isReset(session.side):
-            # The client has reset the connection; the reactor reports nothing for
-            # a socket that is not being read.
+        if session.waited and self.connector.context.resets.hasLeft(session.side):
+            # The reactor reports nothing for a socket that is not being read.
             session.holder.dismiss(Outcome.CLIENT_LEFT_QUEUE)
             return
         self.destination.take()
