@@ -289,8 +289,9 @@ class Session:
         """
         self.outcome = outcome
         self.ended = now
-        self._bytes = (self.bytesIn, self.bytesOut)
-        self.relay = None
+        relay, self.relay = self.relay, None
+        if relay is not None:
+            self._bytes = (relay.bytesIn, relay.bytesOut)
         if self.bucket is not None:
             del self.bucket[self]
             self.bucket = None
