@@ -33,6 +33,7 @@ from iawlb.frontend.admission import Admission
 from iawlb.frontend.factory import Frontend
 from iawlb.frontend.listener import Listener
 from iawlb.frontend.listeners import Listeners
+from iawlb.observe.ratelimit import FailureLog
 from iawlb.relay.context import RelayContext
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.settings import (
@@ -104,6 +105,7 @@ class Pool:
         # Workers that are held off by what concerns the whole machine.
         self._heldOff = 0
         self._roomAwaited = False
+        self._failures = FailureLog(self.clock, "looking for room")
         self._stopping = False
         self._running = False
         self._admission = Admission(
@@ -333,6 +335,8 @@ class Pool:
         for worker in list(self.workers.values()):
             worker.stop()
         self.factory.stop()
+        self._failures.stop()
+        self._admission.stop()
         if self._sockets is not None:
             self._sockets.stop()
         self.deadlines.stop()
@@ -401,4 +405,8 @@ class Pool:
         if not self._roomAwaited:
             return
         self._roomAwaited = False
-        self.listeners.check()
+        try:
+            self.listeners.check()
+        except Exception:
+            self._failures.add()
+            self._roomAwaited = self.table.roomAwaited = True

@@ -144,6 +144,7 @@ class EndpointConnectTests(SynchronousTestCase):
         """
         self.begin()
         self.attempt.cancel()
+        self.attempt.cancel()
         self.assertEqual(self.backend.cancelled, 1)
         self.assertQuiet()
 

@@ -185,6 +185,16 @@ class ClientTests(SynchronousTestCase):
         self.assertRaises(ConnectionResetError, self.peer.recv, 1)
         self.assertLost("reset")
 
+    def test_drop(self) -> None:
+        """
+        Or reset, with nobody told, also when it was handed over; once.
+        """
+        self.client.handOver()
+        self.client.drop()
+        self.assertRaises(ConnectionResetError, self.peer.recv, 1)
+        self.client.drop()
+        self.assertEqual((self.owner.told, self.client.fileno()), ([], -1))
+
     def test_leaves(self) -> None:
         """
         It may be reset while it waits.

@@ -167,7 +167,7 @@ class TableTests(SynchronousTestCase):
         )
         self.assertEqual(list(self.table), [second])
         self.assertEqual(self.ends, [1])
-        self.assertRaises(KeyError, self.table.end, first, Outcome.DONE)
+        self.assertRaises(AttributeError, self.table.end, first, Outcome.DONE)
         self.assertEqual(self.begin().number, 3)
 
     def test_endWhileIterating(self) -> None:

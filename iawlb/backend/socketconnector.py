@@ -130,16 +130,18 @@ class PendingConnect:
         if error:
             self.fail(errorOf(error))
             return
-        self._finish()
         # Before it is somebody else's, who may close it, or have it served.
         self._connector.poller.withdraw(self._handle.fileno())
+        self._finish()
         self._onConnected(self._handle)
 
     def failed(self) -> None:
         """
-        What follows the connect has raised, and has ended what it was for.
+        A step has raised. If what follows the connect has, that has ended what the
+        connect was for.
         """
-        self._finish()
+        if self in self._connector.pending:
+            self.fail(ConnectError(string="the connect has raised"))
 
     def fail(self, error: ConnectError) -> None:
         """

@@ -160,6 +160,11 @@ class IRelay(Interface):
         @param outcome: How the session is said to have ended.
         """
 
+    def failed() -> None:
+        """
+        End the session, as a step of its own has raised.
+        """
+
     def abort(outcome: Outcome) -> None:
         """
         Reset both connections at once.
@@ -287,7 +292,6 @@ class Session:
         """
         Write down how it ended, and let go of its connections.
         """
-        self.outcome = outcome
         self.ended = now
         relay, self.relay = self.relay, None
         if relay is not None:
@@ -297,3 +301,4 @@ class Session:
             self.bucket = None
         # No cycle is left for the garbage collector.
         del self.side, self.holder
+        self.outcome = outcome

@@ -73,8 +73,8 @@ class SessionTable:
         """
         End a session whose connections are closed.
         """
-        del self._live[session]
         session.finish(outcome, self._clock.seconds())
+        del self._live[session]
         self._events.session(session, SESSION_ENDED)
         if self.roomAwaited:
             self._onEnd()

@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from iawlb.compat import acceptOf
 from iawlb.frontend.factory import Frontend
-from iawlb.observe.ratelimit import OncePerSecond
+from iawlb.observe.ratelimit import FailureLog, OncePerSecond
 from iawlb.relay.plain import addressOf
 from iawlb.relay.poller import SocketPoller
 
@@ -103,6 +103,7 @@ class Acceptor:
                 number=number,
             ),
         )
+        self._failures = FailureLog(reactor, f"accepting from {name}")
         # A renewed Unix socket does not know by which path it is reached.
         self._path = port.socket.getsockname()
         port.stopReading()
@@ -147,9 +148,13 @@ class Acceptor:
         Accept some, as room allows; when there is none left, no more until
         L{resume}.
         """
-        self.accept(ACCEPTS_PER_TURN)
-        if self._room() <= 0:
-            self.pause()
+        try:
+            self.accept(ACCEPTS_PER_TURN)
+            if self._room() <= 0:
+                self.pause()
+        except Exception:
+            self._failures.add()
+            self._holdOff()
 
     def accept(self, most: int) -> None:
         """
@@ -189,7 +194,7 @@ class Acceptor:
             protocol = factory.buildProtocol(address)
         except Exception:
             # A factory that an endpoint put around ours may raise.
-            self.log.failure("serving an accepted connection failed")
+            self._failures.add()
             protocol = None
         if protocol is None:
             accepted.close()
@@ -206,12 +211,18 @@ class Acceptor:
         try:
             protocol.makeConnection(transport)
         except Exception:
-            self.log.failure("serving an accepted connection failed")
+            self._failures.add()
             transport.abortConnection()
 
     def _hold(self, error: int) -> None:
         self._error = error
         self._lacking.add()
+        self._holdOff()
+
+    def _holdOff(self) -> None:
+        """
+        Accept nothing for a moment.
+        """
         if self._reading:
             self.pause()
             self._held = self._reactor.callLater(PAUSE, self._release)
@@ -235,6 +246,7 @@ class Acceptor:
             self.accept(self._room())
         self.pause()
         self._lacking.stop()
+        self._failures.stop()
 
     def refuse(self) -> None:
         """

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from iawlb.core.events import SESSION_QUEUED, Events
+from iawlb.core.outcome import Outcome
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
+from iawlb.observe.ratelimit import FailureLog
 from iawlb.settings import Settings
 
 
@@ -48,6 +50,7 @@ class Admission:
         self._batch: dict[Session, None] = {}
         self._timer: IDelayedCall | None = None
         self._full = False
+        self._failures = FailureLog(clock, "entering the queue")
 
     def room(self) -> int:
         """
@@ -92,8 +95,18 @@ class Admission:
             timer.cancel()
         batch, self._batch = self._batch, {}
         for session in batch:
-            self._put(session)
+            try:
+                self._put(session)
+            except Exception:
+                self._failures.add()
+                session.holder.dismiss(Outcome.FAILED)
         self._onQueued()
+
+    def stop(self) -> None:
+        """
+        Keep no timer.
+        """
+        self._failures.stop()
 
     def _put(self, session: Session) -> None:
         if self._events.everyStep:

@@ -16,7 +16,7 @@ from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.frontend.admission import Admission
-from iawlb.observe.ratelimit import OncePerSecond
+from iawlb.observe.ratelimit import FailureLog, OncePerSecond
 from iawlb.relay.context import RelayContext
 from iawlb.relay.plain import PlainClient
 from iawlb.relay.side import Side, SideOwner
@@ -51,6 +51,7 @@ class Frontend(ServerFactory):
         self.table = table
         self.context = context
         self.onHandshake = onHandshake
+        self.failures = FailureLog(clock, f"accepting a connection of {name}")
         self._turnedAway = OncePerSecond(
             clock,
             lambda number: self.log.warn(
@@ -75,13 +76,19 @@ class Frontend(ServerFactory):
         """
         arrival = Arrival(self, addr)
         client = PlainClient(handle, arrival, self.context.resets)
-        arrival.sideMade(client)
+        try:
+            arrival.sideMade(client)
+        except Exception:
+            self.failures.add()
+            client.drop()
+            return
         arrival.sideReady(client)
 
     def stop(self) -> None:
         """
         Keep no timer.
         """
+        self.failures.stop()
         self._turnedAway.stop()
 
 
@@ -128,11 +135,16 @@ class Arrival(SideOwner):
         """
         It may enter the queue.
         """
-        self._frontend.admission.enter(self._session)
-        if self._session.pulled is None:
-            self._session.waited = True
-            self._session.queued = self._frontend.clock.seconds()
-            side.watch()
+        session = self._session
+        try:
+            self._frontend.admission.enter(session)
+            if session.pulled is None:
+                session.waited = True
+                session.queued = self._frontend.clock.seconds()
+                side.watch()
+        except Exception:
+            self._frontend.failures.add()
+            session.holder.dismiss(Outcome.FAILED)
 
     def sideLost(self, side: Any, reset: bool) -> None:
         """

@@ -4,9 +4,11 @@ One log line a second for what may happen a thousand times a second.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 
 class OncePerSecond:
@@ -51,3 +53,38 @@ class OncePerSecond:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class FailureLog:
+    """
+    Logs exceptions that nobody expected, once a second with the traceback.
+    """
+
+    log = Logger()
+
+    def __init__(self, clock: IReactorTime, what: str) -> None:
+        """
+        @param what: What has failed then.
+        """
+        self._what = what
+        self._once = OncePerSecond(clock, self._log)
+
+    def add(self) -> None:
+        """
+        Log the exception that is being handled.
+        """
+        self._once.add()
+
+    def _log(self, number: int) -> None:
+        if sys.exc_info()[0] is not None:
+            self.log.failure("{what} failed", what=self._what)
+        else:
+            self.log.error(
+                "{what} failed {number} times more", what=self._what, number=number
+            )
+
+    def stop(self) -> None:
+        """
+        Log what is left, and keep no timer.
+        """
+        self._once.stop()

@@ -323,7 +323,7 @@ class Socket(SideOwner):
         """
         Serving it has raised: end the session.
         """
-        self.relay.abort(Outcome.FAILED)
+        self.relay.failed()
 
     def _shut(self, why: Failure, reset: bool) -> None:
         """

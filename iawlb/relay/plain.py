@@ -166,6 +166,15 @@ class PlainClient:
         self.handOver().close()
         owner.sideLost(self, False)
 
+    def drop(self) -> None:
+        """
+        Reset it and tell nobody, even if it was handed over.
+        """
+        if self._handle.fileno() >= 0:
+            self._resets.forget(self)
+            self.lost = True
+            resetNow(self._handle)
+
     def abort(self) -> None:
         """
         Reset it.

@@ -54,6 +54,12 @@ class PortableRelay(Rules[Side], SideOwner):
 
     # What the sides tell.
 
+    def sideFailed(self, side: Side) -> None:
+        """
+        End the session.
+        """
+        self.failed()
+
     def sideRead(self, side: Side, data: bytes) -> None:
         """
         Pass bytes on.

@@ -103,8 +103,9 @@ class Rules(Generic[EndT]):
         onEnd: Callable[[Outcome], None],
     ) -> None:
         """
-        @param onRelease: Called once, when the destination's side is closed.
-        @param onEnd: Called once, when both are.
+        @param onRelease: Called when the destination's side is closed; once, unless
+            a step has raised.
+        @param onEnd: Called when both are; once, unless a step has raised.
         """
         self.asked = False
         self.outcome: Outcome | None = None
@@ -163,6 +164,17 @@ class Rules(Generic[EndT]):
         for side in (self.client, self.destination):
             if not side.lost:
                 side.abort()
+
+    def failed(self) -> None:
+        """
+        End the session, as a step of its own has raised.
+        """
+        try:
+            self.abort(Outcome.FAILED)
+        finally:
+            # The step that raised may be one of those that report the end.
+            self._onRelease()
+            self._onEnd(Outcome.FAILED)
 
     def sideEnded(self, side: EndT) -> None:
         """

@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -65,6 +66,13 @@ class SideOwner:
         """
         Its peer will send no more, and may still read. The side remembers it.
         """
+
+    def sideFailed(self, side: Any) -> None:
+        """
+        A step that was to follow has raised.
+        """
+        if not side.lost:
+            side.abort()
 
     def sideLost(self, side: Any, reset: bool) -> None:
         """
@@ -124,6 +132,7 @@ class Side(Protocol):
     @ivar lost: Whether it is closed.
     """
 
+    log = Logger()
     transport: Any
     other: Side
 
@@ -193,7 +202,11 @@ class Side(Protocol):
         """
         Bytes came.
         """
-        self.owner.sideRead(self, data)
+        try:
+            self.owner.sideRead(self, data)
+        except Exception:
+            self.log.failure("serving a connection failed")
+            self.owner.sideFailed(self)
 
     def readConnectionLost(self) -> None:
         """
@@ -216,7 +229,11 @@ class Side(Protocol):
                 return
         self.ended = True
         self.watchForReset()
-        self.owner.sideEnded(self)
+        try:
+            self.owner.sideEnded(self)
+        except Exception:
+            self.log.failure("serving a connection failed")
+            self.owner.sideFailed(self)
 
     def writeConnectionLost(self) -> None:
         """
@@ -242,7 +259,11 @@ class Side(Protocol):
         owner = self.owner
         # No cycle is left for the garbage collector.
         del self.owner
-        owner.sideLost(self, not inOrder)
+        try:
+            owner.sideLost(self, not inOrder)
+        except Exception:
+            self.log.failure("serving a connection failed")
+            owner.sideFailed(self)
 
     def fileno(self) -> int:
         """

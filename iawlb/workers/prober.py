@@ -94,7 +94,10 @@ class Prober:
 
     def _probe(self) -> None:
         self._timer = None
-        self._connect = self._connector.connect(self._succeeded, self._failed)
+        try:
+            self._connect = self._connector.connect(self._succeeded, self._failed)
+        except Exception:
+            self._failed(Failure())
 
     def _succeeded(self, connection: Connected) -> None:
         connection.close()

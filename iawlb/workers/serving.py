@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from iawlb.backend.connector import Connect, Connected, DestinationConnector
@@ -17,8 +16,9 @@ from iawlb.core.events import SESSION_CONNECTED, SESSION_PULLED, Events
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import IRelay, Session
 from iawlb.core.table import SessionTable
+from iawlb.observe.ratelimit import FailureLog
 from iawlb.relay.fast import FastRelay, plain
-from iawlb.relay.plain import PlainClient
+from iawlb.relay.plain import PlainClient, resetNow
 from iawlb.relay.portable import PortableRelay
 from iawlb.relay.side import Side, SideOwner
 from iawlb.relay.timed import ReportingFastRelay, ReportingPortableRelay
@@ -36,6 +36,15 @@ class ServingWorker(Protocol):
     table: SessionTable
     relayed: Callable[[Session], None]
     reports: bool
+
+    failures: FailureLog
+
+    def forget(self, serving: Serving) -> bool:
+        """
+        Count a connect as ended, if it is under way.
+
+        @return: Whether it was.
+        """
 
     def connected(self, serving: Serving) -> None:
         """
@@ -58,12 +67,23 @@ class ServingWorker(Protocol):
         """
 
 
+def _drop(connection: PlainClient | Connected) -> None:
+    """
+    Reset a connection and tell nobody.
+    """
+    if isinstance(connection, PlainClient):
+        connection.drop()
+    elif not isinstance(connection, Side):
+        resetNow(connection)
+    elif not connection.lost:
+        connection.owner = SideOwner()
+        connection.abort()
+
+
 class Serving(SideOwner):
     """
     One session that a worker serves: connecting at first, then relayed.
     """
-
-    log = Logger()
 
     def __init__(self, worker: ServingWorker, session: Session) -> None:
         self._worker = worker
@@ -73,6 +93,8 @@ class Serving(SideOwner):
         self._connect: Connect | None = None
         self._relay: IRelay | None = None
         self._outcome = Outcome.CLIENT_LEFT_CONNECT
+        # Whether the slot was given back.
+        self._given = False
 
     def start(self) -> None:
         """
@@ -136,21 +158,19 @@ class Serving(SideOwner):
     def _connected(self, destination: Connected) -> None:
         worker, session = self._worker, self._session
         self._connect = None
-        relay = session.relay = self._relay = self._relayTo(destination)
-        session.connected = worker.clock.seconds()
-        worker.relayed(session)
-        worker.connected(self)
-        if worker.events.everyStep:
-            worker.events.session(session, SESSION_CONNECTED)
         try:
+            relay = session.relay = self._relay = self._relayTo(destination)
+            session.connected = worker.clock.seconds()
+            worker.relayed(session)
+            worker.connected(self)
+            if worker.events.everyStep:
+                worker.events.session(session, SESSION_CONNECTED)
             relay.start()
         except Exception:
             # A transport of somebody else's may refuse to be relayed.
-            self.log.failure(
-                "relaying a session to {destination} failed",
-                destination=worker.destination.name,
-            )
-            relay.abort(Outcome.FAILED)
+            if self._relay is None:
+                _drop(destination)
+            self.fail()
 
     def _relayTo(self, destination: Connected) -> IRelay:
         """
@@ -181,14 +201,41 @@ class Serving(SideOwner):
 
     def _connectFailed(self, failure: Failure) -> None:
         self._connect = None
-        self._worker.failed(self, failure)
+        try:
+            self._worker.failed(self, failure)
+        except Exception:
+            self.fail()
+
+    def fail(self) -> None:
+        """
+        End the session, whatever has been done of it, as a step has raised.
+        """
+        worker = self._worker
+        worker.failures.add()
+        connecting = worker.forget(self)
+        try:
+            if self._relay is not None:
+                self._relay.failed()
+            elif connecting:
+                try:
+                    self.cancelConnect()
+                finally:
+                    _drop(self._client)
+        except Exception:
+            worker.failures.add()
+        if connecting or self._relay is not None:
+            self._released()
+            self._ended(Outcome.FAILED)
 
     def _released(self) -> None:
-        self._worker.given(self)
+        if not self._given:
+            self._worker.given(self)
+            self._given = True
 
     def _ended(self, outcome: Outcome) -> None:
+        if self._session.outcome is None:
+            self._worker.table.end(self._session, outcome)
         self._relay = None
-        self._worker.table.end(self._session, outcome)
 
     # What the client's side reports while the connect is under way.
 
@@ -196,6 +243,10 @@ class Serving(SideOwner):
         """
         The client left during the connect.
         """
-        self.cancelConnect()
-        self._worker.dropped(self)
-        self._worker.table.end(self._session, self._outcome)
+        try:
+            self.cancelConnect()
+            self._worker.dropped(self)
+            self._given = True
+            self._ended(self._outcome)
+        except Exception:
+            self.fail()

@@ -23,7 +23,7 @@ from iawlb.core.outcome import Outcome
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
-from iawlb.observe.ratelimit import OncePerSecond
+from iawlb.observe.ratelimit import FailureLog, OncePerSecond
 from iawlb.settings import Settings
 from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.prober import Prober, ProbingPool, sooner
@@ -123,6 +123,7 @@ class Worker:
         self._holding: IDelayedCall | None = None
         self._shortages = OncePerSecond(self.clock, self._logShortages)
         self._lastShortage: Shortage
+        self.failures = FailureLog(self.clock, f"serving {destination.name}")
 
     def start(self) -> None:
         """
@@ -144,6 +145,7 @@ class Worker:
             timer.cancel()
             call()
         self._shortages.stop()
+        self.failures.stop()
         self.check()
 
     def check(self) -> None:
@@ -168,17 +170,22 @@ class Worker:
         if self._busy:
             return  # what is served first asks for more, and the loop goes on
         self._busy = True
-        for _ in range(PULLS_PER_TURN):
-            if self._stopping or self.heldOff or not self.destination.canPull():
-                self._busy = False
-                return
-            session = self.queue.pull(self.destination, self._pulled)
-            if session is None:
-                self._waiting = True
-                self._busy = False
-                return
-            self._serve(session)
-        self._later(0, self._pullOn)
+        pause = 0.0
+        try:
+            for _ in range(PULLS_PER_TURN):
+                if self._stopping or self.heldOff or not self.destination.canPull():
+                    self._busy = False
+                    return
+                session = self.queue.pull(self.destination, self._pulled)
+                if session is None:
+                    self._waiting = True
+                    self._busy = False
+                    return
+                self._serve(session)
+        except Exception:
+            self.failures.add()
+            pause = MACHINE_PAUSE
+        self._later(pause, self._pullOn)
 
     def _pullOn(self) -> None:
         """
@@ -196,11 +203,9 @@ class Worker:
         """
         self._waiting = False
         busy, self._busy = self._busy, True
-        try:
-            self._serve(session)
-        finally:
-            self._busy = busy
-            self._pull()
+        self._serve(session)
+        self._busy = busy
+        self._pull()
 
     def whenIdle(self) -> Deferred[None]:
         """
@@ -214,17 +219,41 @@ class Worker:
     # A session is served.
 
     def _serve(self, session: Session) -> None:
-        if self.table.roomAwaited:
-            self._pool.sessionPulled()
-        # A system call, which those that were pulled at once are spared.
-        if session.waited and self.connector.context.resets.hasLeft(session.side):
-            # The reactor reports nothing for a socket that is not being read.
-            session.holder.dismiss(Outcome.CLIENT_LEFT_QUEUE)
-            return
-        self.destination.take()
-        serving = Serving(self, session)
-        self._connecting[serving] = None
-        serving.start()
+        serving = None
+        try:
+            if self.table.roomAwaited:
+                self._pool.sessionPulled()
+            # A system call, which those that were pulled at once are spared.
+            if session.waited and self.connector.context.resets.hasLeft(session.side):
+                # The reactor reports nothing for a socket that is not being read.
+                session.holder.dismiss(Outcome.CLIENT_LEFT_QUEUE)
+                return
+            serving = Serving(self, session)
+            self.destination.take()
+            self._connecting[serving] = None
+            serving.start()
+        except Exception:
+            if serving in self._connecting:
+                serving.fail()
+            else:
+                self._dismiss(session)
+
+    def _dismiss(self, session: Session) -> None:
+        """
+        End a session that is neither served nor waiting, as a step has raised.
+        """
+        self.failures.add()
+        if session.line is None and session.pulled is None:
+            session.holder.dismiss(Outcome.FAILED)
+
+    def forget(self, serving: Serving) -> bool:
+        """
+        Count a connect as ended, if it is under way.
+        """
+        connecting = serving in self._connecting
+        if connecting:
+            self._connectEnded(serving)
+        return connecting
 
     def connected(self, serving: Serving) -> None:
         """
@@ -282,13 +311,22 @@ class Worker:
         """
         sessions = []
         for serving in servings:
-            serving.cancelConnect()
+            try:
+                serving.cancelConnect()
+                session = serving.release()
+            except Exception:
+                serving.fail()
+                continue
             self._connectEnded(serving)
             self.destination.give()
-            sessions.append(serving.release())
+            sessions.append(session)
         for session in sessions:
             self.events.session(session, SESSION_PUT_BACK)
-        self.queue.putBack(*sessions)
+        try:
+            self.queue.putBack(*sessions)
+        except Exception:
+            for session in sessions:
+                self._dismiss(session)
         self._pool.sessionsPutBack()
         self.check()
 
