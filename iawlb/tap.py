@@ -24,6 +24,7 @@ from twisted.python import usage
 from iawlb.clock import useMonotonicTime
 from iawlb.collector import easeCollector
 from iawlb.demo import Demo, demoNames
+from iawlb.drainreport import DrainReport
 from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.frontend.limits import raiseFileLimit
 from iawlb.observe.eventlog import EventLog
@@ -255,6 +256,7 @@ class Process(MultiService):
         self._balancer = options.balancer
         self._stopSignalled = False
         self._cutAsked = False
+        self._report = DrainReport(reactor, options.balancer)
         self._demo: Demo | None = None
         if options.demo:
             self._demo = Demo(reactor, options.balancer, options.demo)
@@ -304,7 +306,9 @@ class Process(MultiService):
         self._stopSignalled = True
         stopping = ensureDeferred(super().stopService())
         if self._cutAsked:
-            self._balancer.cutDrain()
+            self._cut()
+        else:
+            self._report.follow(stopping)
         return stopping
 
     def _showDemo(self, writer: LogWriter) -> None:
@@ -339,6 +343,7 @@ class Process(MultiService):
 
     def _cut(self) -> None:
         self._cutAsked = True
+        self._report.cut()
         self._balancer.cutDrain()
 
     def _cannotStart(self, error: IawlbError) -> NoReturn:

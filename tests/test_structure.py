@@ -108,6 +108,7 @@ ROOMS = [
     "demoserver",
     "demo",
     "processlog",
+    "drainreport",
     "optionhints",
     "tap",
 ]

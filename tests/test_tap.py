@@ -22,12 +22,13 @@ from twisted.application.service import Application, IService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from iawlb import tap
 from iawlb.collector import easeCollector
+from iawlb.drainreport import DrainReport
 from iawlb.settings import Settings, optionName
 from iawlb.tap import Options, Process, makeService
 from tests.doubles import Wire, accept
@@ -555,6 +556,114 @@ class ProcessTests(_Case):
         self.assertEqual(self.passedOn, [signal.SIGTERM])
         self.reactor.advance(0)
         self._cut(client, process.stopService())
+
+    def said(self) -> Callable[[], list[str]]:
+        """
+        Hear what the process says while it drains.
+
+        @return: Gives what was said since it was last asked.
+        """
+        events: list[LogEvent] = []
+        self.patch(DrainReport, "log", Logger(observer=events.append))  # type: ignore[arg-type]
+
+        def since() -> list[str]:
+            lines = [formatEvent(each) for each in events]
+            events.clear()
+            return lines
+
+        return since
+
+    def test_progress(self) -> None:
+        """
+        While connections are waited for, it says how many, how long still, and how
+        to wait no longer; and it stops saying so when they are gone.
+        """
+        said = self.said()
+        process, client = self._served()
+        stopping = process.stopService()
+        self.assertEqual(
+            said(),
+            [
+                "waiting for 1 connection, up to 30 s; Ctrl-C or SIGTERM once more "
+                "closes it now"
+            ],
+        )
+        self.reactor.advance(4.9)
+        self.assertEqual(said(), [])
+        self.reactor.advance(0.1)
+        self.assertEqual(said(), ["waiting for 1 connection, up to 25 s more"])
+        client.lose()
+        self.reactor.advance(0)
+        self.successResultOf(stopping)
+        self.assertEqual((said(), self.reactor.getDelayedCalls()), ([], []))
+
+    def test_progressOfSeveral(self) -> None:
+        """
+        It counts them, until their time is over.
+        """
+        said = self.said()
+        process = self.process("8080", "127.0.0.1:9001", "--drain-timeout=8s")
+        process.privilegedStartService()
+        process.startService()
+        clients = [accept(self.reactor.tcpServers[0][1]) for _ in range(2)]
+        stopping = process.stopService()
+        (line,) = said()
+        self.assertIn("2 connections, up to 8 s", line)
+        self.assertIn("closes them now", line)
+        self.reactor.advance(5)
+        self.assertEqual(said(), ["waiting for 2 connections, up to 3 s more"])
+        self.reactor.advance(5)
+        self.assertEqual(said(), [])
+        for client in clients:
+            client.lose()
+        self.reactor.advance(0)
+        self.successResultOf(stopping)
+
+    def test_progressCut(self) -> None:
+        """
+        When the drain is cut short it says so, and nothing else follows; also when
+        that was before the drain began.
+        """
+        said = self.said()
+        for early in (False, True):
+            process, client = self._served()
+            handler = self.handlers[signal.SIGTERM]
+            if early:
+                handler(signal.SIGTERM, None)
+                handler(signal.SIGTERM, None)
+                process._stopSignalled = True
+                self.reactor.advance(0)
+                stopping = process.stopService()
+            else:
+                stopping = process.stopService()
+                said()
+                handler(signal.SIGTERM, None)
+            self._cut(client, stopping)
+            self.assertIn("closing 1 connection now", said())
+            self.reactor.advance(9)
+            self.assertEqual(said(), [])
+
+    def test_progressOfNothing(self) -> None:
+        """
+        It says nothing when there is nothing to wait for, or no time to wait.
+        """
+        said = self.said()
+        process = self.process("8080", "9001")
+        process.privilegedStartService()
+        process.startService()
+        self.reactor.whenRunningHooks.pop()[0]()
+        self.successResultOf(process.stopService())
+        self.handlers[signal.SIGTERM](signal.SIGTERM, None)
+        self.reactor.advance(0)
+        process = self.process("8081", "127.0.0.1:9001", "--drain-timeout=0")
+        process.privilegedStartService()
+        process.startService()
+        client = accept(self.reactor.tcpServers[-1][1])
+        stopping = process.stopService()
+        client.lose()
+        self.reactor.advance(0)
+        self.successResultOf(stopping)
+        self.assertEqual(said(), [])
 
     def test_ignoredSignal(self) -> None:
         """

@@ -1,0 +1,87 @@
+"""
+What the process says while it waits for connections to finish.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from iawlb.service import LoadBalancer
+
+EVERY = 5.0
+"""
+How often the process says that it still waits, in seconds.
+"""
+
+
+class DrainReport:
+    """
+    Logs how many connections a balancer that stops waits for, and for how long.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, balancer: LoadBalancer) -> None:
+        self._reactor = reactor
+        self._balancer = balancer
+        self._end = 0.0
+        self._waiting: IDelayedCall | None = None
+
+    def follow(self, stopping: Deferred[None]) -> None:
+        """
+        Log until the balancer has stopped.
+        """
+        left = self._balancer.settings.drainTimeout
+        if stopping.called or not left:
+            return
+        self.log.info(
+            "waiting for {what}, up to {left:g} s; Ctrl-C or SIGTERM once more "
+            "closes {them} now",
+            what=self._what(),
+            them=self._them(),
+            left=left,
+        )
+        self._end = self._reactor.seconds() + left
+        self._waiting = self._reactor.callLater(EVERY, self._again)
+        stopping.addBoth(self._stopped)
+
+    def cut(self) -> None:
+        """
+        Log that no connection is waited for any longer.
+        """
+        self._cancel()
+        if self._balancer.sessions:
+            self.log.info("closing {what} now", what=self._what())
+
+    def _again(self) -> None:
+        self._waiting = None
+        left = self._end - self._reactor.seconds()
+        # What is left then has been closed, and is about to be gone.
+        if left > 0:
+            self.log.info(
+                "waiting for {what}, up to {left:.0f} s more",
+                what=self._what(),
+                left=left,
+            )
+            self._waiting = self._reactor.callLater(EVERY, self._again)
+
+    def _stopped(self, result: Failure | None) -> Failure | None:
+        self._cancel()
+        return result
+
+    def _cancel(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+
+    def _what(self) -> str:
+        number = len(self._balancer.sessions)
+        return f"{number} connection{'' if number == 1 else 's'}"
+
+    def _them(self) -> str:
+        return "it" if len(self._balancer.sessions) == 1 else "them"
