@@ -49,6 +49,7 @@ class BalancerArguments(TypedDict, total=False):
     abortOnClose: bool
     relay: Literal["auto", "fast", "portable"]
     bufferSize: Size
+    strictTls: bool
     log: Literal["all", "errors"]
     connectTimeout: Duration
     queueTimeout: Duration

@@ -124,6 +124,7 @@ class LoadBalancer(MultiService):
             ),
             self._watching.add(SendWatch),
             self._clock.seconds,
+            self.settings.strictTls,
         )
         shared = Shared(
             reactor, self._clock, self._events, self._table, context, maxConnections
@@ -265,6 +266,7 @@ class LoadBalancer(MultiService):
         if side is None:
             raise InvalidSetting("there is no room for another connection")
         setattr(transport, attribute, side)
+        side.fromStart = False
         if data:
             side.early.append(data)
         side.makeConnection(transport)

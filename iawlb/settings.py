@@ -189,6 +189,14 @@ class Settings(_Validated):
         "bytes read at a time, and bytes held for a slow reader in each direction "
         "before the other side is no longer read; portable takes at most 64k",
     )
+    strictTls: bool = setting(
+        "no",
+        flag,
+        "",
+        RELAYING,
+        "a TLS connection that ends without TLS's own end (close_notify) was cut; "
+        "without this it ended in order, if it did behind a complete record",
+    )
     log: str = setting(
         "all",
         oneOf("all", "errors"),

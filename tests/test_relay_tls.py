@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -24,7 +25,7 @@ from twisted.internet.threads import deferToThread
 from iawlb.backend.socketconnector import PlainEndpoint
 from iawlb.core.outcome import Outcome
 from iawlb.relay.portable import PortableRelay
-from tests.net import LIMIT, Peer, Server, freePort, reactor, until
+from tests.net import LIMIT, Peer, Server, freePort, pause, reactor, until
 from tests.pem import Issued
 from tests.rig import payload, rig
 
@@ -285,11 +286,19 @@ async def test_reset(tls: Tls, tmp_path: Path) -> None:
             assert await on.outcome(number + 1) is Outcome.DESTINATION_RESET
 
 
-@pytest_twisted.ensureDeferred
-async def test_cutShort(tls: Tls, tmp_path: Path) -> None:
+def below(peer: Peer) -> Any:
     """
-    A TLS destination that is closed without TLS's own end was cut short by
-    somebody: the client is reset.
+    Return the TCP transport below a peer's TLS.
+    """
+    return peer.transport.transport
+
+
+@pytest.mark.parametrize("size", [0, 1, 16_384, 100_000, 2 * MIB])
+@pytest_twisted.ensureDeferred
+async def test_noCloseNotify(tls: Tls, tmp_path: Path, size: int) -> None:
+    """
+    A TLS destination that ends without TLS's own end, as gunicorn and Python's ssl
+    do, has ended: the client gets all of the answer and an end in order.
     """
     async with rig(
         "portable",
@@ -299,12 +308,99 @@ async def test_cutShort(tls: Tls, tmp_path: Path) -> None:
         wrap=tls.client,
     ) as on:
         client, destination = await on.pair()
+        client.write(b"ask")
+        await destination.got(3)
+        destination.write(payload(size))
+        # TLS writes in the next turn.
+        await pause(0)
+        below(destination).loseConnection()
+        await until(lambda: client.ended or client.lost)
+        assert client.received == payload(size)
+        client.close()
+        await client.closed()
+        assert not client.wasReset
+        # Nothing at all is no answer, though.
+        assert await on.outcome() is (Outcome.DONE if size else Outcome.UNANSWERED)
+
+
+@pytest_twisted.ensureDeferred
+async def test_clientWithoutCloseNotify(tls: Tls, tmp_path: Path) -> None:
+    """
+    A TLS client that leaves without TLS's own end, as browsers and curl do, has
+    ended: that is an end for the destination too.
+    """
+    async with rig("portable", "tcp4", tmp_path, listener=tls.string()) as on:
+        client = await on.client(wrap=tls.client)
+        destination = await on.server.peer()
+        client.write(b"ask")
+        await destination.got(3)
+        destination.write(b"answer")
+        await client.got(6)
+        below(client).loseConnection()
+        await until(lambda: destination.ended or destination.lost)
+        destination.close()
+        await destination.closed()
+        assert not destination.wasReset
+        assert await on.outcome() is Outcome.DONE
+
+
+@pytest.mark.parametrize("how", ["within a record", "reset", "strict"])
+@pytest_twisted.ensureDeferred
+async def test_cutShort(tls: Tls, tmp_path: Path, how: str) -> None:
+    """
+    A TLS destination that stops within a record, or is reset, was cut: the client
+    is reset. With strictTls so was one that ends without TLS's own end.
+    """
+    async with rig(
+        "portable",
+        "tcp4",
+        tmp_path,
+        destinationListens=tls.server(),
+        wrap=tls.client,
+        strictTls=how == "strict",
+    ) as on:
+        client, destination = await on.pair()
         destination.write(b"half an ans")
         await client.got(11)
-        destination.transport.transport.loseConnection()  # below TLS
+        if how == "within a record":
+            below(destination).write(b"\x17\x03\x03\x40\x00" + bytes(1000))
+        if how == "reset":
+            below(destination).abortConnection()
+        else:
+            below(destination).loseConnection()
         await client.closed()
         assert client.wasReset
+        assert client.received == b"half an ans"
         assert await on.outcome() is Outcome.DESTINATION_RESET
+
+
+@pytest.mark.parametrize("how", ["within a record", "reset", "strict"])
+@pytest_twisted.ensureDeferred
+async def test_clientCutShort(tls: Tls, tmp_path: Path, how: str) -> None:
+    """
+    The same of a TLS client: the destination is reset.
+    """
+    async with rig(
+        "portable",
+        "tcp4",
+        tmp_path,
+        listener=tls.string(),
+        strictTls=how == "strict",
+    ) as on:
+        client = await on.client(wrap=tls.client)
+        destination = await on.server.peer()
+        client.write(b"half a req")
+        await destination.got(10)
+        if how == "within a record":
+            below(client).write(b"\x17\x03\x03\x40\x00" + bytes(1000))
+        if how == "reset":
+            below(client).abortConnection()
+        else:
+            below(client).loseConnection()
+        await destination.closed()
+        assert destination.wasReset
+        assert destination.received == b"half a req"
+        assert await on.outcome() is Outcome.CLIENT_RESET
 
 
 def answerAtEnd(listening: socket.socket, path: Path) -> None:

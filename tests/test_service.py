@@ -834,6 +834,8 @@ class TakeOverTests(SynchronousTestCase):
         protocol.makeConnection(wire)
         rig.balancer.takeOver(protocol, b"hello")
         self.assertEqual(rig.backends[0].wires[0].written, b"hello")
+        # Where its records begin is not known.
+        self.assertFalse(wire.protocol.fromStart)
 
     def test_notPossible(self) -> None:
         """

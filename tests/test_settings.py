@@ -51,6 +51,7 @@ class SettingsTests(SynchronousTestCase):
                 "abortOnClose": False,
                 "relay": "auto",
                 "bufferSize": 256 * 1024,
+                "strictTls": False,
                 "log": "all",
                 "connectTimeout": 5.0,
                 "queueTimeout": 30.0,

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
@@ -20,6 +20,7 @@ from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
 from iawlb.relay.context import RelayContext
+from iawlb.relay.records import RecordWatch
 from iawlb.relay.side import Side, SideOwner
 from tests.doubles import Wire
 
@@ -249,6 +250,50 @@ class ConnectedTests(Base):
             connection = self.connection(wrapper)
             self.side.makeConnection(connection)
             self.assertIs(connection.protocol, expected or wrapper)
+
+
+class RecordsTests(Base):
+    """
+    An end without TLS's own end.
+    """
+
+    def lose(self, strict: bool = False, fromStart: bool = True) -> list[object]:
+        """
+        Have a peer end behind a complete record, as Twisted's TLS reports it.
+        """
+        context = RelayContext(4096, strictTls=strict)
+        self.side = Side(self.owner, context)
+        self.side.fromStart = fromStart
+        connection = self.connection()
+        connection.protocol = Protocol()
+        self.connect(lambda side: TlsWire(side, connection))
+        self.side.handshakeCompleted()
+        self.owner.told.clear()
+        connection.protocol.dataReceived(b"\x17\x03\x03\0\1x")
+        connection.protocol.connectionLost(Failure(ConnectionDone()))
+        self.side.connectionLost(Failure(ConnectionLost()))
+        return self.owner.told
+
+    def test_end(self) -> None:
+        """
+        It is an end, unless that is not wanted, or if the connection's first bytes
+        were not seen.
+        """
+        self.assertEqual(self.lose(), ["lost"])
+        self.assertEqual(self.lose(strict=True), ["reset"])
+        self.assertEqual(self.lose(fromStart=False), ["reset"])
+
+    def test_error(self) -> None:
+        """
+        An error of TLS is none, even though the connection below is then closed.
+        """
+        connection = self.connection(Protocol())
+        self.connect(lambda side: TlsWire(side, connection))
+        self.side.handshakeCompleted()
+        self.assertIsInstance(connection.protocol, RecordWatch)
+        connection.protocol.connectionLost(Failure(ConnectionDone()))
+        self.side.connectionLost(Failure(Exception("bad record mac")))
+        self.assertEqual(self.owner.told[-1], "reset")
 
 
 class ReadTests(Base):

@@ -62,6 +62,8 @@ ROOMS = [
     "relay.poller",
     "relay.watchtimer",
     "relay.context",
+    "relay.ends",
+    "relay.records",
     "relay.side",
     "relay.waiting",
     "relay.rules",

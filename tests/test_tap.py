@@ -190,6 +190,7 @@ class OptionsTests(_Case):
             "abortOnClose": ("", True),
             "relay": ("portable", "portable"),
             "bufferSize": ("64k", 65536),
+            "strictTls": ("", True),
             "log": ("errors", "errors"),
             "connectTimeout": ("2s", 2.0),
             "queueTimeout": ("1m", 60.0),

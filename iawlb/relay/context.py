@@ -23,6 +23,7 @@ class RelayContext:
         transport of Twisted's.
     @ivar resets: Detects resets on connections that are not being read.
     @ivar sends: Waits until the kernel has sent what was written.
+    @ivar strictTls: Whether a TLS connection that ends without TLS's own end was cut.
     @ivar seconds: Tells the time by the monotonic clock.
     """
 
@@ -31,3 +32,4 @@ class RelayContext:
     resets: ResetWatch = field(default_factory=ResetWatch)
     sends: SendWatch = field(default_factory=SendWatch)
     seconds: Callable[[], float] = monotonic
+    strictTls: bool = False

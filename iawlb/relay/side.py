@@ -24,6 +24,8 @@ from zope.interface import implementer
 
 from iawlb.compat import unwritten, wrappedProtocol
 from iawlb.relay.context import RelayContext
+from iawlb.relay.ends import isEnd
+from iawlb.relay.records import RecordWatch, watchRecords
 from iawlb.relay.sends import unconfirmed
 
 MOST_READ = 64 * 1024
@@ -130,11 +132,15 @@ class Side(Protocol):
     @ivar secure: Whether its transport is TLS.
     @ivar ended: Whether its peer will send no more.
     @ivar lost: Whether it is closed.
+    @ivar fromStart: Whether it sees its connection from the first byte on, which
+        one that was taken over does not.
     """
 
     log = Logger()
     transport: Any
     other: Side
+    fromStart = True
+    _records: RecordWatch | None = None
 
     def __init__(self, owner: SideOwner, context: RelayContext) -> None:
         self.owner = owner
@@ -183,6 +189,8 @@ class Side(Protocol):
                 transport.protocol = self
         self.owner.sideMade(self)
         if self.secure:
+            if self.fromStart and not self.context.strictTls:
+                self._records = watchRecords(transport)
             self.owner.sideHandshaking(self)
         else:
             self._becomeReady()
@@ -210,23 +218,10 @@ class Side(Protocol):
 
     def readConnectionLost(self) -> None:
         """
-        The peer will send no more, if that is so: Twisted's reactors also call
-        this for a reset, or with bytes left to read, when a transport that was
-        only written to is read again just as the kernel reports a hangup.
+        The peer will send no more, if that is so.
         """
-        transport = self.transport
-        handle = getattr(transport, "socket", None)
-        if isinstance(handle, socket.socket):
-            try:
-                left = handle.recv(1, socket.MSG_PEEK)
-            except BlockingIOError:
-                left = b""
-            except OSError:
-                transport.connectionLost(Failure(ConnectionLost()))
-                return
-            if left:
-                transport.startReading()
-                return
+        if not isEnd(self.transport):
+            return
         self.ended = True
         self.watchForReset()
         try:
@@ -254,6 +249,9 @@ class Side(Protocol):
             # when we close it too; and of a TLS peer that does not answer our
             # close with its own.
             inOrder = True
+        if self._records is not None and reason.check(ConnectionLost):
+            # Many servers and browsers end without TLS's own end.
+            inOrder = inOrder or self._records.endedInOrder
         if not self.ready:
             self.why = reason.getErrorMessage()
         owner = self.owner

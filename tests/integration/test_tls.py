@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Balancers
+from tests.integration.conftest import Balancers, Serve
 from tests.integration.programs import Balancer, Web, find, run, until
 from tests.pem import Chain, Issued
 
@@ -112,3 +114,60 @@ def test_renewed(front: Front) -> None:
     os.rename(fresh, front.certificate)
     until(lambda: front.subject() == "renewed")
     until(lambda: "were read again" in front.balancer.text())
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_endsWithoutCloseNotify(
+    balancer: Balancers, serve: Serve, tmp_path: Path, strict: bool
+) -> None:
+    """
+    Python's ssl closes without TLS's own end: its clients get whole answers and a
+    clean end, and the log says so; unless that is to be taken for a cut.
+    """
+    own = Issued("localhost", hosts=["localhost"], authority=True)
+    pem = tmp_path / "roots" / "own.pem"
+    pem.parent.mkdir()
+    pem.write_bytes(own.keyPem + own.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+
+    def handle(peer: socket.socket) -> None:
+        with context.wrap_socket(peer, server_side=True) as secure:
+            secure.recv(1000)
+            secure.sendall(b"x" * 300_000)
+
+    front = balancer(
+        f"tls:localhost:{serve(handle)}:trustRoots={pem.parent}",
+        options=["--strict-tls"] if strict else [],
+    )
+    for number in range(1, 6):
+        with socket.create_connection(("127.0.0.1", front.port), 20) as client:
+            client.sendall(b"ask")
+            received, wasReset = 0, False
+            try:
+                while data := client.recv(65536):
+                    received += len(data)
+            except ConnectionResetError:
+                wasReset = True
+        assert wasReset is strict
+        assert received == 300_000
+        expected = "reset by the destination (SD)" if strict else "both sides (--)"
+        until(lambda n=number, e=expected: front.text().count(e) == n)  # type: ignore[misc]
+
+
+def test_clientWithoutCloseNotify(front: Front) -> None:
+    """
+    A client that closes without TLS's own end has left in order.
+    """
+    context = ssl.create_default_context(cafile=str(front.root))
+    for number in range(1, 6):
+        port = front.balancer.port
+        with (
+            socket.create_connection(("127.0.0.1", port), 20) as raw,
+            context.wrap_socket(raw, server_hostname="localhost") as client,
+        ):
+            client.sendall(b"GET /page HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+            received = 0
+            while received < 100_000:
+                received += len(client.recv(65536))
+        until(lambda n=number: front.balancer.text().count("(--)") == n)  # type: ignore[misc]

@@ -1,0 +1,94 @@
+"""
+Where a TLS connection ended: behind a complete record, or within one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from iawlb.relay.ends import isEnd
+
+_HEADER = 5
+"""
+Bytes in front of each record; the last two are its length.
+"""
+
+
+@implementer(IHalfCloseableProtocol)
+class RecordWatch(Protocol):
+    """
+    Stands between a TCP transport and the TLS protocol above it, and follows the
+    records that come. Twisted reports a peer that ends without TLS's own end
+    (close_notify) as it does a reset, and OpenSSL does not say whether it stopped
+    within a record.
+
+    @ivar endedInOrder: Whether the peer has ended the TCP connection in order (FIN)
+        behind a complete record.
+    """
+
+    transport: Any
+
+    def __init__(self, transport: Any, above: Any) -> None:
+        self.transport = transport
+        self.endedInOrder = False
+        self._above = above
+        # Bytes until the next record, and what has come of the next header.
+        self._left = 0
+        self._head = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Follow the records, and pass the bytes on.
+        """
+        whole = self._head + data if self._head else data
+        place, size = self._left, len(whole)
+        while place + _HEADER <= size:
+            place += _HEADER + (whole[place + 3] << 8) + whole[place + 4]
+        self._left = max(0, place - size)
+        self._head = whole[place:]
+        self._above.dataReceived(data)
+
+    def readConnectionLost(self) -> None:
+        """
+        The peer will send no more, if that is so. TLS cannot go on without it.
+        """
+        if isEnd(self.transport):
+            self.transport.connectionLost(Failure(ConnectionDone()))
+
+    def writeConnectionLost(self) -> None:
+        """
+        Our half is closed, which TLS does not ask for.
+        """
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Note how it ended, and pass it on.
+        """
+        within = self._left or self._head
+        self.endedInOrder = not within and reason.check(ConnectionDone) is not None
+        above = self._above
+        # No cycle is left for the garbage collector.
+        del self._above
+        above.connectionLost(reason)
+
+
+def watchRecords(transport: Any) -> RecordWatch | None:
+    """
+    Watch the records of a TLS connection, of which no byte has come yet.
+
+    @return: L{None} if it is not over a TCP or Unix transport of Twisted's.
+    """
+    below = getattr(transport, "transport", None)
+    if not isinstance(below, Connection):
+        return None
+    watch = RecordWatch(below, below.protocol)
+    # A transport calls whatever its protocol is now.
+    below.protocol = watch
+    return watch
