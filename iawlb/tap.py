@@ -5,12 +5,10 @@ The command line: C{twistd iawlb ...}.
 from __future__ import annotations
 
 import getopt
-import os
 import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
@@ -27,6 +25,7 @@ from iawlb.demo import Demo, demoNames
 from iawlb.drainreport import DrainReport
 from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.frontend.limits import raiseFileLimit
+from iawlb.launcher import plainErrors, tellFailure
 from iawlb.observe.eventlog import EventLog
 from iawlb.observe.writer import LogWriter
 from iawlb.optionhints import explain, explainWord
@@ -348,9 +347,7 @@ class Process(MultiService):
 
     def _cannotStart(self, error: IawlbError) -> NoReturn:
         """
-        End the process, and do what twistd would do for an exception: tell the
-        launcher of a daemon, which waits to hear, and remove the file with our
-        process number.
+        End the process, as twistd would for an exception.
         """
         launcher: dict[str, Any] = self._options.parent or {}
         # In the log too, since a daemon has no standard error; with twistd,
@@ -360,15 +357,7 @@ class Process(MultiService):
         # Listeners that were opened close, and remove their sockets, in the next
         # turn of the reactor.
         self._reactor.iterate()
-        # The file goes first: the launcher ends as soon as it has read the pipe.
-        if launcher.get("pidfile"):
-            with suppress(OSError):
-                os.unlink(launcher["pidfile"])
-        pipe = launcher.get("statusPipe")
-        if pipe is not None:
-            # It reads 100 bytes.
-            os.write(pipe, f"1 {error}".encode()[:100])
-            os.close(pipe)
+        tellFailure(launcher, error)
         raise SystemExit(1)
 
 
@@ -380,4 +369,6 @@ def makeService(options: Options) -> IService:
 
     # Before anything of ours is timed, and whatever Twisted has timed already.
     useMonotonicTime(reactor)
+    if options.parent is not None:
+        plainErrors(options.parent)
     return Process(options, reactor)

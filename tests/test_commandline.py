@@ -269,7 +269,8 @@ def test_taken(places: Places, tmp_path: Path) -> None:
     address = f"127.0.0.1:{places.taken}"
     ended = run(tmp_path, "twistd", "iawlb", address, "9001")
     assert ended.status == 1
-    assert f"cannot listen on {address}: Address already in use" in ended.errors
+    message = f"iawlb: cannot listen on {address}: Address already in use\n"
+    assert ended.errors == message
     assert ended.files == ["twistd.log"]
     log = (tmp_path / "twistd.log").read_text()
     assert f"cannot listen on {address}" in log

@@ -112,6 +112,7 @@ ROOMS = [
     "processlog",
     "drainreport",
     "optionhints",
+    "launcher",
     "tap",
 ]
 """
