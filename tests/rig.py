@@ -17,6 +17,7 @@ from twisted.internet.endpoints import (
     UNIXServerEndpoint,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
+from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from iawlb.backend.address import parseDestination
@@ -148,6 +149,22 @@ class Running:
         Wait for a session's end; say how it ended.
         """
         return (await self.ended(number)).outcome
+
+    def lookAfter(self, seconds: float) -> None:
+        """
+        Have the time-outs looked at as if so much time had passed; each call has to
+        name more.
+        """
+        pool = self.balancer._pool
+        clock: Any = Clock()
+        clock.advance(pool.clock.seconds() + seconds)
+        deadlines = pool.deadlines
+        deadlines.stop()
+        before, deadlines._clock = deadlines._clock, clock
+        deadlines._look()
+        clock.advance(0)
+        deadlines.stop()
+        deadlines._clock = before
 
     async def stop(self) -> None:
         """

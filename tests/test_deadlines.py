@@ -139,6 +139,7 @@ class RelayedTests(SynchronousTestCase):
         then falls silent, is cut off after the same time.
         """
         on = self.on(halfClosedTimeout=10)
+        self.client.receive(b"q")
         self.destination.end()
         self.destination.lose(reset=True)
         on.advance(9)
@@ -167,6 +168,21 @@ class RelayedTests(SynchronousTestCase):
             self.assertIsNone(self.outcome(on))
             on.advance(2)
             self.assertIs(self.outcome(on), outcome)
+
+    def test_halfClosedAsIdle(self) -> None:
+        """
+        By default a half-closed session has the idle time: an answer may take as
+        long as any other byte.
+        """
+        on = self.on(halfClosedTimeout="idle", idleTimeout=100)
+        on.advance(20)
+        self.client.end()
+        on.advance(99.9)
+        self.destination.receive(b"late answer")
+        on.advance(99.9)
+        self.assertIsNone(self.outcome(on))
+        on.advance(1.2)
+        self.assertIs(self.outcome(on), Outcome.DESTINATION_HALF_CLOSED_TIMEOUT)
 
     def test_halfClosedOff(self) -> None:
         """
@@ -661,12 +677,11 @@ class LookTests(SynchronousTestCase):
         then: nothing more is looked at, and nothing fails.
         """
         for setting in ("queueTimeout", "idleTimeout"):
-            on = Rig(**{**OFF, "drainTimeout": 0, setting: 10})
+            on = Rig(**{**OFF, "drainTimeout": 30, setting: 10})
             if setting == "queueTimeout":
                 on.balancer.pause()
             client = on.client()
             wires = [client, *on.backends[0].wires]
-            on.balancer.cutDrain = Mock()  # type: ignore[method-assign]
             stopping = on.balancer.stopService()
             self.assertNoResult(stopping)
             for wire in wires:

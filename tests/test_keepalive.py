@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.relay import keepalive
 from iawlb.relay.keepalive import KeepAlive
-from tests.rig import RELAYS, Running, rig
+from tests.rig import RELAYS, rig
 
 OPTIONS = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
@@ -97,21 +96,6 @@ class KeepAliveTests(SynchronousTestCase):
         self.assertEqual(optionsOf(self.listening), [1, 60, 15, 4, self.before[4]])
 
 
-def grow(on: Running, seconds: float) -> None:
-    """
-    Have the time-outs looked at as if so much time had passed.
-    """
-    pool = on.balancer._pool
-    clock: Any = Clock()
-    clock.advance(pool.clock.seconds() + seconds)
-    deadlines = pool.deadlines
-    now, deadlines._clock = deadlines._clock, clock
-    deadlines.stop()
-    deadlines._look()
-    deadlines.stop()
-    deadlines._clock = now
-
-
 @pytest.mark.parametrize("relay", RELAYS)
 @pytest.mark.parametrize("family", ["tcp4", "tcp6", "unix"])
 @pytest_twisted.ensureDeferred
@@ -125,13 +109,13 @@ async def test_session(relay: str, family: str, tmp_path: Path) -> None:
         assert on.session.relay is not None
         ours, theirs = on.session.relay.sockets()
         if family == "unix":
-            grow(on, 51)
+            on.lookAfter(51)
             return
         assert optionsOf(ours)[:4] == [1, 50, 15, 4]
         assert optionsOf(theirs)[0] == 0
-        grow(on, 49)
+        on.lookAfter(49)
         assert optionsOf(theirs)[0] == 0
-        grow(on, 51)
+        on.lookAfter(51)
         assert optionsOf(theirs)[:4] == [1, 50, 15, 4]
         second, _ = await on.pair()
         second.write(b"question")

@@ -5,10 +5,11 @@ Tests for L{iawlb.relay.sends}, on sockets that no reactor knows.
 from __future__ import annotations
 
 import socket
+import struct
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.relay.sends import SendWatch
+from iawlb.relay.sends import SendWatch, unconfirmed, unsent
 
 
 class Watched:
@@ -92,6 +93,52 @@ class SendsTests(SynchronousTestCase):
         one = Watched(mine)
         self.sends.whenSent(one)
         self.assertEqual(one.told, 1)
+
+    def test_first(self) -> None:
+        """
+        The first connection that has something left to send is reported, and none
+        beside it: then the checks begin.
+        """
+        firsts: list[None] = []
+        sends = SendWatch(lambda: firsts.append(None))
+        done, _ = self.pair()
+        sends.whenSent(done)
+        self.assertEqual(firsts, [])
+        for _ in range(2):
+            one, _ = self.pair()
+            self.fill(one)
+            sends.whenSent(one)
+        self.assertEqual((len(firsts), len(sends)), (1, 2))
+
+    def fill(self, connection: Watched) -> int:
+        """
+        Write until the kernel takes no more.
+        """
+        sent = 0
+        while True:
+            try:
+                sent += connection.transport.send(bytes(65536))
+            except BlockingIOError:
+                return sent
+
+    def test_unconfirmed(self) -> None:
+        """
+        What the peer has not confirmed is counted, also when it was sent or the
+        peer has reset the connection, and without the end behind it.
+        """
+        one, peer = self.pair()
+        number = one.fileno()
+        self.assertEqual(unconfirmed(number), 0)
+        sent = self.fill(one)
+        left = unconfirmed(number)
+        self.assertTrue(0 < left < sent)
+        one.transport.shutdown(socket.SHUT_WR)
+        self.assertEqual(unconfirmed(number, True), left)
+        self.assertTrue(unsent(number) < left)
+        linger = struct.pack("ii", 1, 0)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        peer.close()
+        self.assertEqual(unconfirmed(number, True), left)
 
     def test_forgetUnsent(self) -> None:
         """

@@ -73,6 +73,7 @@ class Socket(SideOwner):
     """
 
     __slots__ = (
+        "_confirmed",
         "_early",
         "_endSent",
         "_events",
@@ -207,7 +208,7 @@ class Socket(SideOwner):
             return False
         except OSError:
             # The kernel reports the reset only once; an end comes next.
-            self.broken = True
+            self._break()
             return False
 
     def _feed(self, data: bytes) -> None:
@@ -298,7 +299,7 @@ class Socket(SideOwner):
         """
         Its peer reset it; what the peer sent before may still be there to be read.
         """
-        self.broken = True
+        self._break()
         self.pending = None
         self.send = _swallow
         self.relay.moved = self._poller.now
@@ -308,6 +309,24 @@ class Socket(SideOwner):
         else:
             # When the other socket has room again, what is left is read.
             self._wait()
+
+    def _break(self) -> None:
+        """
+        Note that its peer has reset it.
+        """
+        if not self.broken:
+            self._discount()
+            self._confirmed = self.other.passed
+            self.broken = True
+
+    def _discount(self) -> None:
+        """
+        Count nothing that its peer has not confirmed, and never will.
+        """
+        if self._handle.family != socket.AF_UNIX:
+            self.other.passed -= self.undelivered()
+        elif self.pending is not None:
+            self.other.passed -= len(self.pending)
 
     def _hungUp(self, events: int) -> None:
         """
@@ -332,6 +351,10 @@ class Socket(SideOwner):
         if self.lost:
             return
         self.lost = True
+        if self.broken:
+            self.other.passed = self._confirmed
+        elif reset or self.relay.cut:
+            self._discount()
         self.pending = None
         self._then = None
         self._poller.remove(self.number)
@@ -419,8 +442,9 @@ class Socket(SideOwner):
         Count the bytes that wait to be written, and those that its peer has not
         confirmed.
         """
-        pending = 0 if self.pending is None else len(self.pending)
-        return pending + unconfirmed(self.number)
+        if self.pending is not None:
+            return len(self.pending) + unconfirmed(self.number)
+        return unconfirmed(self.number, self._endSent)
 
     def _afterPending(self, then: Callable[[], None]) -> None:
         if self.pending is None:

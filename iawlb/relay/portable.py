@@ -30,9 +30,25 @@ class PortableRelay(Rules[Side], SideOwner):
         onEnd: Callable[[Outcome], None],
     ) -> None:
         super().__init__(client, destination, onRelease, onEnd)
-        self.bytesIn = 0
-        self.bytesOut = 0
+        self._in = 0
+        self._out = 0
+        # What the client and the destination have not got when they were lost.
+        self._missing = {client: 0, destination: 0}
         self._seconds = client.context.seconds
+
+    @property
+    def bytesIn(self) -> int:  # type: ignore[override]  # read-only here
+        """
+        Bytes passed from the client to the destination.
+        """
+        return max(0, self._in - self._missing[self.destination])
+
+    @property
+    def bytesOut(self) -> int:  # type: ignore[override]  # read-only here
+        """
+        Bytes passed from the destination to the client.
+        """
+        return max(0, self._out - self._missing[self.client])
 
     def start(self) -> None:
         """
@@ -67,11 +83,11 @@ class PortableRelay(Rules[Side], SideOwner):
         self.moved = self._seconds()
         if side is self.client:
             if not self.destination.lost:
-                self.bytesIn += len(data)
+                self._in += len(data)
                 self.asked = True
                 self.destination.write(data)
         elif not self.client.lost:
-            self.bytesOut += len(data)
+            self._out += len(data)
             self.asked = False
             self.client.write(data)
 
@@ -88,4 +104,30 @@ class PortableRelay(Rules[Side], SideOwner):
         """
         if self.outcome is None:
             self.moved = self._seconds()
+        if reset and not self.cut:
+            # The kernel cannot be asked any more.
+            self._missing[side] = side.unwritten()
         super().sideLost(side, reset)
+
+    def close(self, outcome: Outcome) -> None:
+        """
+        Close both sides after what is still to be written.
+        """
+        self._discount()
+        super().close(outcome)
+
+    def abort(self, outcome: Outcome) -> None:
+        """
+        Reset both sides.
+        """
+        self._discount()
+        super().abort(outcome)
+
+    def _discount(self) -> None:
+        """
+        Count nothing that a peer has not confirmed, and may never. (Over TLS, and
+        for Unix sockets, the kernel's number is larger than that of the bytes.)
+        """
+        for side in (self.client, self.destination):
+            if not side.lost:
+                self._missing[side] = side.undelivered()

@@ -87,6 +87,10 @@ class Rules(Generic[EndT]):
     bytesIn: int
     bytesOut: int
     moved = 0.0
+    cut = False
+    """
+    Whether the session is ended from here, and not by its peers.
+    """
     onSooner: Callable[[], None] | None = None
 
     _unanswered = False
@@ -152,6 +156,7 @@ class Rules(Generic[EndT]):
         Close both sides after what is still to be written.
         """
         self.outcome = self.outcome or outcome
+        self.cut = True
         for side in (self.client, self.destination):
             if not side.lost:
                 side.close()
@@ -161,6 +166,7 @@ class Rules(Generic[EndT]):
         Reset both sides.
         """
         self.outcome = self.outcome or outcome
+        self.cut = True
         for side in (self.client, self.destination):
             if not side.lost:
                 side.abort()

@@ -91,15 +91,17 @@ def unsent(number: int) -> int:
     return _ask(number, _SIOCOUTQNSD)
 
 
-def unconfirmed(number: int) -> int:
+def unconfirmed(number: int, ended: bool = False) -> int:
     """
     Ask the kernel how many bytes a descriptor's peer has not confirmed, those that
     are not sent included.
 
+    @param ended: Whether an end follows them, for which the kernel adds one.
     @return: Bytes; for Unix sockets, memory that the peer has not emptied; 0 where
         the kernel does not say.
     """
-    return _ask(number, termios.TIOCOUTQ)
+    waiting = _ask(number, termios.TIOCOUTQ)
+    return waiting - 1 if ended and waiting else waiting
 
 
 def _ask(number: int, question: int) -> int:

@@ -438,5 +438,8 @@ class Side(Protocol):
         Count the bytes that wait to be written, and those that its peer has not
         confirmed.
         """
-        number = self.fileno()
-        return self.unwritten() + (unconfirmed(number) if number >= 0 else 0)
+        waiting, number = self.unwritten(), self.fileno()
+        if number < 0:
+            return waiting
+        ended = self._endSent and not self.secure and not waiting
+        return waiting + unconfirmed(number, ended)

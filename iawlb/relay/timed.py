@@ -55,8 +55,8 @@ class Reporting:
         self._report()
 
     def _report(self) -> None:
-        if self.onSooner is not None:
-            self.onSooner()
+        assert self.onSooner is not None
+        self.onSooner()
 
 
 class ReportingFastRelay(Reporting, FastRelay):

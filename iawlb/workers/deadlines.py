@@ -179,9 +179,9 @@ class Deadlines:
         Tell the kernel what to do if a peer vanishes. It matters from now on, and
         most sessions have ended before: so it costs them nothing.
         """
-        if session.relay is not None:
-            for each in session.relay.sockets():
-                self._keepAlive.apply(each)
+        assert session.relay is not None
+        for each in session.relay.sockets():
+            self._keepAlive.apply(each)
 
     # Time passes.
 
@@ -273,11 +273,10 @@ class Deadlines:
 
     def _lookAt(self, session: Session, last: Last | None, now: float) -> None:
         """
-        Look at a session that passes bytes, or did: end it if its time is over.
+        Look at a session that passes bytes: end it if its time is over.
         """
         relay = session.relay
-        if relay is None:
-            return
+        assert relay is not None
         limit, outcome = self._limit(relay)
         left, closing = last or (0, False)
         if not closing:
