@@ -27,6 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core import events
 from iawlb.core.outcome import Outcome
+from iawlb.demo import statusLine
 from iawlb.errors import InvalidSetting
 from iawlb.settings import DestinationSettings, ListenerSettings, Settings, optionName
 from iawlb.tap import Options
@@ -246,6 +247,27 @@ class PageTests(SynchronousTestCase):
         """
         entries = re.findall(r"^## (\d\S*)", (TOP / "CHANGELOG.md").read_text(), re.M)
         self.assertEqual(entries[0], version("iawlb"))
+
+    def test_version(self) -> None:
+        """
+        The README says which version it is about.
+        """
+        (said,) = re.findall(r"^Version (\S+),", (TOP / "README.md").read_text(), re.M)
+        self.assertEqual(said, version("iawlb"))
+
+    def test_picture(self) -> None:
+        """
+        The picture in the README shows the lines that the demo writes today.
+        """
+        self.assertIn("(docs/demo.svg)", (TOP / "README.md").read_text())
+        texts = re.findall(r"<text[^>]*>(.*)</text>", (DOCS / "demo.svg").read_text())
+        lines = [re.sub(r"<[^>]*>", "", text) for text in texts]
+        shown = [line for line in lines if " waiting" in line]
+        self.assertGreater(len(shown), 5)
+        for line in shown:
+            states = dict(re.findall(r"(demo-\d) (\w+)", line))
+            (waiting,) = re.findall(r"\d+(?= waiting)", line)
+            self.assertEqual(line, statusLine(states, int(waiting)))
 
     def test_examplesAreQuoted(self) -> None:
         """
