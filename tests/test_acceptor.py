@@ -62,6 +62,7 @@ class Door:
         """
         self.acceptor.stop()
         await self.server.stop()
+        self.acceptor.release()
         for client in self.clients:
             if client.lost is None:
                 client.reset()

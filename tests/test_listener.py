@@ -4,21 +4,25 @@ One address that clients come in by.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 import pytest_twisted
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.testing import EventLoggingObserver
+from twisted.internet.utils import getProcessOutput
 from twisted.logger import LogLevel, globalLogPublisher
 
 import iawlb.frontend.listener
 from iawlb.errors import CannotListen
-from iawlb.frontend.listener import clearStale
+from iawlb.frontend.unixpath import claim, clearStale
 from iawlb.service import LoadBalancer
-from tests.net import Echo, collectUnbound, freePort, reactor, until
+from tests.net import LIMIT, Echo, Server, collectUnbound, freePort, reactor, until
 from tests.stage import stage
 
 
@@ -135,6 +139,94 @@ async def test_cannotRemove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
     clearStale(path(tmp_path))
     assert os.listdir(tmp_path) == []
+
+
+CLEAR = """
+import sys
+from iawlb.frontend.unixpath import clearStale
+try:
+    clearStale(sys.argv[1])
+except Exception as error:
+    print(error)
+"""
+
+
+async def clearElsewhere(where: str) -> str:
+    """
+    Have another process clear a stale socket away; return what it says.
+    """
+    command = getProcessOutput(sys.executable, ("-c", CLEAR, where), os.environ)
+    said: bytes = await command.addTimeout(LIMIT, reactor)
+    return said.decode().strip()
+
+
+@pytest_twisted.ensureDeferred
+async def test_refusing(tmp_path: Path) -> None:
+    """
+    A Unix socket that refuses, as no destination is up, is left to its process by
+    another that would listen there; it listens again, and is gone after the end.
+    """
+    where = path(tmp_path)
+    async with stage(f"unix:{where}", whenDown="refuse") as on:
+        destination = await on.serve(make=Echo)
+        number = destination.number
+        for _ in range(2):
+            await destination.stop()
+            client = await on.client()
+            client.write(b"hello")
+            await until(lambda: on.balancer.destinations[0].down)
+            for _ in range(2):
+                assert (
+                    await clearElsewhere(where)
+                    == f"{where} is in use by another process"
+                )
+            with pytest.raises(CannotListen, match="in use by another process"):
+                start(f"unix:{where}")
+            destination = await Server(Echo).listen(
+                TCP4ServerEndpoint(reactor, number, interface="127.0.0.1")
+            )
+            assert await client.got(5) == b"hello"
+            await on.assertEchoed()
+            client.reset()
+        await destination.stop()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_killedWhileRefusing(tmp_path: Path) -> None:
+    """
+    One whose process was killed while it refused is stale.
+    """
+    where = path(tmp_path)
+    killed(where)
+    with claim(where):
+        assert "in use" in await clearElsewhere(where)
+        assert os.path.exists(where)
+    assert await clearElsewhere(where) == ""
+    assert not os.path.exists(where)
+
+
+def test_cannotClaim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where there are no abstract names, a socket that nobody answers on is stale.
+    """
+    where = path(tmp_path)
+    killed(where)
+
+    class Without(socket.socket):
+        """
+        A socket of a system that has none.
+        """
+
+        def bind(self, address: object) -> None:
+            """
+            Fail as there.
+            """
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(socket, "socket", Without)
+    clearStale(where)
+    assert not os.path.exists(where)
 
 
 @pytest_twisted.ensureDeferred

@@ -100,6 +100,7 @@ ROOMS = [
     "frontend.limits",
     "frontend.admission",
     "frontend.factory",
+    "frontend.unixpath",
     "frontend.acceptor",
     "frontend.listener",
     "frontend.listeners",

@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from iawlb.compat import acceptOf
 from iawlb.frontend.factory import Frontend
+from iawlb.frontend.unixpath import claim
 from iawlb.observe.ratelimit import FailureLog, OncePerSecond
 from iawlb.relay.plain import addressOf
 from iawlb.relay.poller import SocketPoller
@@ -106,6 +107,7 @@ class Acceptor:
         self._failures = FailureLog(reactor, f"accepting from {name}")
         # A renewed Unix socket does not know by which path it is reached.
         self._path = port.socket.getsockname()
+        self._claim: socket.socket | None = None
         port.stopReading()
         if port.addressFamily != socket.AF_UNIX:
             # The sockets it accepts inherit this.
@@ -257,6 +259,10 @@ class Acceptor:
         """
         self.accept(self._room())
         self.pause()
+        if self._port.addressFamily == socket.AF_UNIX:
+            # Without it, it only looks like one that is left over.
+            with suppress(OSError, ValueError):
+                self._claim = claim(self._path)
         listening = self._port.socket
         address = listening.getsockname()
         # Else another process could bind the address, as nobody listens on it.
@@ -280,6 +286,7 @@ class Acceptor:
         port = self._port
         if port.addressFamily == socket.AF_UNIX:
             self._renew()
+            self.release()
         else:
             # Else the connections that live would keep it from listening.
             port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -291,6 +298,15 @@ class Acceptor:
         What the kernel may hold; a port that was handed to us does not say.
         """
         return self._port.backlog or socket.SOMAXCONN
+
+    def release(self) -> None:
+        """
+        Give up the claim on a Unix socket that refuses, if there is one. Its path
+        must be gone, or in use.
+        """
+        claimed, self._claim = self._claim, None
+        if claimed is not None:
+            claimed.close()
 
     def _renew(self) -> None:
         """

@@ -4,9 +4,6 @@ One address that clients come in by.
 
 from __future__ import annotations
 
-import os
-import socket
-import stat
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -32,6 +29,7 @@ from iawlb.core.session import describe
 from iawlb.errors import CannotListen
 from iawlb.frontend.acceptor import Acceptor
 from iawlb.frontend.factory import Frontend
+from iawlb.frontend.unixpath import clearStale
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.relay.poller import SocketPoller
 
@@ -39,31 +37,6 @@ RETRY = 1.0
 """
 How long until it is tried again to listen, where that failed, in seconds.
 """
-
-
-def clearStale(path: str) -> None:
-    """
-    Remove a Unix socket that a killed process left behind: only if it is a
-    socket, and nobody answers on it.
-
-    @raise CannotListen: Something else has that path.
-    """
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return  # binding will say what is wrong, if anything is
-    if not stat.S_ISSOCK(mode):
-        raise CannotListen(f"{path} exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.setblocking(False)
-        try:
-            asking.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except OSError:
-            pass  # someone is there, and busy
-    raise CannotListen(f"{path} is in use by another process")
 
 
 class Listener:
@@ -221,11 +194,15 @@ class Listener:
         port, self._port = self._port, None
         if port is None:
             return succeed(None)
-        if self._acceptor is not None:
-            self._acceptor.stop()
-            self._acceptor = None
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is not None:
+            acceptor.stop()
         self._frontend.stop()
         closing: Deferred[Any] = maybeDeferred(cast(Any, port.stopListening))
-        return closing.addCallback(
-            lambda _: self._events.listener(self.name, self.address, LISTENER_CLOSED)
-        )
+
+        def closed(_: object) -> None:
+            if acceptor is not None:
+                acceptor.release()
+            self._events.listener(self.name, self.address, LISTENER_CLOSED)
+
+        return closing.addCallback(closed)
