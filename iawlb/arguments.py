@@ -46,6 +46,7 @@ class BalancerArguments(TypedDict, total=False):
     backlog: int
     acceptBatch: int
     acceptDelay: Duration
+    takeSlot: Literal["accept", "first-byte"]
     abortOnClose: bool
     relay: Literal["auto", "fast", "portable"]
     bufferSize: Size

@@ -31,6 +31,7 @@ from iawlb.core.table import SessionTable
 from iawlb.errors import InvalidSetting, UnknownDestination
 from iawlb.frontend.admission import Admission
 from iawlb.frontend.factory import Frontend
+from iawlb.frontend.firstbyte import FirstBytes, PatientFrontend
 from iawlb.frontend.listener import Listener
 from iawlb.frontend.listeners import Listeners
 from iawlb.observe.ratelimit import FailureLog
@@ -125,6 +126,9 @@ class Pool:
             settings.userTimeout,
         )
         self.deadlines = Deadlines(self.clock, self.queue, settings, self._keepAlive)
+        self._firstBytes = FirstBytes(
+            self.clock, self.context.poller or self._reactor, settings.handshakeTimeout
+        )
         self.factory = self._frontend("embedded")
 
     # Destinations.
@@ -293,7 +297,8 @@ class Pool:
             checkCircle(destination.address, listener)
 
     def _frontend(self, name: str) -> Frontend:
-        return Frontend(
+        patient = self.settings.takeSlot == "first-byte"
+        frontend = (PatientFrontend if patient else Frontend)(
             name,
             self.clock,
             self._admission,
@@ -301,6 +306,9 @@ class Pool:
             self.context,
             self.deadlines.handshaking,
         )
+        if isinstance(frontend, PatientFrontend):
+            frontend.firstBytes = self._firstBytes
+        return frontend
 
     # Starting and stopping.
 
@@ -331,6 +339,7 @@ class Pool:
         """
         self._running = False
         self._rebinder.stop()
+        self._firstBytes.stop()
         # A removal that waited for a slot to rest is done now.
         for worker in list(self.workers.values()):
             worker.stop()

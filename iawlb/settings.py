@@ -165,6 +165,14 @@ class Settings(_Validated):
         ACCEPTING,
         "longest that a connection waits for its batch",
     )
+    takeSlot: str = setting(
+        "accept",
+        oneOf("accept", "first-byte"),
+        "WORD",
+        ACCEPTING,
+        "when a client enters the queue, and then takes a slot: when it is accepted, "
+        "or when its first byte is there; not for servers that speak first",
+    )
     abortOnClose: bool = setting(
         "no",
         flag,
@@ -225,7 +233,8 @@ class Settings(_Validated):
         duration,
         "TIME",
         TIMEOUTS,
-        "longest TLS handshake of a client, on TLS listeners",
+        "longest TLS handshake of a client, on TLS listeners; and longest wait for "
+        "its first byte, where that takes the slot",
     )
     idleTimeout: float = setting(
         "1h",

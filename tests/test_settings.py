@@ -48,6 +48,7 @@ class SettingsTests(SynchronousTestCase):
                 "backlog": 4096,
                 "acceptBatch": 1,
                 "acceptDelay": 0.005,
+                "takeSlot": "accept",
                 "abortOnClose": False,
                 "relay": "auto",
                 "bufferSize": 256 * 1024,

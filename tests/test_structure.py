@@ -101,6 +101,7 @@ ROOMS = [
     "frontend.admission",
     "frontend.factory",
     "frontend.unixpath",
+    "frontend.firstbyte",
     "frontend.acceptor",
     "frontend.listener",
     "frontend.listeners",

@@ -187,6 +187,7 @@ class OptionsTests(_Case):
             "backlog": ("9", 9),
             "acceptBatch": ("2", 2),
             "acceptDelay": ("7ms", 0.007),
+            "takeSlot": ("first-byte", "first-byte"),
             "abortOnClose": ("", True),
             "relay": ("portable", "portable"),
             "bufferSize": ("64k", 65536),

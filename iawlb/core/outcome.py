@@ -18,6 +18,8 @@ class Outcome(Enum):
     DONE = "--", "closed by both sides"
     CLIENT_LEFT_HANDSHAKE = "CR", "client left during the TLS handshake"
     HANDSHAKE_TIMEOUT = "cR", "TLS handshake took too long"
+    CLIENT_LEFT_SILENT = "CR", "client left before its first byte"
+    FIRST_BYTE_TIMEOUT = "cR", "client sent nothing"
     CLIENT_LEFT_QUEUE = "CQ", "client left the queue"
     QUEUE_TIMEOUT = "sQ", "waited too long in the queue"
     CLIENT_LEFT_CONNECT = "CC", "client left during the connect"
