@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Iterate = Callable[[float | None], None]
@@ -86,3 +86,15 @@ def wrappedProtocol(protocol: object) -> object:
         half-closes of destinations behind an endpoint are not passed on.
     """
     return getattr(protocol, "_wrappedProtocol", None)
+
+
+def statusPipe(launcher: Mapping[str, Any]) -> int | None:
+    """
+    Return the pipe by which a daemon tells C{twistd} whether it could start.
+
+    @param launcher: The options of C{twistd} or C{twist}.
+    @return: L{None} if this is no daemon; if Twisted has renamed the entry,
+        C{twistd} waits for a daemon that cannot start until that is gone, and
+        says nothing of why.
+    """
+    return launcher.get("statusPipe")

@@ -12,6 +12,8 @@ from contextlib import suppress
 from re import fullmatch
 from typing import Any
 
+from iawlb.compat import statusPipe
+
 
 class PlainErrors:
     """
@@ -59,7 +61,7 @@ def tellFailure(launcher: Mapping[str, Any], error: Exception) -> None:
     if launcher.get("pidfile"):
         with suppress(OSError):
             os.unlink(launcher["pidfile"])
-    pipe = launcher.get("statusPipe")
+    pipe = statusPipe(launcher)
     if pipe is not None:
         # It reads 100 bytes.
         os.write(pipe, f"1 {error}".encode()[:100])

@@ -4,6 +4,7 @@ Tests that notice when a name changes that Twisted or Python do not promise.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock
+from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.compat import (
@@ -22,6 +24,7 @@ from iawlb.compat import (
     epollOf,
     replaceIteration,
     restoreIteration,
+    statusPipe,
     unwritten,
     wrappedProtocol,
 )
@@ -118,3 +121,15 @@ class CompatTests(SynchronousTestCase):
         wrapper = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
         self.assertIs(wrappedProtocol(wrapper), ours)
         self.assertIsNone(wrappedProtocol(ours))
+
+    def test_statusPipe(self) -> None:
+        """
+        What becomes a daemon finds the pipe by which twistd waits; another has none.
+        """
+        options = ServerOptions()
+        self.assertIsNone(statusPipe(options))
+        runner = UnixApplicationRunner(options)
+        self.patch(runner, "daemonize", lambda reactor: 77)
+        self.addCleanup(os.umask, os.umask(0o77))
+        runner.setupEnvironment(None, ".", False, 0o77, None)
+        self.assertEqual(statusPipe(options), 77)
