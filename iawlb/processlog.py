@@ -5,6 +5,7 @@ waiting for whoever reads it.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import MutableMapping
@@ -53,10 +54,21 @@ def _takeTwistds(
         if not signal.getsignal(signal.SIGUSR1):
             signal.signal(
                 signal.SIGUSR1,
-                lambda number, frame: reactor.callFromThread(file.rotate),
+                lambda number, frame: reactor.callFromThread(_renew, file),
             )
     application.setComponent(ILogObserver, writer)
     return writer
+
+
+def _renew(file: Any) -> None:
+    """
+    Begin a new log file: where the former one stood, if another program has moved
+    that away; else Twisted moves it.
+    """
+    if os.path.exists(file.path):
+        file.rotate()
+    else:
+        file.reopen()
 
 
 def _hasDescriptor(file: Any) -> bool:

@@ -369,6 +369,5 @@ def makeService(options: Options) -> IService:
 
     # Before anything of ours is timed, and whatever Twisted has timed already.
     useMonotonicTime(reactor)
-    if options.parent is not None:
-        plainErrors(options.parent)
+    plainErrors(options.parent or {})
     return Process(options, reactor)

@@ -122,7 +122,7 @@ class TwistdTests(Case):
         handles that signal already, it is left to them.
         """
         path = self.folder / "log"
-        self.reactor.callFromThread = lambda call: call()
+        self.reactor.callFromThread = lambda call, *arguments: call(*arguments)
         writer = self.takeTwistds(logfile=str(path))
         assert writer is not None
         self.addCleanup(writer.close)
@@ -136,6 +136,24 @@ class TwistdTests(Case):
         assert other is not None
         self.addCleanup(other.close)
         self.assertEqual(self.handlers, {})
+
+    def test_movedAway(self) -> None:
+        """
+        A log file that another program, such as logrotate, has moved away is not
+        written to any more after SIGUSR1, nor moved again.
+        """
+        path = self.folder / "log"
+        self.reactor.callFromThread = lambda call, *arguments: call(*arguments)
+        writer = self.takeTwistds(logfile=str(path))
+        assert writer is not None
+        self.addCleanup(writer.close)
+        writer.write("old\n")
+        path.rename(self.folder / "log.1")
+        self.handlers.pop(signal.SIGUSR1)(signal.SIGUSR1, None)
+        writer.write("new\n")
+        self.assertEqual((self.folder / "log.1").read_text(), "old\n")
+        self.assertEqual(path.read_text(), "new\n")
+        self.assertFalse((self.folder / "log.2").exists())
 
     def test_elsewhere(self) -> None:
         """
