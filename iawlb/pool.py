@@ -27,6 +27,7 @@ from iawlb.core.events import (
 )
 from iawlb.core.policies import Policy
 from iawlb.core.queue import ConnectionQueue
+from iawlb.core.ratelimit import FailureLog
 from iawlb.core.table import SessionTable
 from iawlb.errors import InvalidSetting, UnknownDestination
 from iawlb.frontend.admission import Admission
@@ -34,7 +35,6 @@ from iawlb.frontend.factory import Frontend
 from iawlb.frontend.firstbyte import FirstBytes, PatientFrontend
 from iawlb.frontend.listener import Listener
 from iawlb.frontend.listeners import Listeners
-from iawlb.observe.ratelimit import FailureLog
 from iawlb.relay.context import RelayContext
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.settings import (

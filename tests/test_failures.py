@@ -23,16 +23,16 @@ from iawlb.core.destination import Destination
 from iawlb.core.line import Line
 from iawlb.core.outcome import Outcome
 from iawlb.core.queue import ConnectionQueue
+from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.frontend.acceptor import Acceptor
 from iawlb.frontend.admission import Admission
 from iawlb.frontend.factory import Arrival, Frontend
 from iawlb.frontend.listeners import Listeners
-from iawlb.observe.ratelimit import FailureLog
 from iawlb.pool import Pool
 from iawlb.relay.context import RelayContext
-from iawlb.relay.fast import FastRelay, Socket
+from iawlb.relay.fast import FastRelay, Socket, _Discarding
 from iawlb.relay.plain import PlainClient
 from iawlb.relay.poller import SocketPoller
 from iawlb.relay.portable import PortableRelay
@@ -41,7 +41,7 @@ from iawlb.relay.side import Side, SideOwner
 from iawlb.workers.serving import Serving
 from iawlb.workers.worker import Worker
 from tests.doubles import Rig, Wire, logged
-from tests.net import Echo, until
+from tests.net import Echo, reactor, until
 from tests.stage import stage
 
 # The steps, in the order in which they are taken, for each kind of relay. None of
@@ -346,6 +346,54 @@ class ConnectTests(SynchronousTestCase):
         wire.receive(b"x")
         self.assertEqual(wire.closing, "abort")
         self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
+
+    def test_lostSide(self) -> None:
+        """
+        What is to follow the loss of a connection that nobody relays as yet: the
+        connection is lost, and that is all.
+        """
+
+        class Owner(SideOwner):
+            def sideLost(self, side: Any, reset: bool) -> None:
+                raise MemoryError()
+
+        side = Side(Owner(), RelayContext(1000))
+        wire = Wire(side)
+        side.makeConnection(wire)
+        wire.lose()
+        self.assertIsNone(wire.closing)
+        self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
+
+    def test_reader(self) -> None:
+        """
+        A reader that the poller serves: it is told that it is not served any more,
+        and what it makes of that harms nobody.
+        """
+        poller = SocketPoller(reactor, 1000)
+        poller.start()
+        self.addCleanup(poller.stop)
+        mine, its = socket.socketpair()
+        self.addCleanup(mine.close)
+        self.addCleanup(its.close)
+        reader = Mock()
+        reader.fileno.return_value = mine.fileno()
+        reader.doRead.side_effect = MemoryError()
+        reader.connectionLost.side_effect = MemoryError()
+        poller.addReader(reader)
+        its.send(b"x")
+        poller.doRead()
+        poller.doRead()
+        reader.doRead.assert_called_once_with()
+        reader.connectionLost.assert_called_once()
+        self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
+
+    def test_discarding(self) -> None:
+        """
+        Reading to nowhere, after the destination is gone: the session ends.
+        """
+        ours = Mock()
+        _Discarding(ours).failed()
+        ours.failed.assert_called_once_with()
 
     def test_clientLeaves(self) -> None:
         """

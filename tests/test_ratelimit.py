@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.observe.ratelimit import OncePerSecond
+from iawlb.core.ratelimit import OncePerSecond
 
 
 class OncePerSecondTests(SynchronousTestCase):

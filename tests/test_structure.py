@@ -47,6 +47,7 @@ ROOMS = [
     "core",
     "core.outcome",
     "core.text",
+    "core.ratelimit",
     "core.session",
     "core.destination",
     "core.policies",
@@ -75,7 +76,6 @@ ROOMS = [
     "observe",
     "observe.writer",
     "observe.eventlog",
-    "observe.ratelimit",
     # How destinations are reached.
     "backend",
     "backend.socketconnector",

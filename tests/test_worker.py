@@ -49,6 +49,16 @@ class PullTests(SynchronousTestCase):
         first.lose()
         self.assertEqual(rig.recorder.outcomes, {1: Outcome.DONE})
 
+    def test_checked(self) -> None:
+        """
+        A worker that waits for a client waits on when it is asked whether it may.
+        """
+        rig = Rig()
+        (worker,) = rig.balancer._pool.workers.values()
+        worker.check()
+        rig.client()
+        self.assertEqual(len(rig.backends[0].wires), 1)
+
     def test_noLimit(self) -> None:
         """
         Without a limit every client is served at once.

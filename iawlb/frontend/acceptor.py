@@ -23,9 +23,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from iawlb.compat import acceptOf
+from iawlb.core.ratelimit import FailureLog, OncePerSecond
 from iawlb.frontend.factory import Frontend
 from iawlb.frontend.unixpath import claim
-from iawlb.observe.ratelimit import FailureLog, OncePerSecond
 from iawlb.relay.plain import addressOf
 from iawlb.relay.poller import SocketPoller
 

@@ -11,9 +11,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from iawlb.core.events import SESSION_QUEUED, Events
 from iawlb.core.outcome import Outcome
 from iawlb.core.queue import ConnectionQueue
+from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
-from iawlb.observe.ratelimit import FailureLog
 from iawlb.settings import Settings
 
 

@@ -13,10 +13,10 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
 from iawlb.core.outcome import Outcome
+from iawlb.core.ratelimit import FailureLog, OncePerSecond
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.frontend.admission import Admission
-from iawlb.observe.ratelimit import FailureLog, OncePerSecond
 from iawlb.relay.context import RelayContext
 from iawlb.relay.plain import PlainClient
 from iawlb.relay.side import Side, SideOwner

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.posixbase import PosixReactorBase
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from iawlb.compat import Iterate, epollOf, replaceIteration, restoreIteration
+from iawlb.core.ratelimit import FailureLog
 
 EVENTS_PER_ROUND = 64
 """
@@ -99,13 +99,13 @@ class SocketPoller:
     @ivar large: What all others read into. Both are shared, one read at a time.
     """
 
-    log = Logger()
-
     def __init__(self, reactor: Any, bufferSize: int) -> None:
         self._reactor = reactor
         self._epoll = select.epoll()
         self._served: dict[int, Pollable] = {}
         self._inRound = False
+        self._failures = FailureLog(reactor, "serving a socket")
+        self._afterFailures = FailureLog(reactor, "what was to follow a round")
         self._after: list[Callable[[], None]] = []
         # Descriptors closed in this round: the events that the kernel still has
         # for them are not those of a socket that got the same number since.
@@ -206,6 +206,8 @@ class SocketPoller:
         """
         Serve them no more.
         """
+        self._failures.stop()
+        self._afterFailures.stop()
         if self._iterateReactor is None:
             self._reactor.removeReader(self)
             return
@@ -277,7 +279,7 @@ class SocketPoller:
                         each.ready(event)
                     except Exception:
                         # Else the reactor would drop us, and all sessions with us.
-                        self.log.failure("serving a socket failed")
+                        self._failures.add()
                         self._giveUp(number, each)
         finally:
             self._inRound = not outermost
@@ -286,7 +288,7 @@ class SocketPoller:
                 call()
             except Exception:
                 # As for those that serve a socket.
-                self.log.failure("what was to follow a round failed")
+                self._afterFailures.add()
         return reactorIsReady
 
     def _giveUp(self, number: int, each: Pollable) -> None:
@@ -301,7 +303,7 @@ class SocketPoller:
         try:
             each.failed()
         except Exception:
-            self.log.failure("ending what failed has failed too")
+            self._failures.add()
 
     def afterRound(self, call: Callable[[], None]) -> None:
         """

@@ -14,9 +14,9 @@ from iawlb.backend.connector import Connect, Connected, DestinationConnector
 from iawlb.core.destination import Destination
 from iawlb.core.events import SESSION_CONNECTED, SESSION_PULLED, Events
 from iawlb.core.outcome import Outcome
+from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import IRelay, Session
 from iawlb.core.table import SessionTable
-from iawlb.observe.ratelimit import FailureLog
 from iawlb.relay.fast import FastRelay, plain
 from iawlb.relay.plain import PlainClient, resetNow
 from iawlb.relay.portable import PortableRelay

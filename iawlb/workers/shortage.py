@@ -7,7 +7,11 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from iawlb.core.ratelimit import OncePerSecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,42 @@ What connect(2), bind(2) and socket(2) of Linux say of this machine. C{EAGAIN} i
 Unix socket whose backlog is full. A firewall (C{EPERM}) and permissions (C{EACCES})
 are not among them: these last, and so mean that the destination is down.
 """
+
+
+class ShortageLog:
+    """
+    Logs, once a second, what connects to one destination are short of.
+    """
+
+    log = Logger()
+
+    def __init__(self, clock: IReactorTime, destination: str) -> None:
+        self._destination = destination
+        self._once = OncePerSecond(clock, self._log)
+        self._last: Shortage
+
+    def add(self, shortage: Shortage) -> None:
+        """
+        A connect failed of it.
+        """
+        self._last = shortage
+        self._once.add()
+
+    def _log(self, number: int) -> None:
+        self.log.warn(
+            "could not connect to {destination}: {error}, {advice}; the connection "
+            "waits and is tried again ({number} times)",
+            destination=self._destination,
+            error=errno.errorcode[self._last.error],
+            advice=self._last.advice,
+            number=number,
+        )
+
+    def stop(self) -> None:
+        """
+        Log what is left, and keep no timer.
+        """
+        self._once.stop()
 
 
 def shortageOf(failure: Failure) -> Shortage | None:

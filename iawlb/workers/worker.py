@@ -5,7 +5,6 @@ connects, relays, and gives the slot back.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable
 from random import random
 from typing import Protocol
@@ -13,7 +12,6 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from iawlb.backend.connector import DestinationConnector
@@ -21,14 +19,14 @@ from iawlb.core.destination import Destination
 from iawlb.core.events import DESTINATION_DOWN, SESSION_PUT_BACK
 from iawlb.core.outcome import Outcome
 from iawlb.core.queue import ConnectionQueue
+from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
-from iawlb.observe.ratelimit import FailureLog, OncePerSecond
 from iawlb.settings import Settings
 from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.prober import Prober, ProbingPool, sooner
 from iawlb.workers.serving import Serving
-from iawlb.workers.shortage import Shortage, shortageOf
+from iawlb.workers.shortage import Shortage, ShortageLog, shortageOf
 
 PULLS_PER_TURN = 32
 """
@@ -91,8 +89,6 @@ class Worker:
         what this machine is short of.
     """
 
-    log = Logger()
-
     def __init__(
         self,
         destination: Destination,
@@ -121,8 +117,7 @@ class Worker:
         self._connecting: dict[Serving, None] = {}
         self._whenIdle: list[Deferred[None]] = []
         self._holding: IDelayedCall | None = None
-        self._shortages = OncePerSecond(self.clock, self._logShortages)
-        self._lastShortage: Shortage
+        self._shortages = ShortageLog(self.clock, destination.name)
         self.failures = FailureLog(self.clock, f"serving {destination.name}")
 
     def start(self) -> None:
@@ -346,8 +341,7 @@ class Worker:
         """
         Pull no more for a moment, as this machine is short of something.
         """
-        self._lastShortage = shortage
-        self._shortages.add()
+        self._shortages.add(shortage)
         if self.heldOff or self._stopping:
             return
         if shortage.machine:
@@ -379,16 +373,6 @@ class Worker:
     def _destinationHeldOff(self, heldOff: bool) -> None:
         self.destination.heldOff = heldOff
         self._pool.destinationChanged()
-
-    def _logShortages(self, number: int) -> None:
-        self.log.warn(
-            "could not connect to {destination}: {error}, {advice}; the connection "
-            "waits and is tried again ({number} times)",
-            destination=self.destination.name,
-            error=errno.errorcode[self._lastShortage.error],
-            advice=self._lastShortage.advice,
-            number=number,
-        )
 
     def _later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
         """
