@@ -300,6 +300,48 @@ def test_check(reactor: str, places: Places, tmp_path: Path) -> None:
     assert ended == Ended(0, "iawlb: configuration is valid\n", "", [])
 
 
+WITHOUT_TLS = """
+import sys
+
+sys.modules["OpenSSL"] = sys.modules["cryptography"] = None  # not to be imported
+from twisted.internet.testing import MemoryReactorClock
+from iawlb.tap import Options
+
+for line in sys.argv[1:]:
+    try:
+        Options(MemoryReactorClock()).parseOptions([*line.split(), "--check"])
+    except SystemExit as error:
+        print(error)
+"""
+
+
+def test_withoutTls() -> None:
+    """
+    Without the TLS extra, each way to ask for TLS is refused by a line that says
+    what to install, and the rest works.
+    """
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", WITHOUT_TLS),
+            "--listen ssl:8443:privateKey=a.pem --dest 9001",
+            "--listen tls:certs:8443 --dest 9001",
+            "--listen haproxy:ssl:8443 --dest 9001",
+            "8080 tls:localhost:9443",
+            "8080 ssl:localhost:9443",
+            "8080 9001",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
+    )
+    *lines, valid, zero = done.stdout.splitlines()
+    assert (valid, zero) == ("iawlb: configuration is valid", "0")
+    assert len(lines) == 5
+    for line in lines:
+        assert "TLS is not installed: pip install 'twisted[tls]'" in line
+
+
 def test_help(tmp_path: Path) -> None:
     """
     twistd knows the command, and the command its options; the help fits into 80
