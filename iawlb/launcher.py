@@ -1,5 +1,5 @@
 """
-The process that started a daemon, and waits to hear whether it could start.
+What the process that starts a daemon says when the daemon cannot start.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What somebody meant who typed an option that there is not.
+Suggestions of what to write in place of an option that does not exist.
 """
 
 from __future__ import annotations

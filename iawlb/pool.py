@@ -218,7 +218,7 @@ class Pool:
             worker.destination.paused = paused
             self.events.destination(worker.destination, event)
             if paused:
-                # It waits no more when the queue looks for who does.
+                # The worker no longer waits when the queue looks for one that does.
                 worker.check()
         # The queue learns of it before a worker pulls.
         self.destinationChanged()
@@ -399,8 +399,8 @@ class Pool:
 
     def _room(self) -> int:
         """
-        Say how many more sessions may be accepted now: none while a connect lacks
-        a descriptor, as the accepted ones would take what it waits for.
+        Say how many more sessions may be accepted now: none while a connect waits for
+        a descriptor, which an accepted session would take.
         """
         room = 0 if self._heldOff else self._admission.room()
         if not room:

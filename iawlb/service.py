@@ -245,8 +245,8 @@ class LoadBalancer(MultiService):
 
     def takeOver(self, protocol: IProtocol, data: bytes = b"") -> None:
         """
-        Put a connection of your own protocol into the queue. The protocol hears
-        no more of it.
+        Put a connection of your own protocol into the queue. The protocol is not
+        called any more.
 
         @param protocol: A connected protocol. It must be the one that its
             transport calls, as is so for those of Twisted's TCP, Unix and TLS

@@ -300,6 +300,14 @@ class ListenTests(_Case):
                     *("TLS is not installed", "pip install 'twisted[tls]'"),
                 )
 
+    def test_withoutModule(self) -> None:
+        """
+        A plugin whose module is not installed is named by that module.
+        """
+        missing = ImportError("No module named 'onion'")
+        with mock.patch.object(address, "serverFromString", side_effect=missing):
+            self.refused(lambda: self.listened("tcp:80"), "module is not installed")
+
 
 class DestinationTests(_Case):
     """

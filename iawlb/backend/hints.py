@@ -1,5 +1,5 @@
 """
-What somebody who typed an address wrongly meant, and how to write it.
+Suggestions of what to write in place of an address that cannot be read.
 """
 
 from __future__ import annotations

@@ -98,12 +98,14 @@ def parsed(parse: Any, reactor: Any, text: str, words: Words) -> Any:
     except InvalidSetting as error:
         raise InvalidSetting(f"{quoted(text)}: {error}") from error
     except Exception as error:
-        raise InvalidSetting(f"{quoted(text)}: {_reason(error)}") from error
+        raise InvalidSetting(f"{quoted(text)}: {_reason(error, words.kind)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, kind: str) -> str:
     """
     Say in a few words why an endpoint string could not be parsed.
+
+    @param kind: The kind of endpoint.
     """
     said = str(error) or type(error).__name__
     said = re.sub(r"^[\w.]+\(\) ", "", said)  # a function of Twisted's
@@ -115,7 +117,9 @@ def _reason(error: Exception) -> str:
     if "Unknown endpoint type" in said:
         return f"{said}; write {FORMS}"
     if isinstance(error, NameError | ImportError):
-        return f"TLS is not installed: pip install 'twisted[tls]' ({said})"
+        if kind in ("ssl", "tls"):
+            return "TLS is not installed: pip install 'twisted[tls]'"
+        return f"a module is not installed ({said})"
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot read {quoted(error.filename)}: {error.strerror}"
     if isinstance(error, TypeError):

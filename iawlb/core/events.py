@@ -1,5 +1,5 @@
 """
-The events of sessions, destinations and listeners, and who is told of them.
+The events of sessions, destinations and listeners, and the observers of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LISTENER_CLOSED = "closed"
 
 class IObserver(Interface):
     """
-    Someone who is told of every step of sessions, destinations and listeners.
+    An object that is called at every step of sessions, destinations and listeners.
 
     A call must not block, must not change what it is given, and what it raises
     is logged and changes nothing.
