@@ -91,6 +91,7 @@ ROOMS = [
     "workers",
     "workers.shortage",
     "workers.deadlines",
+    "workers.workerpool",
     "workers.prober",
     "workers.serving",
     "workers.worker",

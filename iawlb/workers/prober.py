@@ -6,34 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import random
-from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from iawlb.backend.connector import Connect, Connected, DestinationConnector
 from iawlb.core.destination import HURRY, Destination
-from iawlb.core.events import DESTINATION_UP, Events
+from iawlb.core.events import DESTINATION_UP
 from iawlb.workers.shortage import shortageOf
-
-
-class ProbingPool(Protocol):
-    """
-    What a prober needs of its pool.
-    """
-
-    clock: IReactorTime
-    events: Events
-
-    def destinationChanged(self) -> None:
-        """
-        A destination went down, came up, or is held off or no longer.
-        """
-
-    def inHurry(self) -> bool:
-        """
-        Say whether sessions wait and nothing is up.
-        """
+from iawlb.workers.workerpool import WorkerPool
 
 
 def sooner(timer: IDelayedCall | None, clock: IReactorTime) -> None:
@@ -53,7 +34,7 @@ class Prober:
         self,
         destination: Destination,
         connector: DestinationConnector,
-        pool: ProbingPool,
+        pool: WorkerPool,
         onUp: Callable[[], None],
     ) -> None:
         """

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from random import random
-from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import TimeoutError as ConnectTimeout
@@ -18,15 +17,12 @@ from iawlb.backend.connector import DestinationConnector
 from iawlb.core.destination import Destination
 from iawlb.core.events import DESTINATION_DOWN, SESSION_PUT_BACK
 from iawlb.core.outcome import Outcome
-from iawlb.core.queue import ConnectionQueue
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import Session
-from iawlb.core.table import SessionTable
-from iawlb.settings import Settings
-from iawlb.workers.deadlines import Deadlines
-from iawlb.workers.prober import Prober, ProbingPool, sooner
+from iawlb.workers.prober import Prober, sooner
 from iawlb.workers.serving import Serving
 from iawlb.workers.shortage import Shortage, ShortageLog, shortageOf
+from iawlb.workers.workerpool import WorkerPool
 
 PULLS_PER_TURN = 32
 """
@@ -51,33 +47,6 @@ MACHINE_PAUSE = 0.1
 How long a worker does not pull when this machine is short of something that all
 connects need, in seconds.
 """
-
-
-class WorkerPool(ProbingPool, Protocol):
-    """
-    What a worker needs of its pool.
-    """
-
-    settings: Settings
-    queue: ConnectionQueue
-    table: SessionTable
-    deadlines: Deadlines
-
-    def sessionPulled(self) -> None:
-        """
-        A session has left the queue.
-        """
-
-    def sessionsPutBack(self) -> None:
-        """
-        Sessions have come back into the queue.
-        """
-
-    def heldOffChanged(self, heldOff: bool) -> None:
-        """
-        A connect failed of what all connects of this machine are short of, or the
-        worker's pause after it is over.
-        """
 
 
 class Worker:
