@@ -138,7 +138,7 @@ class Demo(Service):
         for address in self._balancer.addresses:
             self.logger.info(
                 "{number} demo servers answer with their name, after {work:g} s of "
-                "work; try several at a time: {command}",
+                "work; be nine clients: (for i in $(seq 9); do {command} & done; wait)",
                 number=self._number,
                 work=WORK,
                 command=tryOut(address),
