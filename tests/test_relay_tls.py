@@ -127,6 +127,71 @@ async def test_silent(tls: Tls, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_firstByte(tls: Tls, tmp_path: Path) -> None:
+    """
+    Where clients enter the queue by their first byte, it is the first that is
+    decrypted: clients that have ended their handshake and say nothing hold up nobody,
+    and are closed after a while.
+    """
+    async with rig(
+        "portable",
+        "tcp4",
+        tmp_path,
+        listener=tls.server(),
+        takeSlot="first-byte",
+        handshakeTimeout=0.5,
+        slots=1,
+    ) as on:
+        silent, later = [await on.client(wrap=tls.client) for _ in range(2)]
+        speaking = await on.client(wrap=tls.client)
+        speaking.write(b"hello")
+        destination = await on.server.peer()
+        assert await destination.got(5) == b"hello"
+        later.write(b"hello too")
+        await until(lambda: on.balancer.waiting == 1)
+        await silent.closed()
+        assert await on.outcome() is Outcome.FIRST_BYTE_TIMEOUT
+        destination.close()
+        following = await on.server.peer(1)
+        assert await following.got(9) == b"hello too"
+        following.close()
+        await later.closed()
+
+
+@pytest.mark.parametrize("abortOnClose", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_endInTheQueue(tls: Tls, tmp_path: Path, abortOnClose: bool) -> None:
+    """
+    A TLS client that closes while it waits keeps its place, as the end of TLS is
+    something to be read; unless users say that every end is a leave.
+    """
+    async with rig(
+        "portable",
+        "tcp4",
+        tmp_path,
+        listener=tls.server(),
+        slots=1,
+        abortOnClose=abortOnClose,
+    ) as on:
+        first = await on.client(wrap=tls.client)
+        destination = await on.server.peer()
+        waits = await on.client(wrap=tls.client)
+        await until(lambda: on.balancer.waiting == 1)
+        waits.close()
+        below(waits).loseConnection()
+        await waits.closed()
+        if abortOnClose:
+            assert await on.outcome() is Outcome.CLIENT_LEFT_QUEUE
+        first.close()
+        await until(lambda: destination.ended or destination.lost)
+        destination.close()
+        if not abortOnClose:
+            (await on.server.peer(1)).close()
+        await until(lambda: on.balancer.sessions == [])
+        assert len(on.server.peers) == (1 if abortOnClose else 2)
+
+
+@pytest_twisted.ensureDeferred
 async def test_keepAlive(tls: Tls, tmp_path: Path) -> None:
     """
     The kernel asks a TLS client too whether it is still there.
