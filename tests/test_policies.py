@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core import policies
@@ -315,6 +315,7 @@ class SourceTests(SynchronousTestCase):
         A client goes to the same destination by whichever listener it comes in:
         an IPv4 client by C{[::]} as by C{0.0.0.0}, also if a PROXY header spells
         it differently, and a link-local one whatever the interface is called here.
+        All clients of Unix sockets are one.
         """
         available = [destination(str(n)) for n in range(50)]
         for addresses in (
@@ -334,6 +335,7 @@ class SourceTests(SynchronousTestCase):
                 IPv6Address("TCP", "fe80:0:0:0:0:0:ffff:1%wlan0", 3),
             ],
             [IPv6Address("TCP", "::ffff:none", 1)] * 2,
+            [UNIXAddress("/run/one"), UNIXAddress(None)],
         ):
             placed = set()
             for address in addresses:
