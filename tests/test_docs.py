@@ -19,6 +19,7 @@ from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -217,6 +218,17 @@ class PageTests(SynchronousTestCase):
                     headings = re.findall(r"^#+ (.*)$", there.read_text(), re.M)
                     slugs = [slug(each) for each in headings]
                     self.assertIn(anchor, slugs, f"{page.name}: {target}")
+
+    def test_names(self) -> None:
+        """
+        What a page names of our modules is there.
+        """
+        found = set()
+        for page in PAGES:
+            found |= set(re.findall(r"`(iawlb(?:\.[A-Za-z_]+){2,})", page.read_text()))
+        self.assertGreater(len(found), 5)
+        for name in found:
+            self.assertTrue(resolve_name(name), name)
 
     def test_allAreReached(self) -> None:
         """
