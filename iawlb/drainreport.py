@@ -37,7 +37,7 @@ class DrainReport:
         Log until the balancer has stopped.
         """
         left = self._balancer.settings.drainTimeout
-        if stopping.called or not left:
+        if not left or not self._balancer.sessions:
             return
         self.log.info(
             "waiting for {what}, up to {left:g} s; Ctrl-C or SIGTERM once more "
