@@ -204,14 +204,18 @@ async def test_keepAlive(tls: Tls, tmp_path: Path) -> None:
         assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
-@pytest.mark.parametrize("form", ["string", "wrapped"])
+@pytest.mark.parametrize("form", ["file", "folder", "wrapped"])
 @pytest_twisted.ensureDeferred
 async def test_listener(tls: Tls, tmp_path: Path, form: str) -> None:
     """
     A listener takes TLS off: the destination gets and sends plain bytes, and the
     client's end is an end.
     """
-    listener = tls.string() if form == "string" else tls.server()
+    listener: Any = tls.server()
+    if form == "file":
+        listener = tls.string()
+    elif form == "folder":
+        listener = f"tls:{tls.path.parent}:{freePort()}:interface=127.0.0.1"
     async with rig("portable", "tcp4", tmp_path, listener=listener) as on:
         client = await on.client(wrap=tls.client)
         await talk(client, await on.server.peer())

@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509 import (
     Certificate,
     DNSName,
     ExtensionNotFound,
+    Name,
     SubjectAlternativeName,
     load_pem_x509_certificate,
 )
@@ -181,13 +186,20 @@ def readFolder(folder: str) -> list[Identity]:
         raise InvalidSetting(f"there is no .pem file in {quoted(folder)}")
     files = [readFile(path) for path in paths]
     certificates = [each for found, _ in files for each in found]
+    byKey: dict[bytes, list[Certificate]] = {}
+    for each in certificates:
+        byKey.setdefault(_numberOf(each.public_key()), []).append(each)
+    # One that has issued itself is left out of chains: clients have it.
+    issuers = {
+        each.subject: each for each in certificates if each.subject != each.issuer
+    }
     identities = []
     for key in (each for _, keys in files for each in keys):
-        own = [each for each in certificates if each.public_key() == key.public_key()]
-        if own:
+        own = byKey.get(_numberOf(key.public_key()))
+        if own is not None:
             # Of an old certificate and its renewal, the one that lasts longer.
             newest = max(own, key=lambda each: each.not_valid_after_utc)
-            identities.append(Identity(key, newest, _chainOf(newest, certificates)))
+            identities.append(Identity(key, newest, _chainOf(newest, issuers)))
     if not identities:
         raise InvalidSetting(
             f"no .pem file in {quoted(folder)} holds a private key whose certificate "
@@ -196,21 +208,25 @@ def readFolder(folder: str) -> list[Identity]:
     return identities
 
 
+def _numberOf(key: Any) -> bytes:
+    """
+    Write a public key as bytes.
+    """
+    written: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return written
+
+
 def _chainOf(
-    certificate: Certificate, certificates: list[Certificate]
+    certificate: Certificate, issuers: dict[Name, Certificate]
 ) -> list[Certificate]:
     """
-    Follow the issuers of a certificate, up to one that has issued itself: clients
-    have that one.
+    Follow the issuers of a certificate.
     """
-    issuers = {
-        each.subject: each for each in certificates if each.subject != each.issuer
-    }
     chain: list[Certificate] = []
-    issuer = issuers.pop(certificate.issuer, None)
-    while issuer is not None:
+    issuer = issuers.get(certificate.issuer)
+    while issuer is not None and issuer not in (certificate, *chain):
         chain.append(issuer)
-        issuer = issuers.pop(issuer.issuer, None)
+        issuer = issuers.get(issuer.issuer)
     return chain
 
 
