@@ -25,7 +25,7 @@ from twisted.internet.threads import deferToThread
 from iawlb.backend.socketconnector import PlainEndpoint
 from iawlb.core.outcome import Outcome
 from iawlb.relay.portable import PortableRelay
-from tests.net import LIMIT, Peer, Server, freePort, pause, reactor, until
+from tests.net import LIMIT, Echo, Peer, Server, freePort, pause, reactor, until
 from tests.pem import Issued
 from tests.rig import payload, rig
 
@@ -219,6 +219,33 @@ async def test_listener(tls: Tls, tmp_path: Path, form: str) -> None:
     async with rig("portable", "tcp4", tmp_path, listener=listener) as on:
         client = await on.client(wrap=tls.client)
         await talk(client, await on.server.peer())
+        assert await on.outcome() is Outcome.DONE
+
+
+def askBehindHeader(port: int, path: Path) -> bytes:
+    """
+    Ask as a proxy does that puts a header in front of a client's TLS.
+    """
+    context = ssl.create_default_context(cafile=str(path))
+    with socket.create_connection(("127.0.0.1", port), LIMIT) as plain:
+        plain.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n")
+        with context.wrap_socket(plain, server_hostname="localhost") as connection:
+            connection.sendall(b"hello")
+            said = connection.recv(5)
+            connection.unwrap()
+            return said
+
+
+@pytest_twisted.ensureDeferred
+async def test_behindProxy(tls: Tls, tmp_path: Path) -> None:
+    """
+    A TLS listener behind haproxy: takes the header off that comes in front of TLS.
+    """
+    listener = f"haproxy:{tls.string()}"
+    async with rig("portable", "tcp4", tmp_path, Echo, listener=listener) as on:
+        port = int(on.balancer.addresses[0].rpartition(":")[2])
+        asking = deferToThread(askBehindHeader, port, tls.path)
+        assert await asking.addTimeout(LIMIT, reactor) == b"hello"
         assert await on.outcome() is Outcome.DONE
 
 

@@ -104,8 +104,12 @@ def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
             path = given
     endpoint = parsed(_server, reactor, text, words)
     if proxied:
+        if words.kind in ("ssl", "tls"):
+            # The header comes in front of TLS, not in it.
+            endpoint.plain = proxyEndpoint(endpoint.plain)
+        else:
+            endpoint = proxyEndpoint(endpoint)
         words = Words("haproxy", (words.kind, *words.args), words.named)
-        endpoint = proxyEndpoint(endpoint)
     return Listen(words.joined(), endpoint, path)
 
 

@@ -35,6 +35,7 @@ class TlsServerEndpoint:
     """
     Takes TLS off what another endpoint accepts.
 
+    @ivar plain: The other endpoint.
     @ivar certificates: What it shows to clients.
     """
 
@@ -42,7 +43,7 @@ class TlsServerEndpoint:
         self, reactor: Any, plain: IStreamServerEndpoint, certificates: Certificates
     ) -> None:
         self._reactor = reactor
-        self._plain = plain
+        self.plain = plain
         self.certificates = certificates
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
@@ -52,7 +53,7 @@ class TlsServerEndpoint:
         factory = TLSMemoryBIOFactory(
             self.certificates, False, protocolFactory, self._reactor
         )
-        listening: Deferred[IListeningPort] = self._plain.listen(factory)
+        listening: Deferred[IListeningPort] = self.plain.listen(factory)
         return listening
 
 
