@@ -6,8 +6,7 @@ time-outs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 
@@ -23,19 +22,16 @@ from iawlb.core.events import (
     DESTINATION_PAUSED,
     DESTINATION_REMOVED,
     DESTINATION_RESUMED,
-    Events,
 )
 from iawlb.core.policies import Policy
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.ratelimit import FailureLog
-from iawlb.core.table import SessionTable
 from iawlb.errors import InvalidSetting, UnknownDestination
 from iawlb.frontend.admission import Admission
 from iawlb.frontend.factory import Frontend
 from iawlb.frontend.firstbyte import FirstBytes, PatientFrontend
 from iawlb.frontend.listener import Listener
 from iawlb.frontend.listeners import Listeners
-from iawlb.relay.context import RelayContext
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.settings import (
     DestinationSettings,
@@ -44,30 +40,10 @@ from iawlb.settings import (
     checkNames,
     splitSettings,
 )
+from iawlb.shared import Shared
 from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.rebinder import Rebinder
 from iawlb.workers.worker import Worker
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """
-    What the pools of a balancer share.
-
-    @ivar reactor: The reactor.
-    @ivar clock: Its time, which no change of the wall clock moves.
-    @ivar events: Where every step is reported.
-    @ivar table: All sessions that live.
-    @ivar context: What all connections share.
-    @ivar maxConnections: Sessions that may live at a time.
-    """
-
-    reactor: Any
-    clock: Any
-    events: Events
-    table: SessionTable
-    context: RelayContext
-    maxConnections: int
 
 
 class Pool:
@@ -150,13 +126,17 @@ class Pool:
             taken.
         """
         checkAddress(address, listening=False)
-        given: dict[str, Any] = {}
-        text = repr(address)
-        if isinstance(address, str):
-            text, given = splitSettings(address)
+        timeout = self.settings.connectTimeout
         self._order += 1
-        default = text if isinstance(address, str) else f"destination-{self._order}"
-        given = {"name": default, "slots": self.settings.slots, **given, **settings}
+        text, endpoint = repr(address), cast(Any, address)
+        given: dict[str, Any] = {"name": f"destination-{self._order}"}
+        if isinstance(address, str):
+            name, behind = splitSettings(address)
+            text, endpoint = parseDestination(self._reactor, name, timeout)
+            for each in self.listeners:
+                checkCircle(name, each.address)
+            given = {"name": name, **behind}
+        given = {"slots": self.settings.slots, **given, **settings}
         checkNames(given, DestinationSettings, "a destination")
         own = DestinationSettings(**given)
         if own.name in self.workers:
@@ -164,13 +144,6 @@ class Pool:
                 f"there is a destination {own.name!r} already; give one of them "
                 "another name with name="
             )
-        timeout = self.settings.connectTimeout
-        endpoint: Any = address
-        if isinstance(address, str):
-            written = text
-            text, endpoint = parseDestination(self._reactor, text, timeout)
-            for each in self.listeners:
-                checkCircle(written, each.address)
         destination = Destination(text, own, self.settings, self._order)
         connector = DestinationConnector(
             self._reactor, self.clock, endpoint, timeout, self.context, self._sockets
@@ -263,17 +236,16 @@ class Pool:
         """
         checkAddress(address, listening=True)
         text, path = repr(address), None
+        endpoint: Any = address
         own: dict[str, Any] = {"name": f"listener-{len(self.listeners) + 1}"}
         if isinstance(address, str):
             text, given = splitSettings(address)
+            parsed = parseListen(self._reactor, text, self.settings.backlog)
+            endpoint, path = parsed.endpoint, parsed.path
             own = {"name": text, **given}
         own.update(settings)
         checkNames(own, ListenerSettings, "a listener")
         frontend = self._frontend(ListenerSettings(**own).name)
-        endpoint: Any = address
-        if isinstance(address, str):
-            parsed = parseListen(self._reactor, text, self.settings.backlog)
-            endpoint, path = parsed.endpoint, parsed.path
         listener = Listener(
             self._reactor,
             endpoint,

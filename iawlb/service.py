@@ -34,13 +34,14 @@ from iawlb.core.table import SessionTable
 from iawlb.errors import InvalidSetting
 from iawlb.frontend.limits import connectionLimit
 from iawlb.observe.eventlog import EventLog
-from iawlb.pool import Pool, Shared
+from iawlb.pool import Pool
 from iawlb.relay.context import RelayContext
 from iawlb.relay.poller import SocketPoller
 from iawlb.relay.resets import ResetWatch
 from iawlb.relay.sends import SendWatch
 from iawlb.relay.watchtimer import WatchTimer
 from iawlb.settings import Settings, checkNames
+from iawlb.shared import Shared
 
 
 class LoadBalancer(MultiService):

@@ -193,9 +193,10 @@ class Options(usage.Options):
         listeners = [("--listen", each) for each in self["listen"]]
         destinations = [("--dest", each) for each in self["dest"]]
         if self._positional and listeners:
+            first = self._positional[0]
             raise usage.UsageError(
-                f"{self._positional[0]!r} without an option is where to listen, and so "
-                "is --listen: give one of them"
+                f"{first!r} without an option would be where to listen, as --listen "
+                f"is: write --dest {first} if it is a destination"
             )
         listeners += [("PORT", each) for each in self._positional[:1]]
         destinations += [("destination", each) for each in self._positional[1:]]

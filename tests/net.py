@@ -8,6 +8,8 @@ import gc
 import socket
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from random import randrange
 from typing import Any
 
 from twisted.internet import reactor as _reactor
@@ -237,13 +239,15 @@ async def connected(
 
 def freePort(host: str = "127.0.0.1") -> int:
     """
-    Find a port that nobody listens on.
+    Find a port that nobody uses, below those that the kernel gives to clients: on a
+    busy machine one of these would have it before we listen.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as asking:
-        asking.bind((host, 0))
-        number: int = asking.getsockname()[1]
-        return number
+    while True:
+        number = randrange(10_000, 32_768)
+        with socket.socket(family) as asking, suppress(OSError):
+            asking.bind((host, number))
+            return number
 
 
 def collectUnbound() -> None:

@@ -108,6 +108,7 @@ ROOMS = [
     "frontend.listeners",
     # What a user meets.
     "arguments",
+    "shared",
     "pool",
     "service",
     "demoserver",

@@ -1,0 +1,33 @@
+"""
+What the pools of a balancer share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from iawlb.core.events import Events
+from iawlb.core.table import SessionTable
+from iawlb.relay.context import RelayContext
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """
+    What the pools of a balancer share.
+
+    @ivar reactor: The reactor.
+    @ivar clock: Its time, which no change of the wall clock moves.
+    @ivar events: Where every step is reported.
+    @ivar table: All sessions that live.
+    @ivar context: What all connections share.
+    @ivar maxConnections: Sessions that may live at a time.
+    """
+
+    reactor: Any
+    clock: Any
+    events: Events
+    table: SessionTable
+    context: RelayContext
+    maxConnections: int
