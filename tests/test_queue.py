@@ -490,27 +490,23 @@ class OrderTests(SynchronousTestCase):
     def test_partOfTheQueue(self) -> None:
         """
         The clients of one address, that all wait for one destination, take no more
-        of the queue than its part: further ones are served by any destination.
+        of the queue than its part; all of them wait for it, and another
+        destination's client is served at once.
         """
         a, b = destination("a"), destination("b", 1)
         queue = queueOf(Bound(), a, b, bindable=40)
-        crowd = [session(n, "a") for n in range(30)]
-        for each in crowd:
-            queue.put(each)
+        for number in range(30):
+            queue.put(session(number, "a"))
+        self.assertEqual((len(queue), queue.charged()), (30, 20))
         other = session(30, "b")
         queue.put(other)
-        got = [self.successResultOf(queue.get(b)) for _ in range(11)]
-        self.assertEqual(got, [*crowd[20:], other])
+        self.assertEqual(queue.charged(), 21)
+        self.assertIs(self.successResultOf(queue.get(b)), other)
         self.assertNoResult(queue.get(b))
-        queue.putBack(got[0])
-        self.assertEqual(list(queue), crowd[:20])
-        # All of the queue is the part of one that is alone, and it gets less when
-        # there are two again.
+        # All of the queue is the part of one that is alone.
         b.paused = True
         rebound(queue)
-        for each in got:
-            queue.putBack(each)
-        self.assertEqual([each.line.destination for each in queue], [a] * 30 + [None])
+        self.assertEqual((len(queue), queue.charged()), (30, 30))
 
     def test_smallestPart(self) -> None:
         """
@@ -521,8 +517,16 @@ class OrderTests(SynchronousTestCase):
         queue = queueOf(Bound(), *destinations, bindable=20)
         for number in range(20):
             queue.put(session(number, "7"))
-        bound = [each.line.destination for each in queue]
-        self.assertEqual(bound, [destinations[7]] * 16 + [None] * 4)
+        self.assertEqual((len(queue), queue.charged()), (20, 16))
+
+    def test_partOfAll(self) -> None:
+        """
+        Sessions that any destination may serve count one each.
+        """
+        queue = queueOf(Least(), destination("a"), bindable=40)
+        for number in range(50):
+            queue.put(session(number))
+        self.assertEqual(queue.charged(), 50)
 
     def test_rebindWithoutBinding(self) -> None:
         """

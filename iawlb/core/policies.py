@@ -46,8 +46,8 @@ class IPolicy(Interface):
 
         Asked when the session enters the queue, and again when the destinations
         that are available have changed. While many wait, this takes several turns
-        of the reactor. A destination's line may take its part of the queue: beyond
-        that, sessions that are bound to it are served by any destination.
+        of the reactor. A destination's line counts for its part of the queue and no
+        more, so that it keeps the clients of other destinations out no longer.
 
         @param available: The destinations that are up, not paused and not
             draining, in the order given by the user; maybe none.

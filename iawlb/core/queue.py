@@ -45,8 +45,8 @@ class ConnectionQueue(DeferredQueue[Session]):
     policy binds to a destination stands in that destination's line, so that it
     waits for a full destination without blocking those behind it. A destination
     is served from whichever of the two lines has the older head. The line of one
-    destination may take its part of the queue, and no more: a session that finds it
-    full is one that any may serve.
+    destination takes no more of the queue than its part: L{charged} counts what is
+    beyond as nothing, so that it keeps the clients of no other destination out.
 
     A program may get sessions too, without naming a destination: the oldest of
     those that any destination may serve, when no destination waits for it.
@@ -101,6 +101,15 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def __len__(self) -> int:
         return self._count
+
+    def charged(self) -> int:
+        """
+        Count those that wait, but of each destination's line no more than its part.
+        """
+        if not self._binds or self._bindable is None:
+            return self._count
+        lines = sum(min(len(line), self._part) for line in self._bound.values())
+        return lines + len(self._anyones) + sum(map(len, self._orphaned))
 
     def oldest(self) -> Session | None:
         """
@@ -299,9 +308,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         except Exception:
             self.log.failure("policy {policy!r} cannot bind", policy=self._policy)
             return anyones
-        if line is anyones or line is session.line or self._bindable is None:
-            return line
-        return line if len(line) < self._part else anyones
+        return line
 
     def _knownNow(self) -> Sequence[Destination]:
         if self._known is None:

@@ -58,7 +58,7 @@ class Admission:
         is no room until a quarter of it has gone, so that accepting does not
         start and stop with each.
         """
-        waiting = len(self._queue) + len(self._batch)
+        waiting = self._queue.charged() + len(self._batch)
         size = self._settings.queueSize
         if waiting >= size:
             self._full = True
