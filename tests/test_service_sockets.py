@@ -578,7 +578,7 @@ async def test_halfCloseInQueue() -> None:
         client = await on.client()
         echoed = Deferred.fromCoroutine(on.assertEchoed(client))
         await until(lambda: on.balancer.waiting == 1)
-        await pause(0.6)  # longer than a sweep
+        await pause(0.6)  # longer than the time between two looks
         assert on.balancer.waiting == 1
         on.balancer.resume()
         await echoed

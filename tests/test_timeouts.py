@@ -1,6 +1,6 @@
 """
-Time-outs of sessions whose client takes its time, on real sockets, for each kind of
-relay.
+Time-outs under load, and of sessions whose client takes its time, on real sockets,
+for each kind of relay.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 import pytest_twisted
 
 from iawlb.core.outcome import Outcome
-from tests.net import until
+from tests.net import Echo, until
 from tests.rig import RELAYS, Running, payload, rig, settled
 
 pytestmark = pytest.mark.parametrize("relay", RELAYS)
@@ -180,3 +180,23 @@ async def test_uploadResets(relay: str, tmp_path: Path) -> None:
             # Of a reset, Twisted tells only when the kernel can no longer be asked.
             if kill or relay == "fast":
                 assert ended.bytesIn < passed
+
+
+@pytest_twisted.ensureDeferred
+async def test_underLoad(relay: str, tmp_path: Path) -> None:
+    """
+    While one session passes bytes all the time, silent ones beside it are ended,
+    and it is not.
+    """
+    async with rig(relay, "tcp4", tmp_path, make=Echo, idleTimeout=2) as on:
+        busy = await on.client()
+        silent = [await on.client() for _ in range(20)]
+        await until(lambda: len(on.balancer.sessions) == 21)
+        rounds = 0
+        while not all(each.ended or each.lost for each in silent):
+            rounds += 1
+            busy.write(b"x")
+            await busy.got(rounds)
+        assert busy.lost is None
+        outcomes = {each.outcome for each in on.records.ended}
+        assert (len(on.records.ended), outcomes) == (20, {Outcome.IDLE_TIMEOUT})
