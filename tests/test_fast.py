@@ -23,6 +23,7 @@ from iawlb.relay.context import RelayContext
 from iawlb.relay.fast import FastRelay, plain
 from iawlb.relay.poller import SocketPoller
 from iawlb.relay.portable import PortableRelay
+from iawlb.relay.sends import unsent
 from iawlb.relay.side import Side
 from tests.doubles import Wire
 from tests.net import Echo, until
@@ -503,6 +504,26 @@ class EndTests(Base):
         got, how = self.drained(self.client)
         self.assertEqual((got, how), (sent, "reset"))
         self.assertEnded(Outcome.DESTINATION_RESET)
+
+    def test_resetBehindUnsent(self) -> None:
+        """
+        The same when only the kernel still has bytes for it: its own end does not
+        make its reset a clean end.
+        """
+        self.begin()
+        sent = b""
+        while not unsent(self.relay.destination.number):
+            sent += self.client.send(bytes(1000)) * b"\0"
+            self.settle()
+        self.assertIsNone(self.relay.destination.pending)
+        self.reset(self.client)
+        self.settle()
+        self.assertEqual(len(self.context.sends), 1)
+        self.destination.shutdown(socket.SHUT_WR)
+        self.settle()
+        self.assertEqual(self.outcomes, [])
+        self.assertEqual(self.drained(self.destination), (sent, "reset"))
+        self.assertEnded(Outcome.CLIENT_RESET)
 
     def test_resetBoth(self) -> None:
         """

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import pytest_twisted
 
 from iawlb.core.outcome import Outcome
+from iawlb.core.session import IRelay
 from tests.net import Echo, until
 from tests.rig import RELAYS, Running, payload, rig, settled
 
@@ -131,6 +133,49 @@ async def test_takesNothing(relay: str, tmp_path: Path) -> None:
             assert how == "reset"
             # Its kernel may not have confirmed the last of them yet.
             assert ended.bytesOut <= len(received) < len(MUCH)
+
+
+def movedSince(relay: IRelay, moment: float) -> bool:
+    """
+    Say whether a byte has moved since a moment.
+    """
+    return relay.moved >= moment
+
+
+@pytest_twisted.ensureDeferred
+async def test_moved(relay: str, tmp_path: Path) -> None:
+    """
+    Each byte that a peer sends or takes, and each end, counts from when it came.
+    """
+    async with rig(relay, "tcp4", tmp_path) as on:
+        client, destination = await on.pair()
+        held = on.session.relay
+        assert held is not None
+        for step in (
+            lambda: client.write(b"question"),
+            lambda: destination.write(b"answer"),
+            client.end,
+            lambda: destination.write(b"more"),
+        ):
+            now = monotonic()
+            step()
+            await until(partial(movedSince, held, now))
+    async with rig("fast", "tcp4", tmp_path) as on:
+        with slowClient(on) as slow:
+            destination = await on.server.peer()
+            destination.write(MUCH)
+            destination.end()
+            session = on.session
+            await settled(lambda: session.bytesOut)
+            held = session.relay
+            assert held is not None
+            now, passed = monotonic(), session.bytesOut
+            # No byte is read while some wait: these are written.
+            assert held.moved < now
+            while held.moved < now:
+                take(slow, 1_000_000)
+                await settled(lambda: 0)
+            assert session.bytesOut >= passed
 
 
 @pytest_twisted.ensureDeferred
