@@ -1,3 +1,3 @@
 """
-Connections wait, workers pull: the rules, without I/O.
+Rules without I/O: connections wait in a queue, and workers pull them.
 """

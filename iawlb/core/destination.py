@@ -1,5 +1,6 @@
 """
-Where sessions are forwarded: slots, counts and state. Rules only, no I/O.
+The state of a destination: slots, counts, the connect window and backoff. Rules only,
+no I/O.
 """
 
 from __future__ import annotations
@@ -9,26 +10,27 @@ from iawlb.settings import DestinationSettings, Settings
 
 HURRY = 0.2
 """
-The longest wait between two probes, in seconds, while sessions wait and nothing
-is up.
+The longest wait between two probes, in seconds, while sessions wait and every
+destination is down.
 """
 
 TRIFLE = 1e-7
 """
-What makes the heaviest of those with equal loads the least loaded: less than any
-two loads differ by, as a weight is 1000 at most.
+The part of a session that is added to each destination's active sessions, so that of
+idle destinations the one with the largest weight has the smallest load. It is smaller
+than any difference between two loads, as a weight is 1000 at most.
 """
 
 REVIEW = 100
 """
-After so many connects, or twice the window if that is more, the window becomes what
-was in use since.
+The number of connects after which the window is set to what was in use during them. If
+twice the window is more than this number, it is used instead.
 """
 
 
 class Backoff:
     """
-    Waits that double from the first to the longest.
+    Waits that double, from C{backoff} up to C{backoffMax}.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -37,11 +39,11 @@ class Backoff:
 
     def next(self, jitter: float) -> float:
         """
-        Say how long to wait; the wait after it is longer.
+        Return the next wait, and double the wait after it.
 
         @param jitter: A random number from 0 to 1.
-        @return: Seconds: half to the whole of the wait, so that several balancers
-            do not try in step.
+        @return: Seconds: between half of the wait and the whole of it, so that several
+            balancers do not try in step.
         """
         wait = self._wait * (0.5 + jitter / 2)
         self._wait = min(self._wait * 2, self._settings.backoffMax)
@@ -49,7 +51,7 @@ class Backoff:
 
     def reset(self) -> None:
         """
-        Begin with the first again.
+        Begin again with the first wait.
         """
         self._wait = self._settings.backoff
 
@@ -58,27 +60,31 @@ class Destination:
     """
     The state of one destination.
 
-    The connect window bounds how many sessions can pay for a destination that
-    has gone silent: it starts at one connect at a time and grows by one with
-    each success that used it whole (TCP's slow start, for connects). From time to
-    time it shrinks to what was in use, so a busy hour does not widen it for good.
+    The connect window bounds how many sessions have to wait for a connect to a
+    destination that has gone silent. The window starts at one connect at a time and
+    grows by one with each success while all of it was in use (TCP's slow start, for
+    connects). From time to time it shrinks to what was in use, so a busy hour does not
+    widen it for good.
 
-    @ivar name: Its name, unique in a balancer.
-    @ivar address: Its address as the user wrote it.
-    @ivar order: Its place among the others, in the order in which they were given.
-    @ivar slots: Sessions it may serve at a time; 0 is no limit.
-    @ivar weight: Its share, under policies that know shares.
-    @ivar active: Sessions that hold a slot now, connecting ones included.
+    @ivar name: The destination's name, unique in a balancer.
+    @ivar address: The destination's address as the user wrote it.
+    @ivar order: The destination's position among all, in the order in which the user
+        gave them.
+    @ivar slots: The number of sessions that the destination may serve at a time; 0 is
+        no limit.
+    @ivar weight: The destination's share, under policies that use shares.
+    @ivar active: Sessions that hold a slot now, including those that are connecting.
     @ivar load: active / weight, where L{TRIFLE} of a session decides between equals.
-    @ivar turn: Its place in the turns that destinations with equal loads take.
-    @ivar connecting: Of these, those whose connect is under way.
-    @ivar down: Why it is down, or L{None} while it is up.
-    @ivar heldOff: Whether it gets no session for a moment, as this machine is short
-        of what connects to it need.
-    @ivar paused: Whether it was told not to pull.
-    @ivar draining: Whether it was removed and only finishes its sessions.
-    @ivar served: Sessions connected since it was added.
-    @ivar failures: Failed connects and probes since it was added.
+    @ivar turn: The destination's position in the turns that destinations with equal
+        loads take.
+    @ivar connecting: Those of the active sessions whose connect is under way.
+    @ivar down: Why the destination is down, or L{None} while it is up.
+    @ivar heldOff: Whether the destination gets no session for a moment, because this
+        computer is short of something that connects to the destination need.
+    @ivar paused: Whether the user has paused the destination.
+    @ivar draining: Whether the destination was removed and only finishes its sessions.
+    @ivar served: Sessions connected since the destination was added.
+    @ivar failures: Failed connects and probes since the destination was added.
     """
 
     def __init__(
@@ -130,7 +136,7 @@ class Destination:
     @property
     def available(self) -> bool:
         """
-        Whether it takes sessions at all, now or when a slot is free.
+        Whether the destination takes sessions at all, now or when a slot is free.
         """
         return not (
             self.down is not None or self.paused or self.draining or self.heldOff
@@ -139,15 +145,16 @@ class Destination:
     @property
     def freeSlots(self) -> int | None:
         """
-        Slots that are free, or L{None} for no limit.
+        The number of free slots, or L{None} if there is no limit.
         """
         return max(0, self.slots - self.active) if self.slots else None
 
     def canPull(self) -> bool:
         """
-        Say whether its worker may wait for a session.
+        Return whether the destination's worker may wait for a session.
         """
-        # As L{available} says, without a call more where it counts.
+        # The same conditions as in L{available}, repeated here to save a call: this is
+        # a hot path.
         return (
             self.down is None
             and not self.paused
@@ -158,7 +165,7 @@ class Destination:
 
     def take(self) -> None:
         """
-        A session takes a slot and its connect begins.
+        Count a session that takes a slot and whose connect begins.
         """
         self.active += 1
         self.connecting += 1
@@ -166,13 +173,13 @@ class Destination:
 
     def connectEnded(self) -> None:
         """
-        A connect failed or was given up.
+        Count a connect that failed or was given up.
         """
         self.connecting -= 1
 
     def connected(self) -> None:
         """
-        A connect succeeded.
+        Count a connect that succeeded, and widen the window if all of it was in use.
         """
         served = self.served = self.served + 1
         connecting = self.connecting
@@ -182,24 +189,27 @@ class Destination:
                 self._window += 1
         self.connecting = connecting - 1
         if served >= self._review:
-            # Bursts as large as the window have begun twice since, if there are such.
+            # If bursts as large as the window still happen, at least two have begun
+            # since the last review, so the peak is known.
             self._reviewWindow(self._peak + 1)
 
     def give(self) -> None:
         """
-        A slot is free again.
+        Give back the slot of a session.
         """
         self.active -= 1
         self.load = (self.active + TRIFLE) / self.weight
 
     def failedOnce(self, began: float, now: float) -> bool:
         """
-        A connect failed. Say whether that may be chance, so that the destination
-        stays up: since the one that failed before, another has succeeded, or both
-        were under way at the same time.
+        Count a failed connect, and return whether it may have failed by chance, so that
+        the destination stays up. That is so if another connect has succeeded since the
+        failure before, or if both connects were under way at the same time.
 
         @param began: When the connect began.
-        @param now: When it failed.
+        @param now: When the connect failed.
+        @return: Whether the destination stays up. If not, nothing is counted here:
+            L{failed} follows.
         """
         if self.served != self._servedAtFailure:
             self._servedAtFailure = self.served
@@ -211,16 +221,18 @@ class Destination:
 
     def failed(self, why: str) -> None:
         """
-        A connect or a probe failed: it is down.
+        Mark the destination as down, after a failed connect or probe.
+
+        @param why: The reason, for people.
         """
         self.failures += 1
-        # It may quote the peer, a certificate's name for instance.
+        # The reason may quote the peer, for instance a name in its certificate.
         self.down = printable(why)
         self._reviewWindow(1)
 
     def _reviewWindow(self, window: int) -> None:
         """
-        Let so many connects be under way at a time, until more are known to be used.
+        Set the window, and begin to record anew how much of it is in use.
         """
         self._window = window
         self._peak = 0
@@ -228,7 +240,7 @@ class Destination:
 
     def recovered(self) -> None:
         """
-        A probe succeeded: it is up.
+        Mark the destination as up, after a probe that succeeded.
         """
         self.down = None
         self._servedAtFailure = -1
@@ -236,17 +248,20 @@ class Destination:
 
     def nextProbe(self, jitter: float) -> float:
         """
-        Say how long to wait for the next probe.
+        Return how long to wait before the next probe.
 
         @param jitter: A random number from 0 to 1.
+        @return: Seconds.
         """
         return self._probes.next(jitter)
 
     def nextPause(self, jitter: float) -> float:
         """
-        Say how long it is to be held off; longer each time, until a connect succeeds.
+        Return how long to hold the destination off. The pause grows each time, until a
+        connect has succeeded.
 
         @param jitter: A random number from 0 to 1.
+        @return: Seconds.
         """
         if self.served != self._servedAtPause:
             self._servedAtPause = self.served

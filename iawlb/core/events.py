@@ -1,5 +1,5 @@
 """
-The events of sessions, destinations and listeners, and the observers of them.
+The events of sessions, destinations and listeners, and the observers that receive them.
 """
 
 from __future__ import annotations
@@ -37,62 +37,63 @@ class IObserver(Interface):
     """
     An object that is called at every step of sessions, destinations and listeners.
 
-    A call must not block, must not change what it is given, and what it raises
-    is logged and changes nothing.
+    A method must not block, and must not change its arguments. An exception that a
+    method raises is logged, and has no other effect.
     """
 
     def sessionChanged(session: Session, event: str) -> None:
         """
-        A session took a step.
+        Called when a session has taken a step.
 
         @param event: One of the C{SESSION_} words above.
         """
 
     def destinationChanged(destination: Destination, event: str) -> None:
         """
-        A destination changed.
+        Called when a destination has changed.
 
         @param event: One of the C{DESTINATION_} words above.
         """
 
     def listenerChanged(name: str, address: str, event: str) -> None:
         """
-        A listener changed.
+        Called when a listener has changed.
 
         @param name: The listener's name.
-        @param address: Where it listens.
+        @param address: The address that the listener listens on.
         @param event: One of the C{LISTENER_} words above.
         """
 
 
 class Observer(Protocol):
     """
-    An L{IObserver}, for type checkers: these need not know zope.interface.
+    The same as L{IObserver}, for type checkers without a plugin for zope.interface.
     """
 
     def sessionChanged(self, session: Session, event: str, /) -> None:
         """
-        A session took a step.
+        Called when a session has taken a step.
         """
 
     def destinationChanged(self, destination: Destination, event: str, /) -> None:
         """
-        A destination changed.
+        Called when a destination has changed.
         """
 
     def listenerChanged(self, name: str, address: str, event: str, /) -> None:
         """
-        A listener changed.
+        Called when a listener has changed.
         """
 
 
 class Events:
     """
-    Tells each observer, and survives what they raise.
+    The observers of a balancer. An exception that an observer raises is logged, and the
+    other observers are still called.
 
-    @ivar everyStep: Whether an observer is to be told of every step of a session.
-        One that has a true C{endsOnly} is content with C{SESSION_ENDED}; if all
-        are, a session makes no calls for the others.
+    @ivar everyStep: Whether an observer wants every step of a session. An observer with
+        a true C{endsOnly} wants C{SESSION_ENDED} alone; if all are such, the calls for
+        the other steps are saved.
     """
 
     log = Logger()
@@ -105,7 +106,7 @@ class Events:
 
     def session(self, session: Session, event: str) -> None:
         """
-        Tell of a session's step.
+        Call all observers after a session's step.
         """
         for observer in self.observers:
             try:
@@ -115,7 +116,7 @@ class Events:
 
     def destination(self, destination: Destination, event: str) -> None:
         """
-        Tell of a destination's change.
+        Call all observers after a destination's change.
         """
         for observer in self.observers:
             try:
@@ -125,7 +126,7 @@ class Events:
 
     def listener(self, name: str, address: str, event: str) -> None:
         """
-        Tell of a listener's change.
+        Call all observers after a listener's change.
         """
         for observer in self.observers:
             try:

@@ -16,14 +16,17 @@ PLACE = attrgetter("place")
 
 class Line:
     """
-    Sessions in the order of their places, which count the entries into the queue.
+    Sessions in the order of their places. A session's place is its number in the order
+    of entry into the queue.
 
-    Nearly every session is younger than those that stand here already, and is
-    appended. One that comes back after a failed connect, or from another line, may
-    belong further to the front: such sessions are kept beside, with a heap of their
-    places. So no step moves the other sessions, however many they are.
+    Nearly every session that is added is younger than all those in the line, and is
+    appended. A session that comes back after a failed connect, or from another line,
+    may belong further to the front: such sessions are kept in a dictionary beside the
+    ordered ones, with a heap of their places. So adding or removing a session never
+    moves the others, however many there are.
 
-    @ivar destination: The only one that may serve them, or L{None}.
+    @ivar destination: The only destination that may serve these sessions, or L{None} if
+        any may.
     """
 
     __slots__ = ("_appended", "_beside", "_places", "destination")
@@ -32,8 +35,8 @@ class Line:
         self.destination = destination
         self._appended: OrderedDict[Session, None] = OrderedDict()
         self._beside: dict[int, Session] = {}
-        # A heap. Places whose session has left are dropped when they come up, or
-        # when they are the half of all.
+        # A heap. It may hold places of sessions that have left: these are dropped when
+        # they come to the top, or when they are more than half of the heap.
         self._places: list[int] = []
 
     def __len__(self) -> int:
@@ -41,7 +44,7 @@ class Line:
 
     def members(self) -> list[Session]:
         """
-        List those that stand here, the oldest first.
+        List the sessions in the line, the oldest first.
         """
         found = list(self._appended)
         if self._beside:
@@ -51,7 +54,7 @@ class Line:
 
     def add(self, session: Session) -> None:
         """
-        Let a session stand at its place.
+        Add a session, at the position that its place gives it.
         """
         appended = self._appended
         if not appended or next(reversed(appended)).place < session.place:
@@ -63,7 +66,7 @@ class Line:
 
     def remove(self, session: Session) -> None:
         """
-        A session that stands here leaves.
+        Remove a session that is in the line.
         """
         session.line = None
         beside = self._beside
@@ -74,7 +77,7 @@ class Line:
 
     def first(self) -> Session | None:
         """
-        Return the oldest, which goes on standing here.
+        Return the oldest session, without removing it, or L{None} if the line is empty.
         """
         head = next(iter(self._appended), None)
         if not self._beside:

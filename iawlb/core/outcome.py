@@ -11,8 +11,8 @@ class Outcome(Enum):
     """
     How a session ended.
 
-    Each has the two letters that HAProxy's tcplog uses for it (who ended it,
-    and in which phase), so that people and tools can read them alike.
+    Each outcome has the two letters that HAProxy's tcplog uses for it (who ended the
+    session, and in which phase), so that people and tools can read both logs alike.
     """
 
     DONE = "--", "closed by both sides"

@@ -1,5 +1,5 @@
 """
-Which of the waiting destinations gets the next session.
+Policies: which of the waiting destinations gets the next session.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from zope.interface import Attribute, Interface, implementer
 from iawlb.core.destination import Destination
 from iawlb.core.session import Session
 
-# Many destinations may wait, so these are read without a call of Python.
+# Many destinations may wait, so these are read without a call of a Python function.
 _LOAD = attrgetter("load")
 _ORDER = attrgetter("order")
 _WEIGHT = attrgetter("weight")
@@ -24,60 +24,63 @@ _BITS = 2**64 - 1
 
 ROUNDING = 1e-9
 """
-How far two sums of fractions may be apart that are the same.
+The largest difference between two sums of fractions that count as equal.
 """
 
 MOST_ROUNDS = 1e6
 """
-After so many rounds of turns they begin anew.
+The number of rounds after which the turns begin anew.
 """
 
 
 class IPolicy(Interface):
     """
-    Which destination gets the next session. Decides only; does no I/O.
+    The choice of the destination that gets the next session. A policy only decides; it
+    does no I/O.
     """
 
     binds: bool = Attribute("Whether L{bind} ever returns a destination.")
 
     def bind(session: Session, available: Sequence[Destination]) -> Destination | None:
         """
-        Say whether one destination alone may serve a session.
+        Return the one destination that alone may serve a session, if the policy binds
+        the session to one.
 
-        Asked when the session enters the queue, and again when the destinations
-        that are available have changed. While many wait, this takes several turns
-        of the reactor. A destination's line counts for its part of the queue and no
-        more, so that it keeps the clients of other destinations out no longer.
+        Called when the session enters the queue, and again when the available
+        destinations have changed. While many sessions wait, asking about all of them
+        takes several turns of the reactor. A destination's line counts for its part of
+        the queue and no more, so it does not keep the clients of other destinations
+        out.
 
-        @param available: The destinations that are up, not paused and not
-            draining, in the order given by the user; maybe none.
-        @return: That destination, or L{None} when any may serve it.
+        @param available: The destinations that are up, not paused and not draining, in
+            the order given by the user; maybe none.
+        @return: The destination, or L{None} if any may serve the session.
         """
 
     def choose(waiting: Sequence[Destination]) -> Destination:
         """
-        Pick the destination that gets a session that any may serve.
+        Return the destination that gets a session that any may serve.
 
-        @param waiting: The destinations whose worker waits now, the longest
-            waiting first; never empty.
-        @return: One of them.
+        @param waiting: The destinations whose worker waits now, the longest waiting
+            first; never empty.
+        @return: One of these destinations.
         """
 
 
 class IRankingPolicy(IPolicy):
     """
-    A policy that binds each session to the destination that ranks highest for it,
-    where the rank of one does not depend on the others.
+    A policy that binds each session to the destination that ranks highest for it, where
+    the rank of one destination does not depend on the others.
 
-    So when a destination goes, only its own sessions are asked about. When one
-    comes, C{bind} is asked to pick from that one and the one that the session is
-    bound to.
+    So when a destination goes, the policy is asked about that destination's sessions
+    alone. When one comes, C{bind} is asked to pick between the new destination and the
+    one that the session is bound to.
     """
 
 
 class Policy(Protocol):
     """
-    An L{IPolicy}, for type checkers: these need not know zope.interface.
+    The same as L{IPolicy}, for type checkers without a plugin for zope.interface.
     """
 
     @property
@@ -90,18 +93,18 @@ class Policy(Protocol):
         self, session: Session, available: Sequence[Destination], /
     ) -> Destination | None:
         """
-        Say whether one destination alone may serve a session.
+        Return the one destination that alone may serve a session, or L{None}.
         """
 
     def choose(self, waiting: Sequence[Destination], /) -> Destination:
         """
-        Pick the destination that gets a session that any may serve.
+        Return the destination that gets a session that any may serve.
         """
 
 
 class _AnyMayServe:
     """
-    No session is bound to a destination.
+    A policy that binds no session to a destination.
     """
 
     binds = False
@@ -110,7 +113,7 @@ class _AnyMayServe:
         self, session: Session, available: Sequence[Destination]
     ) -> Destination | None:
         """
-        Bind to none.
+        Return L{None}: any destination may serve the session.
         """
         return None
 
@@ -118,19 +121,19 @@ class _AnyMayServe:
 @implementer(IPolicy)
 class Least(_AnyMayServe):
     """
-    The smallest active / weight. Destinations with equal loads take turns: with
-    equal weights the longest waiting is next, else each gets the share that its
-    weight says, spread evenly.
+    The destination with the smallest active / weight. Destinations with equal loads
+    take turns: with equal weights the longest waiting is next, else each gets the share
+    that its weight gives it, spread evenly.
 
-    With one slot each this is Join-Idle-Queue; without a limit it is weighted
-    least connections.
+    With one slot each this is Join-Idle-Queue; without a limit it is weighted least
+    connections.
 
-    The turns are those of WF2Q (Bennett and Zhang, 1996), in which no destination
-    is ever more than one session from its share. Time runs as fast as the shares
-    of all are served. Each session that a destination gets moves its C{turn} on by
-    1 / weight. Those whose turn has come are asked, and among them the one whose
-    next turn is the soonest: so a heavy one neither waits for all the light ones
-    nor is served before all of them.
+    The turns are those of WF2Q (Bennett and Zhang, 1996), in which no destination is
+    ever more than one session from its share. Virtual time advances by 1 / (the sum of
+    the weights) with each session. Each session that a destination gets moves its
+    C{turn} on by 1 / weight. Of the destinations whose turn has come, the one whose
+    following turn is the soonest is chosen: so a heavy destination neither waits for
+    all the light ones nor is served before all of them.
     """
 
     def __init__(self) -> None:
@@ -138,9 +141,10 @@ class Least(_AnyMayServe):
 
     def choose(self, waiting: Sequence[Destination]) -> Destination:
         """
-        Pick the least loaded.
+        Return the least loaded destination.
         """
-        # min() keeps the first of equals, and the longest waiting is first.
+        # min() returns the first of equals, and the longest waiting destination is
+        # first.
         least = min(waiting, key=_LOAD)
         if least.weight == 1:
             return least  # the heaviest of equals comes first, so all weigh 1
@@ -148,13 +152,14 @@ class Least(_AnyMayServe):
         equals = [e for e in waiting if e.active * weight == active * e.weight]
         total = sum(map(_WEIGHT, equals))
         if total == weight * len(equals):
-            return least  # so they weigh the same
+            return least  # all of them weigh the same
         return self._nextInTurn(equals, total)
 
     def _nextInTurn(self, equals: Sequence[Destination], total: int) -> Destination:
         """
-        Pick the one whose turn it is.
+        Return the destination whose turn it is.
 
+        @param equals: Destinations with equal loads.
         @param total: The sum of their weights.
         """
         now = self._now
@@ -162,17 +167,18 @@ class Least(_AnyMayServe):
         for each in equals:
             share = 1 / each.weight
             turn = each.turn
-            # A destination that is always there is never two turns from its share.
-            # One that was away is owed nothing for that time.
+            # A destination that is always waiting is never two turns from its share.
+            # One that was away gets nothing for that time.
             if abs(turn - now) > 2 * share:
                 turn = each.turn = now
             following = turn + share
             if turn > now + ROUNDING:
-                following += MOST_ROUNDS  # only if nobody's turn has come
+                following += MOST_ROUNDS  # last, unless no turn has come
             if following < soonest:
                 chosen, soonest = each, following
         chosen.turn += 1 / chosen.weight
-        # Small again after a million rounds, since sums of fractions lose digits.
+        # The time starts again after a million rounds, since large sums of fractions
+        # lose digits.
         self._now = (now + 1 / total) % MOST_ROUNDS
         return chosen
 
@@ -180,12 +186,12 @@ class Least(_AnyMayServe):
 @implementer(IPolicy)
 class Fifo(_AnyMayServe):
     """
-    The longest waiting.
+    The destination that has waited longest.
     """
 
     def choose(self, waiting: Sequence[Destination]) -> Destination:
         """
-        Pick the first.
+        Return the destination that has waited longest.
         """
         return waiting[0]
 
@@ -193,12 +199,12 @@ class Fifo(_AnyMayServe):
 @implementer(IPolicy)
 class First(_AnyMayServe):
     """
-    The first in the order given, so that the last ones stay idle.
+    The first destination in the order given, so that the last ones stay idle.
     """
 
     def choose(self, waiting: Sequence[Destination]) -> Destination:
         """
-        Pick by order.
+        Return the first destination in the order given.
         """
         return min(waiting, key=_ORDER)
 
@@ -206,8 +212,8 @@ class First(_AnyMayServe):
 @lru_cache(maxsize=4096)
 def _hashed(text: str) -> int:
     """
-    Make 64 bits of a client's address or a destination's name, the same in every
-    balancer.
+    Return 64 bits of hash of a client's address or a destination's name, the same in
+    every balancer.
     """
     data = text.encode("utf-8", "surrogateescape")
     return int.from_bytes(blake2b(data, digest_size=8).digest())
@@ -218,10 +224,10 @@ class Source(Fifo):
     """
     The same destination for the same client address.
 
-    Weighted rendezvous hashing: each destination draws a number from the
-    client's address and its own name, and the highest wins. Balancers that know
-    the same names agree without talking, and a destination that goes takes only
-    its own clients along.
+    Weighted rendezvous hashing: each destination draws a number from the client's
+    address and the destination's name, and the highest wins. Balancers that know the
+    same names agree without talking. When a destination goes, only its own clients move
+    to others.
     """
 
     binds = True
@@ -230,14 +236,14 @@ class Source(Fifo):
         self, session: Session, available: Sequence[Destination]
     ) -> Destination | None:
         """
-        Bind to the destination that draws the highest number.
+        Return the destination that draws the highest number.
         """
-        # The interface of a link-local address is named by each host for itself.
+        # Each host has its own name for the network interface of a link-local address.
         client = _hashed(session.clientHost.partition("%")[0])
         best, highest = None, 0.0
         for each in available:
-            # Two rounds of multiply and shift, as in the finalizer of MurmurHash3:
-            # a fraction of what hashing both together would take.
+            # Two rounds of multiply and shift, as in the finalizer of MurmurHash3, cost
+            # a fraction of what hashing both together would.
             drawn = (client ^ _hashed(each.name)) * 0xFF51AFD7ED558CCD & _BITS
             drawn = (drawn ^ drawn >> 32) * 0xC4CEB9FE1A85EC53 & _BITS
             # Strictly between 0 and 1, so that the logarithm exists.

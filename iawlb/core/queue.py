@@ -1,5 +1,5 @@
 """
-Connections wait, workers pull.
+The queue in which connections wait until workers pull them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from iawlb.core.session import Session
 
 SMALLEST_PART = 16
 """
-Sessions that may stand in the line of a destination in any case.
+The number of sessions that the line of one destination may hold in any case.
 """
 
 ONE_SESSION = 4
 """
-What it takes to ask the policy about a session, beside what it takes for each
-destination.
+The fixed effort of asking the policy about a session, in units of the effort for each
+destination that the policy has to compare.
 """
 
 
@@ -38,25 +38,27 @@ class ConnectionQueue(DeferredQueue[Session]):
     """
     The FIFO in which sessions wait, behind the contract of L{DeferredQueue}.
 
-    A session's place is given by its entry into the queue, and stays the same when
-    it comes back after a failed connect.
+    A session gets its place when it enters the queue, and keeps the place when it comes
+    back after a failed connect.
 
-    Sessions that any destination may serve stand in one line. One that the
-    policy binds to a destination stands in that destination's line, so that it
-    waits for a full destination without blocking those behind it. A destination
-    is served from whichever of the two lines has the older head. The line of one
-    destination takes no more of the queue than its part: L{charged} counts what is
-    beyond as nothing, so that it keeps the clients of no other destination out.
+    Sessions that any destination may serve wait in one line. A session that the policy
+    binds to a destination waits in that destination's line, so that it can wait for a
+    full destination without blocking the sessions behind it. A destination is served
+    from whichever of the two lines has the older head. The line of one destination
+    takes up no more of the queue than its part: L{charged} does not count the sessions
+    beyond that part, so they do not keep the clients of other destinations out.
 
-    A program may get sessions too, without naming a destination: the oldest of
-    those that any destination may serve, when no destination waits for it.
+    A program may get sessions too, without naming a destination. It gets the oldest
+    session that any destination may serve, when no destination waits for it.
 
-    No step moves or looks through those that wait. The stock storage is a list,
-    which does, and cannot remove from the middle.
+    No operation moves or searches the waiting sessions. L{DeferredQueue} keeps its
+    items in a list, which has to be moved, and from whose middle nothing can be
+    removed.
 
-    @ivar size: Sessions that may wait before L{put} raises, or L{None}.
-    @ivar backlog: Calls of L{get} without a destination that may wait before it
-        raises, or L{None}.
+    @ivar size: The number of waiting sessions above which L{put} raises, or L{None} for
+        no limit.
+    @ivar backlog: The number of pending calls of L{get} without a destination above
+        which L{get} raises, or L{None} for no limit.
     """
 
     log = Logger()
@@ -71,9 +73,9 @@ class ConnectionQueue(DeferredQueue[Session]):
     ) -> None:
         """
         @param policy: Binds sessions and chooses destinations.
-        @param available: Gives the destinations that can be bound to.
-        @param bindable: Sessions that may stand in the lines of all destinations;
-            each line may hold an equal part of them. L{None} is no limit.
+        @param available: Returns the destinations that sessions can be bound to.
+        @param bindable: The number of sessions that the lines of all destinations may
+            hold together; each line may hold an equal part of it. L{None} is no limit.
         """
         super().__init__(size, backlog)
         self._policy = policy
@@ -82,21 +84,21 @@ class ConnectionQueue(DeferredQueue[Session]):
         self._available = available
         self._bindable = bindable
         self._anyones = Line()
-        # While the policy binds: what is available, and the line of each.
+        # Used if the policy binds: the available destinations, and the line of each.
         self._known: Sequence[Destination] | None = None
         self._bound: dict[Destination, Line] = {}
         self._part = 0
-        # Until all sessions are bound anew: lines whose destination has gone, those
-        # destinations that have come, and the sessions to ask about.
+        # Used until all sessions are bound anew: lines whose destination has gone,
+        # destinations that have come, and the sessions to ask the policy about.
         self._orphaned: list[Line] = []
         self._come: tuple[Destination, ...] = ()
         self._toRebind: Iterator[Session] = iter(())
         self._count = 0
         self._entered = 0
-        # What each waiting destination's next session is given to, in the order in
-        # which they began to wait.
+        # The function that takes each waiting destination's next session, in the order
+        # in which the destinations began to wait.
         self._takers: dict[Destination, Callable[[Session], None]] = {}
-        # Those who wait for no destination.
+        # Pending calls of get() that name no destination.
         self._unnamed: dict[Deferred[Session], None] = {}
 
     def __len__(self) -> int:
@@ -104,7 +106,8 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def charged(self) -> int:
         """
-        Count those that wait, but of each destination's line no more than its part.
+        Count the waiting sessions, but those in each destination's line only up to its
+        part.
         """
         if not self._binds or self._bindable is None:
             return self._count
@@ -113,14 +116,14 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def oldest(self) -> Session | None:
         """
-        Return the session that has waited longest, which goes on waiting.
+        Return the session that has waited longest, without removing it, or L{None}.
         """
         heads = [head for line in self._lines() if (head := line.first()) is not None]
         return min(heads, key=PLACE, default=None)
 
     def __iter__(self) -> Iterator[Session]:
         """
-        Iterate over those that wait, the oldest first.
+        Iterate over the waiting sessions, the oldest first.
         """
         return _inOrder(self._lines())
 
@@ -144,17 +147,17 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def putBack(self, *sessions: Session) -> None:
         """
-        Return sessions whose connect failed to the places they had. Workers that
-        wait get the oldest of them first.
+        Return sessions whose connect failed to their places. If workers wait, they get
+        these sessions at once, the oldest first.
         """
         for session in sorted(sessions, key=PLACE):
             self._stand(session, self._lineFor(session))
 
     def discard(self, session: Session) -> bool:
         """
-        Remove a session that left.
+        Remove a session whose client has left.
 
-        @return: Whether it was waiting.
+        @return: Whether the session was waiting.
         """
         line = session.line
         if line is None:
@@ -167,12 +170,12 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         Wait for the next session.
 
-        @param destination: Whose worker asks; by default nobody's, who gets a
-            session that any destination may serve.
-        @return: Fires with the session. Cancelling it gives up the wait and
-            loses no session.
-        @raise QueueUnderflow: This destination's worker waits already, or
-            C{backlog} others do.
+        @param destination: The destination whose worker asks. By default the caller
+            serves no destination, and gets a session that any destination may serve.
+        @return: Fires with the session. Cancelling it gives up the wait and loses no
+            session.
+        @raise QueueUnderflow: This destination's worker waits already, or C{backlog}
+            calls without a destination are pending.
         """
         if destination is None:
             return self._getUnnamed()
@@ -198,10 +201,11 @@ class ConnectionQueue(DeferredQueue[Session]):
         self, destination: Destination, take: Callable[[Session], None]
     ) -> Session | None:
         """
-        Do what L{get} does, without a L{Deferred} for each session.
+        Return the next session, or begin to wait for it, as L{get} does but without a
+        L{Deferred} for each session.
 
-        @param take: Called with the session, once, if there is none now.
-        @return: The session, or L{None}: then the destination waits.
+        @param take: Called once with the session, if there is none now.
+        @return: The session, or L{None} if the destination now waits.
         @raise QueueUnderflow: This destination waits already.
         """
         if destination in self._takers:
@@ -222,11 +226,11 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def rebind(self) -> None:
         """
-        Learn that the available destinations have changed. L{rebindSome} then asks
-        the policy again about the sessions that this concerns.
+        Begin to bind the waiting sessions anew, because the available destinations have
+        changed. L{rebindSome} then asks the policy about those that are concerned.
 
-        A session is served by the destination that it was bound to until its turn
-        comes. Those whose destination has gone come first.
+        Until a session's turn comes, the destination that it was bound to may still
+        serve it. Sessions whose destination has gone come first.
         """
         if not self._binds:
             return
@@ -246,7 +250,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         if self._bindable is not None:
             self._part = max(SMALLEST_PART, self._bindable // max(1, len(known)))
         if not self._count:
-            self._come = ()  # nobody has to move
+            self._come = ()  # no session has to move
         self._toRebind = _inOrder(self._orphaned)
         if self._come or not self._ranks:
             others = (self._anyones, *self._bound.values())
@@ -256,7 +260,8 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         Ask the policy about some of the sessions that are to be bound anew.
 
-        @param effort: About how many destinations to ask for, in all.
+        @param effort: About how many destinations the policy may have to compare, in
+            all.
         @return: Whether there is more to be done.
         """
         while effort > 0:
@@ -268,7 +273,7 @@ class ConnectionQueue(DeferredQueue[Session]):
             effort -= ONE_SESSION
             before = session.line
             if before is None:
-                continue  # it has left since
+                continue  # the session has left since
             among = self._knownNow()
             if self._ranks and before.destination is not None:
                 among = (before.destination, *self._come)
@@ -291,13 +296,13 @@ class ConnectionQueue(DeferredQueue[Session]):
         self, session: Session, among: Sequence[Destination] | None = None
     ) -> Line:
         """
-        Ask the policy in which line a session is to stand.
+        Ask the policy which line a session belongs in.
 
-        A policy may be the user's own; what it raises is logged, and the session
-        is one that any may serve.
+        A policy may be the user's own. An exception that it raises is logged, and the
+        session may then be served by any destination.
 
-        @param among: The destinations that may be bound to; by default all that
-            are available.
+        @param among: The destinations that may be bound to; by default all that are
+            available.
         """
         anyones = self._anyones
         if not self._binds:
@@ -318,8 +323,8 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def _choose(self) -> Destination:
         """
-        Ask the policy which waiting destination is next; if it fails, it is the
-        one that has waited longest.
+        Ask the policy which waiting destination is next. If the policy fails, choose
+        the destination that has waited longest.
         """
         waiting = list(self._takers)
         if len(waiting) == 1:
@@ -333,8 +338,8 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def _nextFor(self, destination: Destination) -> Session | None:
         """
-        Return the session that a destination serves next: the older of the heads
-        of its own line and of that of all.
+        Return the session that a destination serves next: the older of the heads of the
+        destination's own line and of the line that any destination serves.
         """
         anyones = self._anyones.first()
         line = self._bound.get(destination)
@@ -345,7 +350,9 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def _handOver(self, session: Session, bound: Destination | None) -> bool:
         """
-        Give a session to a worker that waits, if one may have it.
+        Hand a session to a waiting worker, if there is one that may serve it.
+
+        @return: Whether the session was handed over.
         """
         if bound is not None:
             take = self._takers.pop(bound, None)
@@ -365,6 +372,6 @@ class ConnectionQueue(DeferredQueue[Session]):
 
 def _inOrder(lines: Iterable[Line]) -> Iterator[Session]:
     """
-    Iterate over those that stand in lines now, the oldest first.
+    Iterate over the sessions that are in the lines now, the oldest first.
     """
     return merge(*(each.members() for each in lines), key=PLACE)

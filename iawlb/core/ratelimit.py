@@ -1,5 +1,5 @@
 """
-One log line a second for what may happen a thousand times a second.
+Limits for log messages about what may happen a thousand times a second.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from twisted.logger import Logger
 
 class OncePerSecond:
     """
-    Writes the first of a kind at once, and those of each second after it as one
-    line with their number. None goes uncounted.
+    A count of events that is written at most once a second: the first event at once,
+    and those of each second after it as one line with their number. Every event is
+    counted.
     """
 
     def __init__(self, clock: IReactorTime, write: Callable[[int], None]) -> None:
         """
-        @param write: Writes a line about so many.
+        @param write: Writes a line about so many events.
         """
         self._clock = clock
         self._write = write
@@ -28,7 +29,7 @@ class OncePerSecond:
 
     def add(self) -> None:
         """
-        One more has happened.
+        Count an event, and write it if none was written in the last second.
         """
         if self._timer is None:
             self._write(1)
@@ -45,7 +46,7 @@ class OncePerSecond:
 
     def stop(self) -> None:
         """
-        Write what is left, and keep no timer.
+        Write what is left, and stop the timer.
         """
         if self._timer is not None:
             self._timer.cancel()
@@ -57,14 +58,15 @@ class OncePerSecond:
 
 class FailureLog:
     """
-    Logs exceptions that nobody expected, once a second with the traceback.
+    A log of unexpected exceptions: the first is written with its traceback, the others
+    once a second as a number.
     """
 
     log = Logger()
 
     def __init__(self, clock: IReactorTime, what: str) -> None:
         """
-        @param what: What has failed then.
+        @param what: What has failed, for the log line.
         """
         self._what = what
         self._once = OncePerSecond(clock, self._log)
@@ -85,6 +87,6 @@ class FailureLog:
 
     def stop(self) -> None:
         """
-        Log what is left, and keep no timer.
+        Write what is left, and stop the timer.
         """
         self._once.stop()

@@ -1,5 +1,6 @@
 """
-One client connection, from accept to its last close, and the record of it.
+L{Session}, the record of one client connection from accept to last close, and the
+interfaces of its connection, its holder and its relay.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from iawlb.core.text import printable
 
 def describe(address: IAddress | None) -> tuple[str, str]:
     """
-    Write an address for people: one line, whatever the peer has named itself.
+    Write an address for people, on one line, even if the peer's own name for it has
+    line breaks.
 
-    @return: The whole of it, and the host alone.
+    @return: The whole address, and the host alone.
     """
     if isinstance(address, IPv4Address):
         return printable(f"{address.host}:{address.port}"), address.host
@@ -28,7 +30,7 @@ def describe(address: IAddress | None) -> tuple[str, str]:
         return printable(f"[{address.host}]:{address.port}"), address.host
     if isinstance(address, UNIXAddress):
         path = (address.name or b"").decode(errors="backslashreplace")
-        # An abstract name begins with a zero byte; ss and HAProxy write it so too.
+        # An abstract name begins with a zero byte; ss and HAProxy show it as "@", too.
         if path.startswith("\0"):
             path = "@" + path[1:]
         return printable(f"unix:{path}"), "unix"
@@ -37,11 +39,11 @@ def describe(address: IAddress | None) -> tuple[str, str]:
 
 def plainHost(host: str) -> str:
     """
-    Write an IPv6 address in the one form that other connections of the client are
-    known by: as IPv4 if it is mapped, else as the kernel writes it.
+    Write an IPv6 address in the one form that is the same for all connections of the
+    client: as IPv4 if the address is mapped, else as the kernel writes it.
     """
     if "ffff:" not in host.lower() and ":0:" not in host:
-        return host  # the kernel's own form, as is nearly always so
+        return host  # the kernel's own form already, as nearly always
     plain, percent, zone = host.partition("%")
     try:
         address = ipaddress.IPv6Address(plain)
@@ -52,21 +54,22 @@ def plainHost(host: str) -> str:
 
 class Holder(Protocol):
     """
-    Who has a session at the moment: the queue's door, then a worker.
+    The object that has a session at the moment: first the frontend, then a worker's
+    L{Serving<iawlb.workers.serving.Serving>}.
     """
 
     def dismiss(self, outcome: Outcome) -> None:
         """
-        End it as soon as may be.
+        End the session as soon as possible.
         """
 
 
 class ClientConnection(Protocol):
     """
-    A client's connection, as those see it who hold the session.
+    A client's connection, as the holder of the session sees it.
 
     @ivar owner: Receives what happens to the connection.
-    @ivar lost: Whether the connection is closed, or handed over.
+    @ivar lost: Whether the connection is closed, or handed over to a relay.
     """
 
     owner: Any
@@ -86,12 +89,12 @@ class ClientConnection(Protocol):
 
     def hungUp(self) -> None:
         """
-        The connection was reset while nothing was read.
+        Called when the client has reset the connection while it was not being read.
         """
 
     def peerLeft(self) -> None:
         """
-        The client has ended its half, and there is nothing to be read.
+        Called when the client has ended its half and there is nothing to be read.
         """
 
     def fileno(self) -> int:
@@ -101,7 +104,7 @@ class ClientConnection(Protocol):
 
     def watch(self) -> None:
         """
-        Have it noticed that the client leaves while nothing is read.
+        Detect from now on that the client leaves, although nothing is read.
         """
 
     def close(self) -> None:
@@ -117,23 +120,23 @@ class ClientConnection(Protocol):
 
 class IRelay(Interface):
     """
-    Two connections of one session and the bytes between them.
+    The relay of one session: two connections, and the bytes that pass between them.
     """
 
     bytesIn: int = Attribute("Bytes passed from the client to the destination.")
     bytesOut: int = Attribute("Bytes passed from the destination to the client.")
     asked: bool = Attribute("Whether the last byte came from the client.")
     halfClosed: Outcome | None = Attribute(
-        "L{None} until one side has ended its half or is gone; then what to call it "
-        "if the other does not follow."
+        "L{None} until one side has ended its half or is gone; then the outcome "
+        "if the other side does not follow."
     )
-    outcome: Outcome | None = Attribute("How it ends, once that is known.")
+    outcome: Outcome | None = Attribute("How the session ends, once that is known.")
     moved: float = Attribute(
         "When the last byte was read or written, or a side ended; 0 before that."
     )
     onSooner: Callable[[], None] | None = Attribute(
-        "What to call when an earlier time-out may count, as the client has asked or "
-        "a side has ended. Only relays that were made to report call it."
+        "Called when an earlier time-out may apply, because the client has asked or "
+        "a side has ended. Only the relays in timed.py call this."
     )
 
     def start() -> None:
@@ -143,63 +146,64 @@ class IRelay(Interface):
 
     def sockets() -> list[Any]:
         """
-        List the sockets of the connections that are open, as far as these have any.
+        List the sockets of the open connections. A connection may have none.
         """
 
     def undelivered() -> int:
         """
-        Count the bytes that wait to be written, and those that the kernel was
-        given and no peer has confirmed. While that number shrinks, a peer still
-        takes bytes.
+        Count the bytes that wait to be written, and those that the kernel has taken and
+        the peer has not acknowledged. While that number shrinks, a peer still takes
+        bytes.
         """
 
     def close(outcome: Outcome) -> None:
         """
         Close both connections, after what is still to be written.
 
-        @param outcome: How the session is said to have ended.
+        @param outcome: The outcome that the session's record gets.
         """
 
     def failed() -> None:
         """
-        End the session, as a step of its own has raised.
+        End the session, because one of its steps has raised.
         """
 
     def abort(outcome: Outcome) -> None:
         """
         Reset both connections at once.
 
-        @param outcome: How the session is said to have ended.
+        @param outcome: The outcome that the session's record gets.
         """
 
 
 class Session:
     """
-    The record of one client connection. All times are seconds of the monotonic
-    clock, which no change of the wall clock moves: take the difference of two.
+    The record of one client connection. All times are seconds of the monotonic clock,
+    which no change of the wall clock moves: take the difference of two.
 
-    @ivar number: Counts the sessions of a balancer, from 1, in accept order.
+    @ivar number: The session's number, from 1, in the order in which the balancer
+        accepted.
     @ivar address: The client's address.
-    @ivar listener: The name of the listener that accepted it.
-    @ivar accepted: When it was accepted.
-    @ivar queued: When it entered the queue, if it had to wait there.
-    @ivar place: Counts the sessions that entered a queue, from 1; set by the first
-        entry.
-    @ivar line: The L{Line<iawlb.core.line.Line>} of the queue that it stands in, or
-        L{None}.
-    @ivar bucket: Where L{Deadlines<iawlb.workers.deadlines.Deadlines>} has it, or
-        L{None}.
-    @ivar waited: Whether it had to wait for a worker.
-    @ivar pulled: When a worker pulled it, or L{None} while it waits.
-    @ivar connected: When it was connected to its destination, or L{None}.
-    @ivar ended: When it ended, or L{None}.
-    @ivar tries: How many times a worker pulled it.
-    @ivar destination: The name of the destination that serves it, or that was
+    @ivar listener: The name of the listener that accepted the client.
+    @ivar accepted: When the client was accepted.
+    @ivar queued: When the session entered the queue, if it had to wait there.
+    @ivar place: The session's number in the order of entry into the queue, from 1; set
+        by the first entry.
+    @ivar line: The L{Line<iawlb.core.line.Line>} of the queue that the session waits
+        in, or L{None}.
+    @ivar bucket: The list of L{Deadlines<iawlb.workers.deadlines.Deadlines>} that the
+        session is in, or L{None}.
+    @ivar waited: Whether the session had to wait for a worker.
+    @ivar pulled: When a worker pulled the session, or L{None} while it waits.
+    @ivar connected: When the session was connected to its destination, or L{None}.
+    @ivar ended: When the session ended, or L{None}.
+    @ivar tries: How many times a worker pulled the session.
+    @ivar destination: The name of the destination that serves the session, or that was
         tried last, or L{None}.
-    @ivar outcome: How it ended, or L{None} while it lives.
+    @ivar outcome: How the session ended, or L{None} while it lives.
     @ivar side: The client's connection until it is relayed.
-    @ivar holder: Who has it at the moment, while it lives.
-    @ivar relay: What passes its bytes while it is connected.
+    @ivar holder: The object that has the session at the moment, while it lives.
+    @ivar relay: Passes the session's bytes while it is connected.
     """
 
     __slots__ = (
@@ -290,7 +294,7 @@ class Session:
 
     def finish(self, outcome: Outcome, now: float) -> None:
         """
-        Write down how it ended, and let go of its connections.
+        Record how the session ended, and let go of its connections.
         """
         self.ended = now
         relay, self.relay = self.relay, None
@@ -299,6 +303,6 @@ class Session:
         if self.bucket is not None:
             del self.bucket[self]
             self.bucket = None
-        # No cycle is left for the garbage collector.
+        # No reference cycle is left for the garbage collector.
         del self.side, self.holder
         self.outcome = outcome

@@ -1,5 +1,5 @@
 """
-All the sessions that live.
+The table of all sessions that live.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from iawlb.core.session import ClientConnection, Holder, Session
 
 class SessionTable:
     """
-    Begins and ends sessions, and reports both.
+    All sessions that live: begins and ends them, and reports both.
 
     @ivar roomAwaited: Whether a pool waits for room for more sessions.
     """
@@ -25,7 +25,7 @@ class SessionTable:
         self, clock: IReactorTime, events: Events, onEnd: Callable[[], None]
     ) -> None:
         """
-        @param onEnd: Called after a session's end, while room is awaited.
+        @param onEnd: Called after a session's end, while C{roomAwaited} is true.
         """
         self.roomAwaited = False
         self._clock = clock
@@ -41,7 +41,7 @@ class SessionTable:
 
     def __iter__(self) -> Iterator[Session]:
         """
-        Iterate over the sessions that live now; they may end meanwhile.
+        Iterate over the sessions that live now. They may end during the iteration.
         """
         return iter(list(self._live))
 

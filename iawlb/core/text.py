@@ -1,5 +1,5 @@
 """
-Text that a peer has chosen, made fit for a line of a log.
+Text that a peer has chosen, escaped for a line of a log.
 """
 
 from __future__ import annotations
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 def printable(text: str) -> str:
     """
-    Escape all that does not print, as Python would write it in a string: control
-    characters, line breaks, escape sequences of terminals, and what turns the
-    direction of writing around.
+    Escape all characters that do not print, as Python writes them in a string: control
+    characters, line breaks, escape sequences of terminals, and marks that change the
+    direction of writing.
     """
     if text.isprintable():
         return text
