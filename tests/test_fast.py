@@ -525,6 +525,17 @@ class EndTests(Base):
         self.assertEqual(self.drained(self.destination), (sent, "reset"))
         self.assertEnded(Outcome.CLIENT_RESET)
 
+    def test_closedTwice(self) -> None:
+        """
+        To close or reset what is closed does nothing.
+        """
+        self.begin()
+        client = self.relay.client
+        self.relay.abort(Outcome.KILLED)
+        client.abort()
+        client.close()
+        self.assertEnded(Outcome.KILLED)
+
     def test_resetBoth(self) -> None:
         """
         A slow peer that is reset itself meanwhile is gone at once.

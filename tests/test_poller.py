@@ -274,6 +274,32 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(self.turn(), [("second", 0), ("after", 0)])
         self.assertEqual(self.turn(), [])
 
+    def test_nestedRound(self) -> None:
+        """
+        A handler may have the reactor take a turn, which serves the others; what
+        is closed in that turn is told nothing any more.
+        """
+        (one, its), (two, other) = self.pair(), self.pair()
+
+        def second(events: int) -> None:
+            self.seen.append(("second", events))
+            self.poller.remove(two.fileno())
+            two.close()
+
+        def first(events: int) -> None:
+            one.recv(1)
+            self.poller.doRead()
+            self.seen.append(("first", events))
+
+        self.poller.add(one.fileno(), select.EPOLLIN, Handling(first))
+        self.poller.add(two.fileno(), select.EPOLLIN, Handling(second))
+        its.send(b"x")
+        other.send(b"x")
+        self.assertEqual(
+            self.turn(), [("second", select.EPOLLIN), ("first", select.EPOLLIN)]
+        )
+        self.assertEqual(self.turn(), [])
+
     def test_fair(self) -> None:
         """
         Each of many sockets that are always ready has its turn before any has its
