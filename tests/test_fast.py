@@ -628,6 +628,85 @@ class EndTests(Base):
         self.assertEqual((got, how), (sent, "reset"))
         self.assertEnded(Outcome.CLIENT_RESET)
 
+    def test_resetWhileBothWait(self) -> None:
+        """
+        A client is reset while neither peer takes any more. What the destination
+        goes on to send is read, to nowhere and uncounted: it may be one that takes
+        nothing before it has sent all.
+        """
+        self.begin()
+        sent = self.fill(self.client)
+        self.fill(self.destination)
+        self.reset(self.client)
+        self.settle()
+        passed = self.relay.bytesOut
+        for _ in range(64):
+            self.assertTrue(select.select([], [self.destination], [], 5)[1])
+            self.destination.send(payload(CHUNK))
+            self.settle()
+        self.assertEqual(self.relay.bytesOut, passed)
+        self.assertEqual(self.drained(self.destination), (sent, "reset"))
+        self.assertEnded(Outcome.CLIENT_RESET)
+
+    def test_bothResetWhileBothWait(self) -> None:
+        """
+        If the other is reset too, nothing is left.
+        """
+        for first in ("client", "destination"):
+            self.setUp()
+            self.begin()
+            self.fill(self.client)
+            self.fill(self.destination)
+            pair = [self.client, self.destination]
+            if first == "destination":
+                pair.reverse()
+            for each in pair:
+                self.reset(each)
+                self.settle()
+            self.context.sends.check()
+            self.settle()
+            self.assertEqual((self.released, len(self.outcomes)), (1, 1))
+            self.assertEqual(self.poller._served, {})
+            self.assertEqual(len(self.context.sends), 0)
+
+    def test_endsBeforeReset(self) -> None:
+        """
+        A destination that is slow, and is to be reset behind what it has not taken
+        yet, may end its half meanwhile, or be reset itself.
+        """
+        for alsoReset in (False, True):
+            self.setUp()
+            self.begin()
+            sent = self.fill(self.client)[: self.relay.bytesIn]
+            self.relay.client._cut()
+            self.destination.shutdown(socket.SHUT_WR)
+            self.settle()
+            self.assertEqual((self.released, self.outcomes), (0, []))
+            if alsoReset:
+                self.reset(self.destination)
+                self.settle()
+            else:
+                self.assertEqual(self.drained(self.destination), (sent, "reset"))
+            self.assertEnded(Outcome.CLIENT_RESET)
+
+    def test_resetBehindAllSent(self) -> None:
+        """
+        The same if all that it has not taken is the kernel's already.
+        """
+        self.begin()
+        slow = self.relay.destination
+        while not unsent(slow.number):
+            self.client.send(bytes(CHUNK))
+            self.settle()
+        self.assertIsNone(slow.pending)
+        self.relay.client._cut()
+        self.destination.shutdown(socket.SHUT_WR)
+        self.settle()
+        self.assertEqual((self.released, self.outcomes), (0, []))
+        self.reset(self.destination)
+        self.settle()
+        self.assertEnded(Outcome.CLIENT_RESET)
+
     def test_hangupWhileUnread(self) -> None:
         """
         A client that closes while it is not read costs no turn until it is; then
@@ -723,6 +802,34 @@ class EndTests(Base):
         self.assertEqual(got, payload(MUCH)[:passed])
         self.assertEnded(Outcome.IDLE_TIMEOUT)
 
+    def test_closeAndNumberUsedAgain(self) -> None:
+        """
+        What comes of a peer afterwards changes no count, whatever socket has got
+        the number of the one that was closed.
+        """
+        self.begin()
+        self.client.send(b"abc")
+        self.fill(self.destination)
+        self.relay.close(Outcome.IDLE_TIMEOUT)
+        for each in self.pair(unix=False):
+            while select.select([], [each], [], 0)[1]:
+                each.send(bytes(CHUNK))
+        self.client.send(b"more")
+        self.settle()
+        self.assertEqual(self.relay.bytesIn, 3)
+
+    def test_closeBehindBytes(self) -> None:
+        """
+        One that is closed is closed for the peer that takes its bytes slowly when it
+        has them all.
+        """
+        self.begin()
+        self.fill(self.destination)
+        passed = self.relay.bytesOut
+        self.relay.close(Outcome.IDLE_TIMEOUT)
+        self.assertEqual(self.drained(self.client), (payload(MUCH)[:passed], "ended"))
+        self.assertEnded(Outcome.IDLE_TIMEOUT)
+
     def test_abort(self) -> None:
         """
         One that is aborted resets both, at once.
@@ -730,6 +837,7 @@ class EndTests(Base):
         self.begin()
         self.fill(self.destination)
         self.relay.abort(Outcome.KILLED)
+        self.relay.destination.allSent()  # asked about in the same check
         self.assertEnded(Outcome.KILLED)
         self.assertEqual(self.drained(self.destination)[1], "reset")
 

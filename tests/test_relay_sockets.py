@@ -471,6 +471,40 @@ async def test_resetOfStalled(
         assert await on.outcome() is RESET_BY[resetter]
 
 
+class Blocking(Echo):
+    """
+    Takes nothing while it has something to send, as a simple program does.
+    """
+
+    def connectionMade(self) -> None:
+        """
+        Read no more while the client takes nothing.
+        """
+        self.transport.registerProducer(self.transport, True)
+
+
+@tcpOnly
+@pytest.mark.parametrize("ends", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_resetWhileBothWait(
+    relay: str, tcp: str, tmp_path: Path, ends: bool
+) -> None:
+    """
+    A client that does not read and is reset leaves no destination waiting that takes
+    nothing before it has sent all; also if the client has ended its half.
+    """
+    async with rig(relay, tcp, tmp_path, Blocking) as on:
+        client, _ = await on.pair()
+        stall(client)
+        client.write(payload(MUCH))
+        session = on.session
+        await settled(lambda: session.bytesIn + session.bytesOut)
+        if ends:
+            client.end()
+        client.reset()
+        assert await on.outcome() is Outcome.CLIENT_RESET
+
+
 @eitherResets
 @pytest_twisted.ensureDeferred
 async def test_resetWhileNotRead(relay: str, tmp_path: Path, resetter: str) -> None:

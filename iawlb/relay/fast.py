@@ -56,13 +56,6 @@ def plain(side: Side) -> bool:
     )
 
 
-def _swallow(data: memoryview, flags: int = 0) -> int:
-    """
-    What is sent to one that was reset.
-    """
-    return len(data)
-
-
 class Socket(SideOwner):
     """
     One of the two sockets.
@@ -299,10 +292,13 @@ class Socket(SideOwner):
         """
         Its peer reset it; what the peer sent before may still be there to be read.
         """
+        if self.lost:
+            return  # what is read of the other goes nowhere
         self._break()
         self.pending = None
-        self.send = _swallow
         self.relay.moved = self._poller.now
+        if not self.other.lost:
+            self.other.linger()
         self.relay.sideReset(self)
         if self.ended:
             self._cut()
@@ -389,8 +385,10 @@ class Socket(SideOwner):
             return
         if self.pending is None:
             self._shut(_DONE, False)
-        else:
-            self._then = self.close
+            return
+        self._then = self.close
+        if self.other.lost:
+            self.linger()
 
     def abort(self) -> None:
         """
@@ -424,7 +422,7 @@ class Socket(SideOwner):
 
     def linger(self) -> None:
         """
-        Read on, to nowhere.
+        Read on, to nowhere: a peer may take nothing before all that it sends is read.
         """
         self.relay.moved = self._poller.now
         self._poller.replace(self.number, _Discarding(self))
@@ -465,7 +463,11 @@ class Socket(SideOwner):
         """
         if events & _OUT:
             self._flush()
-        if self.lost or self.ended:
+        if self.lost:
+            return
+        if self.ended:
+            if events & (_ERR | _HUP):
+                self._hungUp(events)
             return
         try:
             number = self.recvInto(self._poller.small)

@@ -80,13 +80,14 @@ class PortableRelay(Rules[Side], SideOwner):
         """
         Pass bytes on.
         """
+        if side.other.lost:
+            return
         self.moved = self._seconds()
         if side is self.client:
-            if not self.destination.lost:
-                self._in += len(data)
-                self.asked = True
-                self.destination.write(data)
-        elif not self.client.lost:
+            self._in += len(data)
+            self.asked = True
+            self.destination.write(data)
+        else:
             self._out += len(data)
             self.asked = False
             self.client.write(data)
@@ -107,6 +108,9 @@ class PortableRelay(Rules[Side], SideOwner):
         if reset and not self.cut:
             # The kernel cannot be asked any more.
             self._missing[side] = side.unwritten()
+        if not self.cut:
+            # It may take nothing before all that it sends is read.
+            side.other.resumeProducing()
         super().sideLost(side, reset)
 
     def close(self, outcome: Outcome) -> None:

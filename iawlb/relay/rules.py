@@ -230,6 +230,7 @@ class Rules(Generic[EndT]):
         elif ending:
             pass  # the other side is closing as well
         elif reset and not side.ended:
+            other.linger()
             other.resetWhenWritten()
         elif other is self.destination or other.ended:
             other.close()
