@@ -10,7 +10,7 @@ from typing import Any, Unpack
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.interfaces import IDelayedCall, IProtocol
 
 from iawlb.arguments import (
     BalancerArguments,
@@ -114,6 +114,8 @@ class LoadBalancer(MultiService):
                 "write auto or portable"
             )
         self._opened = False
+        # Closes the sessions that have not finished.
+        self._cutting: IDelayedCall | None = None
         self._clock = monotonicClock(reactor)
         self._table = SessionTable(self._clock, self._events, self._sessionEnded)
         self._watching = WatchTimer(self._clock)
@@ -310,7 +312,18 @@ class LoadBalancer(MultiService):
 
     def cutDrain(self) -> None:
         """
-        Do not wait any longer for the sessions to finish.
+        Do not wait any longer for the sessions to finish. They are closed in the
+        reactor's next turn, as an observer may call this in the midst of a step of
+        one of them.
+        """
+        if self._cutting is not None and self._cutting.active():
+            self._cutting.reset(0)
+        else:
+            self._cutting = self._clock.callLater(0, self._cut)
+
+    def _cut(self) -> None:
+        """
+        Close the sessions.
         """
         # Those that wait come first: the slots of the others are not for them.
         for session in sorted(self._table, key=lambda each: each.relay is not None):
@@ -322,15 +335,13 @@ class LoadBalancer(MultiService):
     async def _stop(self) -> None:
         self._opened = False
         closing = [pool.close() for pool in self._pools]
-        cutting = None
-        if self.settings.drainTimeout:
-            cutting = self._clock.callLater(self.settings.drainTimeout, self.cutDrain)
-        else:
-            self.cutDrain()
+        if self._cutting is None or not self._cutting.active():
+            wait = self.settings.drainTimeout
+            self._cutting = self._clock.callLater(wait, self._cut)
         await DeferredList(closing)
         await self._table.whenEmpty()
-        if cutting is not None and cutting.active():
-            cutting.cancel()
+        if self._cutting.active():
+            self._cutting.cancel()
         for pool in self._pools:
             pool.stop()
         self._watching.stop()

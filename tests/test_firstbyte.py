@@ -192,6 +192,7 @@ class MemoryTests(SynchronousTestCase):
         stopping = rig.balancer.stopService()
         self.assertNoResult(stopping)
         rig.balancer.cutDrain()
+        rig.clock.advance(0)
         client.lose()
         self.successResultOf(stopping)
         self.assertEqual(rig.recorder.outcomes, {1: Outcome.KILLED_QUEUE})

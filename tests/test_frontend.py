@@ -159,6 +159,20 @@ class BatchTests(SynchronousTestCase):
         self.assertEqual(rig.recorder.pulls, [(2, "a")])
         self.assertEqual(rig.recorder.outcomes, {1: Outcome.CLIENT_LEFT_QUEUE})
 
+    def test_leavesDuringStop(self) -> None:
+        """
+        A client of a program's own endpoint that comes during the stop, and leaves
+        its batch, leaves no timer behind.
+        """
+        rig = Rig(acceptBatch=3)
+        served = rig.client()
+        stopped = rig.balancer.stopService()
+        rig.client().lose()
+        rig.backends[0].wires[0].lose()
+        served.lose()
+        self.successResultOf(stopped)
+        self.assertEqual(rig.clock.getDelayedCalls(), [])
+
     def test_stop(self) -> None:
         """
         A batch that waits when the balancer stops is served.

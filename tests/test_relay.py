@@ -463,6 +463,7 @@ class MemoryTests(SynchronousTestCase):
                 destination.end()
             elif way == "killed":
                 on.balancer.cutDrain()
+                on.clock.advance(0)
             client.lose(reset=way == "clientReset")
             destination.lose(reset=way == "destinationReset")
             # As Twisted's own transports do when they are lost.

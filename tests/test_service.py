@@ -587,6 +587,7 @@ class RebindTests(SynchronousTestCase):
         self.rig.balancer.pause("a")
         stopping = self.rig.balancer.stopService()
         self.rig.balancer.cutDrain()
+        self.rig.clock.advance(0)
         served = [wire for each in self.rig.backends for wire in each.wires]
         for each in [*self.clients, *served]:
             each.lose()
@@ -655,6 +656,8 @@ class StopTests(SynchronousTestCase):
         client = rig.client()
         stopped = rig.balancer.stopService()
         rig.balancer.cutDrain()
+        rig.clock.advance(0)
+        self.assertEqual(client.closing, "abort")
         client.lose()
         rig.backends[0].wires[0].lose()
         self.successResultOf(stopped)
@@ -667,6 +670,7 @@ class StopTests(SynchronousTestCase):
         rig = Rig(drainTimeout=0)
         client = rig.client()
         rig.balancer.stopService()
+        rig.clock.advance(0)
         self.assertEqual(client.closing, "abort")
 
     def test_allDown(self) -> None:

@@ -32,15 +32,27 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Port
+from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from iawlb.backend import socketconnector
-from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP
+from iawlb.core.events import (
+    DESTINATION_DOWN,
+    DESTINATION_UP,
+    SESSION_ACCEPTED,
+    SESSION_CONNECTED,
+    SESSION_ENDED,
+    SESSION_PULLED,
+    SESSION_QUEUED,
+)
 from iawlb.core.outcome import Outcome
+from iawlb.core.session import Session
 from iawlb.errors import CannotListen
 from iawlb.service import LoadBalancer
+from tests.doubles import Recorder
 from tests.net import (
+    LIMIT,
     Echo,
     Peer,
     Server,
@@ -313,7 +325,7 @@ async def test_cutTakesOthersAlong() -> None:
             for each in others:
                 reset(each)
             on.balancer.cutDrain()
-            assert on.balancer.sessions == []
+            await until(lambda: on.balancer.sessions == [])
             assert len(on.recorder.outcomes) == 6
         for each in (first, *fillers):
             each.close()
@@ -717,6 +729,69 @@ async def test_cutDrain() -> None:
         await served.closed()
         await until(lambda: waiting.ended or waiting.lost)
         assert on.recorder.outcomes == {1: Outcome.KILLED, 2: Outcome.KILLED_QUEUE}
+
+
+class Stopping(Recorder):
+    """
+    An observer that stops the balancer at the first event of a kind.
+    """
+
+    balancer: LoadBalancer
+
+    def __init__(self, event: str) -> None:
+        super().__init__()
+        self._event = event
+        self.stopping: Deferred[None] | None = None
+
+    def sessionChanged(self, session: Session, event: str) -> None:
+        """
+        Stop, without waiting for the sessions.
+        """
+        super().sessionChanged(session, event)
+        if event == self._event and self.stopping is None:
+            self.stopping = self.balancer.stopService()
+
+
+@pytest.mark.parametrize("relay", ["auto", "portable"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        SESSION_ACCEPTED,
+        SESSION_QUEUED,
+        SESSION_PULLED,
+        SESSION_CONNECTED,
+        SESSION_ENDED,
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_stoppedByAnObserver(event: str, relay: Any) -> None:
+    """
+    An observer may stop the balancer at any step of a session, which then ends
+    once, by that stop.
+    """
+    server = await Server(Echo).listen()
+    observer = Stopping(event)
+    balancer = observer.balancer = LoadBalancer(
+        reactor,
+        ["tcp:0:interface=127.0.0.1"],
+        [f"127.0.0.1:{server.number}"],
+        observers=[observer],
+        drainTimeout=0,
+        relay=relay,
+    )
+    with capturedLogs() as events:
+        balancer.startService()
+        client = await connected(int(balancer.addresses[0].rpartition(":")[2]))
+        client.close()
+        await until(lambda: observer.stopping)
+        assert observer.stopping is not None
+        await observer.stopping.addTimeout(LIMIT, reactor)
+        await client.closed()
+        await server.stop()
+    assert [each for each in events if "log_failure" in each] == []
+    assert balancer.sessions == []
+    assert balancer.destinations[0].active == 0
+    assert list(observer.outcomes) == [1]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -366,6 +366,7 @@ class FailedConnectTests(SynchronousTestCase):
         a.hold = True
         client = rig.client()
         rig.balancer.cutDrain()
+        rig.clock.advance(0)
         self.assertEqual((a.cancelled, client.closing), (1, "abort"))
         client.lose()
         self.assertEqual(rig.recorder.outcomes, {1: Outcome.KILLED_QUEUE})

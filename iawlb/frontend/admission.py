@@ -90,9 +90,7 @@ class Admission:
         """
         Put the batch into the queue.
         """
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
+        self._cancel()
         batch, self._batch = self._batch, {}
         for session in batch:
             try:
@@ -106,7 +104,13 @@ class Admission:
         """
         Keep no timer.
         """
+        self._cancel()
         self._failures.stop()
+
+    def _cancel(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
     def _put(self, session: Session) -> None:
         if self._events.everyStep:
