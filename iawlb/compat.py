@@ -47,6 +47,16 @@ def restoreIteration(reactor: Any) -> None:
     del reactor.doIteration
 
 
+def isStopping(reactor: Any) -> bool:
+    """
+    Say whether a reactor was told to stop, and its main loop has not acted on it.
+
+    @return: False too if Twisted has renamed the attribute; then a reactor that is
+        stopped by what serves a socket may stop only at its next event or timer.
+    """
+    return bool(getattr(reactor, "_justStopped", False))
+
+
 def acceptOf(listening: socket.socket) -> Callable[[], tuple[int, Any]]:
     """
     Return what accepts a connection and gives its descriptor and the peer's

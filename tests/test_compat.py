@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iawlb.compat import (
     acceptOf,
     epollOf,
+    isStopping,
     replaceIteration,
     restoreIteration,
     statusPipe,
@@ -68,6 +69,23 @@ class CompatTests(SynchronousTestCase):
         restoreIteration(reactor)
         reactor.iterate(0)
         self.assertEqual(asked, [0.25])
+
+    def test_stopping(self) -> None:
+        """
+        A reactor that was told to stop says so until it has done so.
+        """
+        reactor = self.reactor(SelectReactor)
+        seen = [isStopping(reactor)]
+
+        def stop() -> None:
+            reactor.stop()
+            seen.append(isStopping(reactor))
+
+        reactor.callWhenRunning(stop)
+        reactor.run(installSignalHandlers=False)
+        seen.append(isStopping(reactor))
+        self.assertEqual(seen, [False, True, False])
+        self.assertFalse(isStopping(MemoryReactorClock()))
 
     def test_accept(self) -> None:
         """

@@ -520,6 +520,44 @@ class WaitTests(PollerTests):
         self.run_()
         self.poller.stop()
 
+    def test_stop(self) -> None:
+        """
+        So does one that a handler stops, as a program's observer may.
+        """
+        mine, peer = self.pair()
+        peer.send(b"x")
+        late: list[str] = []
+
+        def handler(events: int) -> None:
+            mine.recv(1)
+            self.reactor.stop()
+            # Ends the wait in any case.
+            self.reactor.callLater(5, late.append, "late")
+
+        self.poller.add(mine.fileno(), select.EPOLLIN, Handling(handler))
+        self.run_()
+        self.assertEqual(late, [])
+
+    def test_timersAndWhatFollows(self) -> None:
+        """
+        The reactor's timers are called in time also if something is to follow each
+        round.
+        """
+        mine, peer = self.pair()
+        peer.send(b"x")
+        rounds: list[int] = []
+
+        def handler(events: int) -> None:
+            rounds.append(events)
+            self.poller.afterRound(lambda: None)
+            if len(rounds) == 100_000:
+                self.reactor.crash()
+
+        self.poller.add(mine.fileno(), select.EPOLLIN, Handling(handler))
+        self.reactor.callLater(0.01, self.reactor.stop)
+        self.run_()
+        self.assertLess(len(rounds), 100_000)
+
     def test_iterate(self) -> None:
         """
         An iteration that somebody asks for takes no longer than asked, however

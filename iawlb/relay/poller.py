@@ -15,7 +15,13 @@ from twisted.internet.posixbase import PosixReactorBase
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iawlb.compat import Iterate, epollOf, replaceIteration, restoreIteration
+from iawlb.compat import (
+    Iterate,
+    epollOf,
+    isStopping,
+    replaceIteration,
+    restoreIteration,
+)
 from iawlb.core.ratelimit import FailureLog
 
 EVENTS_PER_ROUND = 64
@@ -234,14 +240,16 @@ class SocketPoller:
             if reactorIsReady:
                 iterateReactor(0)
                 return
-            if not reactor.running or (not events and not self._after):
+            if not reactor.running or isStopping(reactor):
+                return
+            if not events and not self._after:
                 return
             # Timers may have been set or moved in this round.
             timeout = reactor.timeout()
             if end is not None:
                 left = max(0.0, end - self.now)
                 timeout = left if timeout is None else min(timeout, left)
-            if timeout == 0 and not self._after:
+            if timeout == 0:
                 return
 
     def doRead(self) -> None:
