@@ -1,3 +1,3 @@
 """
-The two connections of a session and the bytes between them.
+The relay: the two connections of a session, and the bytes that pass between them.
 """

@@ -19,12 +19,13 @@ class RelayContext:
     What all connections of a balancer share.
 
     @ivar bufferSize: Bytes read at a time, and bytes held for a slow reader.
-    @ivar poller: Serves plain sockets, or L{None} when every connection is a
-        transport of Twisted's.
+    @ivar poller: Serves plain sockets, or L{None} when every connection is a transport
+        of Twisted's.
     @ivar resets: Detects resets on connections that are not being read.
     @ivar sends: Waits until the kernel has sent what was written.
-    @ivar strictTls: Whether a TLS connection that ends without TLS's own end was cut.
-    @ivar seconds: Tells the time by the monotonic clock.
+    @ivar strictTls: Whether a TLS connection that ends without close_notify counts as
+        cut off.
+    @ivar seconds: Returns the time of the monotonic clock.
     """
 
     bufferSize: int

@@ -1,5 +1,5 @@
 """
-Whether what a reactor reports as the end of a connection's bytes is one.
+Check with the kernel whether a reported end of bytes is one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from twisted.python.failure import Failure
 
 def isEnd(transport: Any) -> bool:
     """
-    Ask the kernel: Twisted's reactors also report an end for a reset, or with bytes
-    left to read, when a transport that was only written to is read again just as the
+    Return whether the peer of a transport has really ended its bytes, by asking the
+    kernel.
+
+    Twisted's reactors also report an end for a reset, and for a connection with bytes
+    left to read: when a transport that was only written to is read again just as the
     kernel reports a hangup.
 
-    @return: Whether it is one. If not, the transport reads on, or is closed as reset.
+    @return: Whether it is an end. If not, the transport goes on reading, or is closed
+        as reset.
     """
     handle = getattr(transport, "socket", None)
     if isinstance(handle, socket.socket):

@@ -23,14 +23,14 @@ from iawlb.relay.sends import SendWatch, unconfirmed
 from iawlb.relay.side import Side, SideOwner
 
 _ENDED = select.EPOLLRDHUP
-# With the peer's end, if it has come.
+# Together with the peer's end, if it has come.
 _IN = select.EPOLLIN | _ENDED
 _OUT = select.EPOLLOUT
 _ERR = select.EPOLLERR
 _MORE = socket.MSG_MORE
 _HUP = select.EPOLLHUP
-# Asks for nothing; errors and hangups are told regardless, here once and not in
-# every turn until they are seen to.
+# Waits for nothing. The kernel reports errors and hangups regardless: edge-triggered
+# once, otherwise in every turn until they are dealt with.
 _NOTHING = select.EPOLLET
 
 GROW_AFTER = 8 * 1024 * 1024
@@ -46,7 +46,8 @@ _ABORTED = Failure(ConnectionAborted())
 
 def plain(side: Side) -> bool:
     """
-    Say whether a side is a kernel's stream socket that nobody else writes to.
+    Return whether a side is a stream socket of the kernel with nothing left to write in
+    its transport.
     """
     transport = side.transport
     return (
@@ -58,11 +59,13 @@ def plain(side: Side) -> bool:
 
 class Socket(SideOwner):
     """
-    One of the two sockets.
+    One of the two sockets of a session.
 
-    @ivar passed: Bytes read from it and passed on.
-    @ivar pending: What could not be written to it as yet, at most one buffer.
-        While there is some, the other is not read: this is the back-pressure.
+    @ivar passed: Bytes read from this socket and passed on.
+    @ivar pending: Bytes that could not be written to this socket yet, at most one
+        buffer. While there are some, the other socket is not read: this is the
+        back-pressure.
+    @ivar broken: Whether the peer has reset this socket.
     """
 
     __slots__ = (
@@ -100,7 +103,8 @@ class Socket(SideOwner):
     ) -> None:
         self.ended = False
         self._early: Sequence[bytes] = ()
-        # One of Twisted's, to be told when its socket is closed.
+        # The transport of Twisted's that had the socket, if any. Its connectionLost is
+        # called when the socket is closed.
         self._transport: Connection | None = None
         if isinstance(end, Side):
             handle = end.handOver()
@@ -130,7 +134,7 @@ class Socket(SideOwner):
 
     def start(self) -> None:
         """
-        Be served by the poller, from the next turn on.
+        Have the poller serve this socket, from the next turn on.
         """
         for data in self._early:
             self._feed(data)
@@ -141,8 +145,8 @@ class Socket(SideOwner):
 
     def ready(self, events: int) -> None:
         """
-        The kernel has news. Passes one chunk on, together with the end if that is
-        all there is behind it.
+        Called when the kernel reports events. Pass one chunk on, together with the end
+        if nothing else is behind the chunk.
         """
         if events & _OUT:
             self._flush()
@@ -189,9 +193,10 @@ class Socket(SideOwner):
 
     def _isLast(self, number: int, view: memoryview) -> bool:
         """
-        Say whether the end is all that is left behind a chunk of so many bytes.
+        Return whether nothing but the end is left behind a chunk.
 
-        @param view: What the chunk was read into.
+        @param number: The length of the chunk.
+        @param view: The buffer that the chunk was read into.
         """
         if number == len(view):
             return False
@@ -200,13 +205,13 @@ class Socket(SideOwner):
         except BlockingIOError:
             return False
         except OSError:
-            # The kernel reports the reset only once; an end comes next.
+            # The kernel reports the reset only once; the next read returns an end.
             self._break()
             return False
 
     def _feed(self, data: bytes) -> None:
         """
-        Pass on bytes that were read before this was its reader.
+        Pass on bytes that were read from this socket before the relay began.
         """
         self.passed += len(data)
         self.relay.asked = self.isClient
@@ -214,7 +219,7 @@ class Socket(SideOwner):
 
     def _hold(self, rest: memoryview) -> None:
         """
-        Keep what could not be written.
+        Keep bytes that could not be written.
         """
         before = b"" if self.pending is None else bytes(self.pending)
         self.pending = memoryview(before + bytes(rest))
@@ -223,7 +228,7 @@ class Socket(SideOwner):
 
     def _flush(self) -> None:
         """
-        Write what was kept.
+        Write the bytes that were kept.
         """
         pending = self.pending
         if pending is None:
@@ -248,7 +253,7 @@ class Socket(SideOwner):
 
     def _wanted(self) -> int:
         """
-        The events to wait for.
+        Return the events to wait for.
         """
         events = 0
         if not self.ended and self.other.pending is None:
@@ -259,7 +264,7 @@ class Socket(SideOwner):
 
     def _wait(self) -> None:
         """
-        Wait for other events, if they have changed.
+        Have the poller wait for other events, if they have changed.
         """
         if self.lost or not self._events:
             return
@@ -272,7 +277,7 @@ class Socket(SideOwner):
 
     def _end(self) -> None:
         """
-        Its peer will send no more.
+        Called when the peer will send no more.
         """
         if self.broken:
             self._cut()
@@ -284,16 +289,17 @@ class Socket(SideOwner):
 
     def _cut(self) -> None:
         """
-        Its peer reset it.
+        Called when the peer has reset this socket and nothing is left to be read.
         """
         self._shut(_DONE, True)
 
     def _sendFailed(self) -> None:
         """
-        Its peer reset it; what the peer sent before may still be there to be read.
+        Called when writing has failed because the peer has reset this socket. What the
+        peer sent before may still be there to be read.
         """
         if self.lost:
-            return  # what is read of the other goes nowhere
+            return  # the other socket's bytes are discarded
         self._break()
         self.pending = None
         self.relay.moved = self._poller.now
@@ -308,7 +314,7 @@ class Socket(SideOwner):
 
     def _break(self) -> None:
         """
-        Note that its peer has reset it.
+        Note that the peer has reset this socket.
         """
         if not self.broken:
             self._discount()
@@ -317,7 +323,7 @@ class Socket(SideOwner):
 
     def _discount(self) -> None:
         """
-        Count nothing that its peer has not confirmed, and never will.
+        Leave out of the count what the peer has not acknowledged, and never will.
         """
         if self._handle.family != socket.AF_UNIX:
             self.other.passed -= self.undelivered()
@@ -326,23 +332,27 @@ class Socket(SideOwner):
 
     def _hungUp(self, events: int) -> None:
         """
-        It was reset or closed while it was not read.
+        Called when the connection was reset or closed while this socket was not read.
         """
         if events & _ERR:
             self._sendFailed()
         elif self.ended:
-            # Both halves are closed. Unix sockets say so when the peer is gone.
+            # Both halves are closed. The kernel reports this for a Unix socket when the
+            # peer is gone.
             self._shut(_DONE, False)
 
     def failed(self) -> None:
         """
-        Serving it has raised: end the session.
+        End the session, because serving this socket has raised.
         """
         self.relay.failed()
 
     def _shut(self, why: Failure, reset: bool) -> None:
         """
-        Close, and tell.
+        Close this socket, and report that to the relay.
+
+        @param why: The reason, for the transport of Twisted's, if there is one.
+        @param reset: Whether the peer has reset the socket.
         """
         if self.lost:
             return
@@ -366,7 +376,7 @@ class Socket(SideOwner):
                 self._handle.close()
         self.relay.sideLost(self, reset)
 
-    # What the rules ask.
+    # What the rules call.
 
     def endWriting(self) -> None:
         """
@@ -380,7 +390,7 @@ class Socket(SideOwner):
         """
         Send what is to be written, then close.
         """
-        # A reset that waits is not to become a clean end.
+        # A reset that waits must not become a clean end.
         if self._resetting:
             return
         if self.pending is None:
@@ -398,8 +408,8 @@ class Socket(SideOwner):
 
     def resetWhenWritten(self) -> None:
         """
-        Send what is to be written, then reset. A reset drops what the kernel
-        still holds, so it waits until that is sent.
+        Send what is to be written, then reset. A reset drops what the kernel has not
+        sent, so wait until all is sent.
         """
         self._resetting = True
         self.relay.moved = self._poller.now
@@ -410,19 +420,20 @@ class Socket(SideOwner):
 
     def fileno(self) -> int:
         """
-        Its descriptor.
+        Return the socket's descriptor.
         """
         return self.number
 
     def allSent(self) -> None:
         """
-        All is sent: reset it.
+        Called when the kernel has sent all: reset the socket.
         """
         self.abort()
 
     def linger(self) -> None:
         """
-        Read on, to nowhere: a peer may take nothing before all that it sends is read.
+        Keep reading, and discard the bytes: the peer may take nothing before all that
+        it sends is read.
         """
         self.relay.moved = self._poller.now
         self._poller.replace(self.number, _Discarding(self))
@@ -437,8 +448,8 @@ class Socket(SideOwner):
 
     def undelivered(self) -> int:
         """
-        Count the bytes that wait to be written, and those that its peer has not
-        confirmed.
+        Count the bytes that wait to be written, and those that the peer has not
+        acknowledged.
         """
         if self.pending is not None:
             return len(self.pending) + unconfirmed(self.number)
@@ -454,12 +465,13 @@ class Socket(SideOwner):
         try:
             self._handle.shutdown(socket.SHUT_WR)
         except OSError:
-            return  # it was reset, as the poller is about to tell
+            return  # the peer has reset the socket, which the poller is about to report
 
     def discard(self, events: int) -> None:
         """
-        The other is gone: read to nowhere. (The lines that L{ready} has too are not
-        shared, as a call more for each chunk would cost where it counts.)
+        Called when the kernel reports events after the other socket was closed: read,
+        and discard the bytes. (The lines that L{ready} has too are not shared, because
+        another call for each chunk would slow L{ready} down.)
         """
         if events & _OUT:
             self._flush()
@@ -482,7 +494,8 @@ class Socket(SideOwner):
 
 class _Discarding:
     """
-    A socket whose other is gone, and that is read to nowhere.
+    Receives the events of a socket whose other socket is closed, and has its bytes
+    discarded.
     """
 
     __slots__ = ("_socket",)
@@ -492,13 +505,13 @@ class _Discarding:
 
     def ready(self, events: int) -> None:
         """
-        The kernel has news.
+        Called when the kernel reports events.
         """
         self._socket.discard(events)
 
     def failed(self) -> None:
         """
-        Serving it has raised: end the session.
+        End the session, because serving the socket has raised.
         """
         self._socket.failed()
 
@@ -506,8 +519,9 @@ class _Discarding:
 @implementer(IRelay)
 class FastRelay(Rules[Socket]):
     """
-    Passes bytes with one read and one write for each event, level-triggered, and
-    at most one chunk of a socket in each turn: so no session starves another.
+    A relay that passes bytes with one read and one write for each event. Events are
+    level-triggered, and at most one chunk of a socket is passed in each turn, so no
+    session starves another.
     """
 
     def __init__(
@@ -520,7 +534,7 @@ class FastRelay(Rules[Socket]):
         onEnd: Callable[[Outcome], None],
     ) -> None:
         """
-        @param poller: What serves the sockets.
+        @param poller: Serves the sockets.
         @param sends: Waits until all is sent to a socket that is to be reset.
         """
         super().__init__(
@@ -558,7 +572,8 @@ class FastRelay(Rules[Socket]):
 
     def forget(self) -> None:
         """
-        Leave no cycle for the garbage collector.
+        Delete the references between the sockets and the relay, so that no cycle is
+        left for the garbage collector.
         """
         client, destination = self.client, self.destination
         del client.other, destination.other, client.relay, destination.relay

@@ -1,5 +1,5 @@
 """
-Have the kernel find out that a peer has vanished without a word.
+Let the kernel detect peers that have vanished without ending their connection.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 @dataclass(frozen=True, slots=True)
 class KeepAlive:
     """
-    What the kernel is told about TCP connections, as far as the system can.
+    The keepalive options of TCP connections, as far as the system has them.
 
-    @ivar idle: Silence after which a peer is asked whether it is still there, in
-        seconds; 0 is never.
-    @ivar interval: Time between two questions, in seconds.
-    @ivar count: Questions without an answer after which the connection is given up.
-    @ivar userTimeout: How long bytes may wait for their confirmation, in seconds; 0
-        is as long as the kernel has it.
+    @ivar idle: Silence, in seconds, after which the kernel probes the peer; 0 is never.
+    @ivar interval: Time between two probes, in seconds.
+    @ivar count: Probes without an answer after which the kernel gives the connection
+        up.
+    @ivar userTimeout: How long sent bytes may wait for their acknowledgement, in
+        seconds; 0 leaves this to the kernel.
     """
 
     idle: float
@@ -36,21 +36,22 @@ class KeepAlive:
     @property
     def first(self) -> float:
         """
-        The age that a connection has before any of this matters, in seconds; 0 if
-        nothing is asked for.
+        The age, in seconds, that a connection has before any of these options can
+        matter; 0 if none is set.
         """
         return min(filter(None, (self.idle, self.userTimeout)), default=0)
 
     def apply(self, handle: Any) -> None:
         """
-        Tell the kernel for one socket; those that a listening one accepts inherit
-        it. Sockets that are not TCP are left alone.
+        Set the options of one socket. The sockets that a listening socket accepts
+        inherit them. Sockets that are not TCP are left alone.
         """
         if handle.family not in (socket.AF_INET, socket.AF_INET6):
             return
         options: list[tuple[int | None, int]] = []
         if self.idle:
-            # First, so that the silence before counts for the time that follows.
+            # Set first, so that the silence up to now counts towards the idle time that
+            # is set next.
             handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             options = [
                 (_IDLE, ceil(self.idle)),

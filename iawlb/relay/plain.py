@@ -1,11 +1,11 @@
 """
-Lean connections: plain sockets, without what Twisted does for each that a relay
-does not need.
+Lean connections: plain sockets, without what Twisted does for each connection that a
+relay does not need.
 
-An accepted transport of Twisted's is read from at once, only to be paused (two
-calls of epoll_ctl), and has two dozen attributes. A client that waits needs none
-of that, and the fast relay takes bare sockets; for the portable relay they get a
-transport when it begins.
+Twisted reads from an accepted transport at once, although it is then paused (two calls
+of epoll_ctl), and gives it two dozen attributes. A waiting client needs none of that,
+and the fast relay takes bare sockets; the portable relay gives them a transport when it
+begins.
 """
 
 from __future__ import annotations
@@ -33,52 +33,52 @@ class PlainConnection(Connection):
 
     def __init__(self, handle: socket.SocketType, protocol: Side, reactor: Any) -> None:
         """
-        @param handle: The socket, which does not block.
+        @param handle: The socket, already non-blocking.
         """
         # Connection's own __init__ would make it non-blocking once more.
         super(Connection, self).__init__(reactor)
-        self.socket = handle  # type: ignore[assignment]  # it has all that is used
+        self.socket = handle  # type: ignore[assignment]  # has all that is used
         self.fileno = handle.fileno
         self.protocol = protocol
         self.connected = 1
 
     def startReading(self) -> None:
         """
-        Be read by the reactor.
+        Have the reactor read this connection.
         """
         self._registered = True
         super().startReading()
 
     def stopReading(self) -> None:
         """
-        Be read by it no more, if ever it did.
+        Stop the reactor's reading, if the reactor knows the connection.
         """
         if self._registered:
             super().stopReading()
 
     def startWriting(self) -> None:
         """
-        Have the reactor say when it can be written.
+        Have the reactor write what is buffered, as soon as the kernel takes it.
         """
         self._registered = True
         super().startWriting()
 
     def stopWriting(self) -> None:
         """
-        The same for this.
+        Stop the reactor's writing, if the reactor knows the connection.
         """
         if self._registered:
             super().stopWriting()
 
     def getPeer(self) -> IAddress:
         """
-        The address of the other end.
+        Return the address of the other end.
         """
         return addressOf(self.socket.family, self.socket.getpeername())
 
     def getHost(self) -> IAddress:
         """
-        The address of this end.
+        Return the address of this end.
         """
         return addressOf(self.socket.family, self.socket.getsockname())
 
@@ -93,10 +93,10 @@ def resetNow(handle: socket.SocketType) -> None:
 
 class PlainClient:
     """
-    An accepted socket that waits, with no transport as yet.
+    The accepted socket of a client that waits, without a transport.
 
-    @ivar owner: Who is told of its end.
-    @ivar lost: Whether it is closed, or somebody else's.
+    @ivar owner: Called when the connection is closed.
+    @ivar lost: Whether the socket is closed, or handed over.
     """
 
     __slots__ = ("_handle", "_resets", "lost", "owner")
@@ -112,55 +112,55 @@ class PlainClient:
     @property
     def ready(self) -> bool:
         """
-        It has no TLS handshake.
+        Always true: there is no TLS handshake.
         """
         return True
 
     @property
     def secure(self) -> bool:
         """
-        It is no TLS.
+        Always false: the connection is not TLS.
         """
         return False
 
     def fileno(self) -> int:
         """
-        Its descriptor.
+        Return the socket's descriptor.
         """
         return self._handle.fileno()
 
     def watch(self) -> None:
         """
-        Have it noticed that the client leaves.
+        Detect from now on that the client leaves, although nothing is read.
         """
         if not self.lost:
             self._resets.watch(self, True)
 
     def handOver(self) -> socket.SocketType:
         """
-        Leave the socket to somebody else.
+        Give the socket to another owner, which from now on reads, writes and closes it.
         """
         self.lost = True
         self._resets.forget(self)
-        # No cycle is left for the garbage collector.
+        # No reference cycle is left for the garbage collector.
         del self.owner
         return self._handle
 
     def hungUp(self) -> None:
         """
-        It was reset.
+        Called when the client has reset the connection.
         """
         self.abort()
 
     def peerLeft(self) -> None:
         """
-        The client has left.
+        Called when the client has ended its half and there is nothing to be read.
         """
         self.close()
 
     def close(self) -> None:
         """
-        Close it.
+        Close the socket, and call the owner.
         """
         owner = self.owner
         self.handOver().close()
@@ -168,7 +168,7 @@ class PlainClient:
 
     def drop(self) -> None:
         """
-        Reset it and tell nobody, even if it was handed over.
+        Reset the socket without calling the owner, even if the socket was handed over.
         """
         if self._handle.fileno() >= 0:
             self._resets.forget(self)
@@ -177,7 +177,7 @@ class PlainClient:
 
     def abort(self) -> None:
         """
-        Reset it.
+        Reset the socket, and call the owner.
         """
         owner = self.owner
         resetNow(self.handOver())
@@ -186,7 +186,7 @@ class PlainClient:
 
 def addressOf(family: int, name: Any) -> IAddress:
     """
-    Make an address of what the kernel gives for a socket.
+    Make an address object from the name that the kernel has for a socket.
     """
     if family == socket.AF_UNIX:
         return UNIXAddress(name or None)

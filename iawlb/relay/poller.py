@@ -26,48 +26,48 @@ from iawlb.core.ratelimit import FailureLog
 
 EVENTS_PER_ROUND = 64
 """
-Sockets served before the kernel is asked again.
+The number of sockets served before the kernel is asked again.
 """
 
 BYTES_PER_ROUND = 1024 * 1024
 """
-Bytes read in a round. The sockets that are ready share them, so that a request
-does not wait long behind many bulk transfers.
+Bytes read in a round. The sockets that are ready share them, so that a request does not
+wait long behind many bulk transfers.
 """
 
 SMALLEST_READ = 16 * 1024
 """
-Least share of a socket, in bytes: below it, the calls cost more than the bytes.
+The smallest share of a socket, in bytes: below that, the calls cost more than the
+bytes.
 """
 
 SMALL_READ = 32 * 1024
 """
-Most bytes read at a time from a socket that has not passed much as yet. What a
-peer does not take is held in memory, so this is what a peer costs that never
-reads.
+The most bytes read at a time from a socket that has not passed many bytes yet. What the
+peer does not take is held in memory, so this is what a peer that never reads costs.
 """
 
 
 class Pollable(Protocol):
     """
-    Receives the events of one descriptor.
+    An object that receives the events of one descriptor.
     """
 
     def ready(self, events: int) -> None:
         """
-        The kernel reports events, as C{EPOLL} flags.
+        Called when the kernel reports events, as C{EPOLL} flags.
         """
 
     def failed(self) -> None:
         """
-        C{ready} has raised. The poller reports nothing more of the descriptor
-        unless it is added again.
+        Called when C{ready} has raised. The poller reports no further event of the
+        descriptor unless the descriptor is added again.
         """
 
 
 class _Reader:
     """
-    Serves a reader of Twisted's as the reactor would.
+    A reader of Twisted's, served as the reactor would serve it.
     """
 
     __slots__ = ("_reader",)
@@ -83,7 +83,7 @@ class _Reader:
 
     def failed(self) -> None:
         """
-        Tell the reader that nobody serves it any more.
+        End the reader, as the reactor does when reading has raised.
         """
         self._reader.connectionLost(Failure(OSError("reading failed")))
 
@@ -91,18 +91,20 @@ class _Reader:
 @implementer(IReadDescriptor)
 class SocketPoller:
     """
-    An epoll object for plain sockets: an event of theirs costs neither the log
-    context that the reactor puts around each, nor a call to the kernel around
-    each write.
+    An epoll object for plain sockets. An event of such a socket costs neither the log
+    context that the reactor puts around each event, nor a call to the kernel before and
+    after each write.
 
     With Twisted's reactor for Linux the poller does the waiting: the reactor's own
-    epoll object is one of the descriptors in ours, and the reactor has its turn
-    when that one is ready, or a timer is due. So one call to the kernel waits for
-    both. With other reactors, the poller is one reader of the reactor.
+    epoll object is one of the descriptors in the poller's, and the reactor has its turn
+    when that one is ready, or a timer is due. So one call to the kernel waits for both.
+    With other reactors, the poller is one reader of the reactor.
 
-    @ivar now: The monotonic moment at which the present round began, in seconds.
-    @ivar small: What sockets read into that have not passed much as yet.
-    @ivar large: What all others read into. Both are shared, one read at a time.
+    @ivar now: The time of the monotonic clock at which the present round began, in
+        seconds.
+    @ivar small: The buffer for sockets that have not passed many bytes yet.
+    @ivar large: The buffer for all other sockets. All sockets share the two buffers, as
+        each read is passed on before the next.
     """
 
     def __init__(self, reactor: Any, bufferSize: int) -> None:
@@ -113,8 +115,8 @@ class SocketPoller:
         self._failures = FailureLog(reactor, "serving a socket")
         self._afterFailures = FailureLog(reactor, "what was to follow a round")
         self._after: list[Callable[[], None]] = []
-        # Descriptors closed in this round: the events that the kernel still has
-        # for them are not those of a socket that got the same number since.
+        # Descriptors closed in this round. The kernel may still report events of them,
+        # which do not belong to a new socket with the same number.
         self._stale: set[int] = set()
         # The reactor's own iteration, while ours is called in its place.
         self._iterateReactor: Iterate | None = None
@@ -126,7 +128,7 @@ class SocketPoller:
     @classmethod
     def suits(cls, reactor: Any) -> bool:
         """
-        Say whether a reactor can have one, on this system.
+        Return whether the poller works with a reactor, on this system.
         """
         return isinstance(reactor, PosixReactorBase) and hasattr(select, "epoll")
 
@@ -146,7 +148,8 @@ class SocketPoller:
 
     def add(self, number: int, events: int, served: Pollable) -> None:
         """
-        Have a descriptor's events reported to an object, and to no other.
+        Report a descriptor's events to one object, in place of the object before, if
+        any.
         """
         if number in self._served:
             self._epoll.modify(number, events)
@@ -156,40 +159,40 @@ class SocketPoller:
 
     def change(self, number: int, events: int) -> None:
         """
-        Wait for other events.
+        Wait for other events of a descriptor.
         """
         self._epoll.modify(number, events)
 
     def replace(self, number: int, served: Pollable) -> None:
         """
-        Report the same events to another object.
+        Report a descriptor's events to another object.
         """
         self._served[number] = served
 
     def remove(self, number: int) -> None:
         """
-        Wait for nothing any more: the descriptor is about to be closed, at
-        which the kernel forgets it too.
+        Report no more events of a descriptor that is about to be closed. The kernel
+        forgets the descriptor when it is closed.
         """
         if self._served.pop(number, None) is not None:
             self._stale.add(number)
 
     def withdraw(self, number: int) -> None:
         """
-        Wait for nothing any more; the descriptor stays open.
+        Report no more events of a descriptor that stays open.
         """
         self._epoll.unregister(number)
         self.remove(number)
 
     def addReader(self, reader: IReadDescriptor) -> None:
         """
-        Serve a reader as the reactor would.
+        Serve a reader of Twisted's as the reactor would.
         """
         self.add(reader.fileno(), select.EPOLLIN, _Reader(reader))
 
     def removeReader(self, reader: IReadDescriptor) -> None:
         """
-        Serve a reader no more; its descriptor stays open.
+        Stop serving a reader of Twisted's; its descriptor stays open.
         """
         self.withdraw(reader.fileno())
 
@@ -210,7 +213,7 @@ class SocketPoller:
 
     def stop(self) -> None:
         """
-        Serve them no more.
+        Stop serving the descriptors.
         """
         self._failures.stop()
         self._afterFailures.stop()
@@ -224,8 +227,8 @@ class SocketPoller:
 
     def _iterate(self, timeout: float | None) -> None:
         """
-        Do an iteration of the reactor: serve what is ready, until the reactor has
-        something to do itself.
+        Do an iteration of the reactor: serve what is ready, until the reactor itself
+        has something to do.
 
         @param timeout: How long to wait in all, in seconds; L{None} is for ever.
         """
@@ -262,9 +265,9 @@ class SocketPoller:
 
     def _round(self, events: list[tuple[int, int]]) -> bool:
         """
-        Serve what is ready.
+        Serve the descriptors that are ready.
 
-        @return: Whether the reactor itself is.
+        @return: Whether the reactor's own epoll object is ready.
         """
         self.now = monotonic()
         self.small, self.large = self._views[(len(events) - 1).bit_length()]
@@ -286,7 +289,8 @@ class SocketPoller:
                     try:
                         each.ready(event)
                     except Exception:
-                        # Else the reactor would drop us, and all sessions with us.
+                        # Otherwise the reactor would drop the poller, and all sessions
+                        # with it.
                         self._failures.add()
                         self._giveUp(number, each)
         finally:
@@ -295,14 +299,14 @@ class SocketPoller:
             try:
                 call()
             except Exception:
-                # As for those that serve a socket.
+                # For the same reason.
                 self._afterFailures.add()
         return reactorIsReady
 
     def _giveUp(self, number: int, each: Pollable) -> None:
         """
-        Report nothing more to what raised, unless its descriptor has been closed
-        or given to another, and have it end what it serves.
+        Report nothing more to an object that has raised, unless its descriptor has been
+        closed or given to another object, and have the object end what it serves.
         """
         if self._served.get(number) is each:
             self.remove(number)
@@ -315,8 +319,9 @@ class SocketPoller:
 
     def afterRound(self, call: Callable[[], None]) -> None:
         """
-        Call when those that are ready by the end of this round have been served
-        too, and without waiting for any; at once if no round is under way.
+        Call a function when the sockets that are ready at the end of this round have
+        been served too, without waiting for any. If no round is under way, call it at
+        once.
         """
         if self._inRound:
             self._after.append(call)
@@ -325,7 +330,7 @@ class SocketPoller:
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The reactor stops.
+        Called when the reactor stops.
         """
 
 
@@ -333,8 +338,8 @@ def _views(bufferSize: int) -> list[tuple[memoryview, memoryview]]:
     """
     Make the buffers that sockets read into.
 
-    @return: The small and the large one, by the number of bits in the number of
-        sockets that share a round, less one.
+    @return: Pairs of the small and the large buffer. The index of a pair is the number
+        of bits in (the number of sockets that share a round, less one).
     """
     buffer = memoryview(bytearray(bufferSize))
     views = []

@@ -17,9 +17,9 @@ from iawlb.relay.side import Side, SideOwner
 @implementer(IRelay)
 class PortableRelay(Rules[Side], SideOwner):
     """
-    Passes bytes through C{dataReceived} and C{write}, and lets each transport
-    pause the other side while it has enough to write: so at most two buffers of
-    C{bufferSize} wait in each direction, whatever the peers do.
+    A relay that passes bytes through C{dataReceived} and C{write}, and lets each
+    transport pause the other side while it has enough to write. So at most two buffers
+    of C{bufferSize} wait in each direction, whatever the peers do.
     """
 
     def __init__(
@@ -32,7 +32,8 @@ class PortableRelay(Rules[Side], SideOwner):
         super().__init__(client, destination, onRelease, onEnd)
         self._in = 0
         self._out = 0
-        # What the client and the destination have not got when they were lost.
+        # Bytes that the client and the destination had not received when they were
+        # lost.
         self._missing = {client: 0, destination: 0}
         self._seconds = client.context.seconds
 
@@ -52,7 +53,7 @@ class PortableRelay(Rules[Side], SideOwner):
 
     def start(self) -> None:
         """
-        Begin to pass bytes, with those that came early.
+        Begin to pass bytes, first those that came before the relay began.
         """
         pair = (self.client, self.destination)
         for side in pair:
@@ -68,17 +69,17 @@ class PortableRelay(Rules[Side], SideOwner):
             else:
                 side.resumeProducing()
 
-    # What the sides tell.
+    # What the sides report.
 
     def sideFailed(self, side: Side) -> None:
         """
-        End the session.
+        End the session, because a step of a side has raised.
         """
         self.failed()
 
     def sideRead(self, side: Side, data: bytes) -> None:
         """
-        Pass bytes on.
+        Pass bytes on to the other side.
         """
         if side.other.lost:
             return
@@ -94,14 +95,14 @@ class PortableRelay(Rules[Side], SideOwner):
 
     def sideEnded(self, side: Side) -> None:
         """
-        Pass the end on; close when both have ended.
+        Pass a side's end on to the other; close both when both have ended.
         """
         self.moved = self._seconds()
         super().sideEnded(side)
 
     def sideLost(self, side: Side, reset: bool) -> None:
         """
-        Let the other take what is to be written, and follow.
+        Let the other side take what is still to be written, and close it then.
         """
         if self.outcome is None:
             self.moved = self._seconds()
@@ -109,7 +110,7 @@ class PortableRelay(Rules[Side], SideOwner):
             # The kernel cannot be asked any more.
             self._missing[side] = side.unwritten()
         if not self.cut:
-            # It may take nothing before all that it sends is read.
+            # The other side's peer may take nothing before all that it sends is read.
             side.other.resumeProducing()
         super().sideLost(side, reset)
 
@@ -129,8 +130,9 @@ class PortableRelay(Rules[Side], SideOwner):
 
     def _discount(self) -> None:
         """
-        Count nothing that a peer has not confirmed, and may never. (Over TLS, and
-        for Unix sockets, the kernel's number is larger than that of the bytes.)
+        Leave out of the count what a peer has not acknowledged, and may never. (Over
+        TLS, and for Unix sockets, the kernel's number is larger than that of the
+        bytes.)
         """
         for side in (self.client, self.destination):
             if not side.lost:

@@ -1,5 +1,6 @@
 """
-Where a TLS connection ended: behind a complete record, or within one.
+Follow the records of a TLS connection, to see whether it ended behind a complete
+record.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ Bytes in front of each record; the last two are its length.
 @implementer(IHalfCloseableProtocol)
 class RecordWatch(Protocol):
     """
-    Stands between a TCP transport and the TLS protocol above it, and follows the
-    records that come. Twisted reports a peer that ends without TLS's own end
-    (close_notify) as it does a reset, and OpenSSL does not say whether it stopped
-    within a record.
+    A protocol between a TCP transport and the TLS protocol above it, which follows the
+    records that come. Twisted reports a peer that ends without close_notify as it does
+    a reset, and OpenSSL does not say whether the bytes stopped within a record.
 
     @ivar endedInOrder: Whether the peer has ended the TCP connection in order (FIN)
         behind a complete record.
@@ -39,7 +39,7 @@ class RecordWatch(Protocol):
         self.transport = transport
         self.endedInOrder = False
         self._above = above
-        # Bytes until the next record, and what has come of the next header.
+        # Bytes until the next record, and the bytes of the next header that have come.
         self._left = 0
         self._head = b""
 
@@ -57,33 +57,34 @@ class RecordWatch(Protocol):
 
     def readConnectionLost(self) -> None:
         """
-        The peer will send no more, if that is so. TLS cannot go on without it.
+        Called when the reactor reports the end of the peer's bytes. If the kernel says
+        so too, close the connection: TLS cannot go on without the peer.
         """
         if isEnd(self.transport):
             self.transport.connectionLost(Failure(ConnectionDone()))
 
     def writeConnectionLost(self) -> None:
         """
-        Our half is closed, which TLS does not ask for.
+        Called when our half is closed, which TLS never asks for.
         """
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Note how it ended, and pass it on.
+        Note how the connection ended, and pass the end on.
         """
         within = self._left or self._head
         self.endedInOrder = not within and reason.check(ConnectionDone) is not None
         above = self._above
-        # No cycle is left for the garbage collector.
+        # No reference cycle is left for the garbage collector.
         del self._above
         above.connectionLost(reason)
 
 
 def watchRecords(transport: Any) -> RecordWatch | None:
     """
-    Watch the records of a TLS connection, of which no byte has come yet.
+    Follow the records of a TLS connection from which no byte has come yet.
 
-    @return: L{None} if it is not over a TCP or Unix transport of Twisted's.
+    @return: L{None} if the connection is not over a TCP or Unix transport of Twisted's.
     """
     below = getattr(transport, "transport", None)
     if not isinstance(below, Connection):

@@ -14,7 +14,7 @@ from typing import Protocol as Typed
 
 _ENDED = getattr(select, "POLLRDHUP", 0)
 """
-The peer has ended its half. Only Linux says so while nothing is read.
+The peer has ended its half. Only Linux reports this while nothing is read.
 """
 
 
@@ -30,25 +30,25 @@ class Watched(Typed):
 
     def hungUp(self) -> None:
         """
-        The connection was reset.
+        Called when the connection was reset.
         """
 
     def peerLeft(self) -> None:
         """
-        The peer has ended its half, and there is nothing to be read.
+        Called when the peer has ended its half and there is nothing to be read.
         """
 
 
 class ResetWatch:
     """
-    Detects connections that were reset while their transport was not read. The
-    reactor reports nothing for a socket that is not being read.
+    Detects connections that were reset while their transport was not read. The reactor
+    reports nothing for a socket that is not being read.
 
-    Of connections that nothing was read from yet, it also detects those whose peer
-    has left. The end of the peer's bytes alone does not say so, since the peer may
-    still read: a client ends its half behind a request and waits for the answer. But
-    with no byte to be read before the end there is nothing to answer. With bytes to be
-    read, that connection is watched for a reset alone from then on.
+    If nothing was read from a connection yet, a peer that has left without a reset is
+    detected too. The end of the peer's bytes alone does not mean that the peer has
+    left, since it may still read: a client ends its half behind a request and waits for
+    the answer. But with no byte to be read before the end there is nothing to answer.
+    With bytes to be read, the connection is from then on watched for a reset alone.
     """
 
     def __init__(
@@ -57,16 +57,18 @@ class ResetWatch:
         abortOnClose: bool = False,
     ) -> None:
         """
-        @param onFirst: Called when there is a connection to watch, and was none.
-        @param abortOnClose: Whether a peer has left also if there are bytes to be
-            read before its end.
+        @param onFirst: Called when the first connection is watched, after there was
+            none.
+        @param abortOnClose: Whether an end means that the peer has left even if there
+            are bytes to be read before it.
         """
         self.abortOnClose = abortOnClose
         self._onFirst = onFirst
         self._poll = select.poll()
         self._watched: dict[int, Watched] = {}
         self._numbers: dict[Watched, int] = {}
-        # Those whose peer may leave by an end.
+        # Descriptors of connections that nothing was read from yet: an end may mean
+        # that the peer has left.
         self._unread: set[int] = set()
 
     def __len__(self) -> int:
@@ -76,8 +78,8 @@ class ResetWatch:
         """
         Watch a connection, if it has a file descriptor.
 
-        @param unread: Whether nothing was read from it yet, so that an end may mean
-            that the peer has left.
+        @param unread: Whether nothing was read from the connection yet, so that an end
+            may mean that the peer has left.
         """
         number = connection.fileno()
         if number < 0:
@@ -98,7 +100,7 @@ class ResetWatch:
 
     def forget(self, connection: Watched) -> None:
         """
-        Watch a connection no more.
+        Stop watching a connection.
         """
         number = self._numbers.pop(connection, None)
         if number is not None:
@@ -109,11 +111,11 @@ class ResetWatch:
 
     def check(self) -> None:
         """
-        Tell each connection that was reset, or whose peer has left, since the last
-        check.
+        Call C{hungUp} or C{peerLeft} of each connection that was reset, or whose peer
+        has left, since the last check.
         """
         for number, event in self._poll.poll(0):
-            # One call may close another connection.
+            # A call may have closed this connection.
             connection = self._watched.get(number)
             if connection is None:
                 continue
@@ -133,8 +135,8 @@ class ResetWatch:
 
     def hasLeft(self, connection: Watched) -> bool:
         """
-        Say whether one connection was reset, or its peer has left, now. This takes
-        one call to the kernel, and another if there was an end.
+        Return whether one connection was reset, or its peer has left, up to now. This
+        takes one call to the kernel, and another if there was an end.
         """
         number = connection.fileno()
         if number < 0:
@@ -148,7 +150,7 @@ class ResetWatch:
 
     def _isEnd(self, number: int, event: int) -> bool:
         """
-        Say whether an event of a connection means that the peer has left.
+        Return whether an event of a connection means that the peer has left.
         """
         return (
             number in self._unread

@@ -1,6 +1,6 @@
 """
-What follows when one side of a session ends or is gone: the same for every
-relay.
+The rules for what follows when one side of a session ends or is closed: the same for
+every relay.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from iawlb.relay.waiting import isWaiting
 
 class End(Protocol):
     """
-    One of the two connections, as the rules see it.
+    One of the two connections of a session, as the rules see it.
 
-    @ivar ended: Whether its peer will send no more.
-    @ivar lost: Whether it is closed.
-    @ivar other: The other of the two, set and deleted by the relay.
+    @ivar ended: Whether the peer will send no more.
+    @ivar lost: Whether the connection is closed.
+    @ivar other: The session's other connection, set and deleted by the relay.
     """
 
     ended: bool
@@ -28,7 +28,7 @@ class End(Protocol):
     @property
     def socket(self) -> Any:
         """
-        Its socket, or L{None} if it has none.
+        The connection's socket, or L{None} if there is none.
         """
 
     def endWriting(self) -> None:
@@ -53,18 +53,18 @@ class End(Protocol):
 
     def linger(self) -> None:
         """
-        Read on, to nowhere.
+        Keep reading, and discard the bytes.
         """
 
     def undelivered(self) -> int:
         """
-        Count the bytes that wait to be written, and those that its peer has not
-        confirmed.
+        Count the bytes that wait to be written, and those that the peer has not
+        acknowledged.
         """
 
     def fileno(self) -> int:
         """
-        Return its descriptor, or -1 if it has none.
+        Return the connection's descriptor, or -1 if it has none.
         """
 
 
@@ -73,15 +73,16 @@ EndT = TypeVar("EndT", bound=End)
 
 class Rules(Generic[EndT]):
     """
-    The end of one side's bytes is passed to the other, behind them. A side that
-    is reset resets the other, behind the bytes that came before. A side that
-    ended its half, or cannot have halves (TLS), and then is gone, leaves the
-    other to take what is to be written:
+    The rules of a relay. The end of one side's bytes is passed on to the other side,
+    behind the bytes. When a side is reset, the other side is reset too, behind the
+    bytes that came before; meanwhile it is read, and its bytes are discarded. When a
+    side is closed that has ended its half, or cannot have halves (TLS), the other side
+    still gets what is to be written, and then:
 
-      - a destination is then closed, since nobody is left to read its answer;
-      - a client is sent the end and read, to nowhere, until it closes: closing
-        under a client that still sends would reset it, and could cut off the
-        end of its answer.
+      - a destination is closed, since the client that its answer is for is gone;
+      - a client is sent the end, and is read until it closes, while its bytes are
+        discarded: closing under a client that still sends would reset the client,
+        and could cut off the end of its answer.
     """
 
     bytesIn: int
@@ -89,14 +90,14 @@ class Rules(Generic[EndT]):
     moved = 0.0
     cut = False
     """
-    Whether the session is ended from here, and not by its peers.
+    Whether the balancer ends the session, and not its peers.
     """
     onSooner: Callable[[], None] | None = None
 
     _unanswered = False
     """
-    Whether the destination ended in order while the client waited for an answer,
-    as is so when the kernel ends the connections of a process that was killed.
+    Whether the destination ended in order while the client waited for an answer, as
+    happens when the kernel ends the connections of a process that was killed.
     """
 
     def __init__(
@@ -107,9 +108,10 @@ class Rules(Generic[EndT]):
         onEnd: Callable[[Outcome], None],
     ) -> None:
         """
-        @param onRelease: Called when the destination's side is closed; once, unless
-            a step has raised.
-        @param onEnd: Called when both are; once, unless a step has raised.
+        @param onRelease: Called once when the destination's side is closed; maybe again
+            after a step has raised.
+        @param onEnd: Called once when both sides are closed; maybe again after a step
+            has raised.
         """
         self.asked = False
         self.outcome: Outcome | None = None
@@ -125,7 +127,8 @@ class Rules(Generic[EndT]):
     @property
     def halfClosed(self) -> Outcome | None:
         """
-        What to call it if the side that has not ended does not follow.
+        The outcome if the side that has not ended does not follow, or L{None} while no
+        side has ended.
         """
         if self.reset is not None:
             return self.reset
@@ -137,7 +140,7 @@ class Rules(Generic[EndT]):
 
     def sockets(self) -> list[Any]:
         """
-        List the sockets of the connections that are open, as far as these have any.
+        List the sockets of the open connections. A connection may have none.
         """
         both = (self.client, self.destination)
         sockets = [side.socket for side in both if not side.lost]
@@ -145,8 +148,8 @@ class Rules(Generic[EndT]):
 
     def undelivered(self) -> int:
         """
-        Count the bytes that wait to be written, and those that no peer has
-        confirmed.
+        Count the bytes that wait to be written, and those that the peers have not
+        acknowledged.
         """
         both = (self.client, self.destination)
         return sum(side.undelivered() for side in both if not side.lost)
@@ -173,7 +176,7 @@ class Rules(Generic[EndT]):
 
     def failed(self) -> None:
         """
-        End the session, as a step of its own has raised.
+        End the session, because one of its steps has raised.
         """
         try:
             self.abort(Outcome.FAILED)
@@ -184,7 +187,7 @@ class Rules(Generic[EndT]):
 
     def sideEnded(self, side: EndT) -> None:
         """
-        Pass the end on; close when both have ended.
+        Called when a side has ended. Pass the end on; close both when both have ended.
         """
         other = side.other
         if self.asked and side is self.destination:
@@ -200,8 +203,8 @@ class Rules(Generic[EndT]):
 
     def sideReset(self, side: EndT) -> None:
         """
-        Note a reset, of which the first counts, when it is seen; what that side
-        sent before may still be read and passed on.
+        Called when a reset is seen. Note the first one; what that side sent before may
+        still be read and passed on.
         """
         if self.reset is None:
             self.reset = (
@@ -212,7 +215,10 @@ class Rules(Generic[EndT]):
 
     def sideLost(self, side: EndT, reset: bool) -> None:
         """
-        Let the other take what is to be written, and follow.
+        Called when a side is closed. Let the other side take what is to be written, and
+        then end it as the class says.
+
+        @param reset: Whether the side was cut off, rather than closed in order.
         """
         other = side.other
         ending = self.outcome is not None
@@ -240,7 +246,8 @@ class Rules(Generic[EndT]):
 
     def _noteUnanswered(self) -> None:
         """
-        The destination has ended, and the last bytes came from the client.
+        Note whether the client still waits for an answer, when the destination has
+        ended and the last bytes came from the client.
         """
         client = self.client
         self._unanswered = not (client.ended or client.lost) and isWaiting(
@@ -249,6 +256,7 @@ class Rules(Generic[EndT]):
 
     def forget(self) -> None:
         """
-        Leave no cycle for the garbage collector.
+        Delete the references between the sides, so that no cycle is left for the
+        garbage collector.
         """
         del self.client.other, self.destination.other

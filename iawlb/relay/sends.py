@@ -1,5 +1,5 @@
 """
-Ask the kernel how many bytes of a connection are still unsent or not confirmed, and
+Ask the kernel how many bytes of a connection are not sent or not acknowledged yet, and
 wait until all are sent.
 """
 
@@ -13,8 +13,8 @@ from typing import Protocol as Typed
 
 _SIOCOUTQNSD = 0x894B
 """
-Linux's question for the bytes that were not sent. Its other one, C{TIOCOUTQ},
-counts those too that were sent, until the peer confirms them.
+Linux's request for the number of bytes that were not sent. The other request,
+C{TIOCOUTQ}, also counts those that were sent, until the peer acknowledges them.
 """
 
 
@@ -30,7 +30,7 @@ class Sending(Typed):
 
     def allSent(self) -> None:
         """
-        The kernel has sent all that was written.
+        Called when the kernel has sent all that was written.
         """
 
 
@@ -42,7 +42,7 @@ class SendWatch:
 
     def __init__(self, onFirst: Callable[[], None] = lambda: None) -> None:
         """
-        @param onFirst: Called when there is a connection to ask about, and was
+        @param onFirst: Called when the first connection begins to wait, after there was
             none.
         """
         self._onFirst = onFirst
@@ -53,8 +53,8 @@ class SendWatch:
 
     def whenSent(self, connection: Sending) -> None:
         """
-        Call C{allSent} when the kernel has sent all that was written: now, or at
-        one of the next checks.
+        Call C{allSent} when the kernel has sent all that was written: now, or at one of
+        the next checks.
         """
         if unsent(connection.fileno()):
             if not self._sending:
@@ -65,7 +65,7 @@ class SendWatch:
 
     def forget(self, connection: Sending) -> None:
         """
-        Wait no longer for a connection.
+        Stop waiting for a connection.
         """
         self._sending.discard(connection)
 
@@ -82,23 +82,23 @@ class SendWatch:
 
 def unsent(number: int) -> int:
     """
-    Ask the kernel how many bytes a descriptor has not sent, as the peer takes no
-    more.
+    Ask the kernel how many bytes of a descriptor it has not sent, because the peer
+    takes no more.
 
-    @return: Bytes; 0 where the kernel does not say, as for Unix sockets, whose
-        peer has the bytes already.
+    @return: Bytes; 0 where the kernel does not say, as for Unix sockets, whose peer has
+        the bytes already.
     """
     return _ask(number, _SIOCOUTQNSD)
 
 
 def unconfirmed(number: int, ended: bool = False) -> int:
     """
-    Ask the kernel how many bytes a descriptor's peer has not confirmed, those that
-    are not sent included.
+    Ask the kernel how many bytes of a descriptor the peer has not acknowledged,
+    including those that are not sent.
 
-    @param ended: Whether an end follows them, for which the kernel adds one.
-    @return: Bytes; for Unix sockets, memory that the peer has not emptied; 0 where
-        the kernel does not say.
+    @param ended: Whether an end follows the bytes, which the kernel counts as one more.
+    @return: Bytes; for Unix sockets, memory that the peer has not emptied; 0 where the
+        kernel does not say.
     """
     waiting = _ask(number, termios.TIOCOUTQ)
     return waiting - 1 if ended and waiting else waiting

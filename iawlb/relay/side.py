@@ -1,5 +1,5 @@
 """
-One of the two connections of a session, whatever its transport.
+The protocol of one of the two connections of a session, whatever its transport.
 """
 
 from __future__ import annotations
@@ -30,64 +30,67 @@ from iawlb.relay.sends import unconfirmed
 
 MOST_READ = 64 * 1024
 """
-Most bytes that Twisted's transports are to read at a time: they allocate as many
-for each read, and with 256 KiB relaying took twice the time.
+The most bytes that Twisted's transports read at a time: they allocate as many for each
+read, and with 256 KiB relaying took twice the time.
 """
 
 
 class SideOwner:
     """
-    Who is told what happens to a side: the frontend or a connect at first, then
-    the relay. What an owner does not await is nothing to it.
+    Receives the events of one connection. The frontend owns it first, then the connect,
+    then the relay. The methods here do what suits an owner that does not expect the
+    event.
     """
 
     __slots__ = ()
 
     def sideMade(self, side: Any) -> None:
         """
-        It is connected.
+        Called when the side is connected.
         """
 
     def sideHandshaking(self, side: Any) -> None:
         """
-        Its TLS handshake has begun.
+        Called when the side's TLS handshake has begun.
         """
 
     def sideReady(self, side: Any) -> None:
         """
-        It is connected, and its TLS handshake, if any, is done.
+        Called when the side is connected, and its TLS handshake, if any, is done.
         """
 
     def sideRead(self, side: Any, data: bytes) -> None:
         """
-        Bytes came; who does not pass them on leaves them to the one who will.
+        Called when bytes came. By default, keep them for the next owner.
         """
         side.early.append(data)
 
     def sideEnded(self, side: Any) -> None:
         """
-        Its peer will send no more, and may still read. The side remembers it.
+        Called when the side's peer will send no more. The peer may still read. The side
+        remembers the end, in C{ended}.
         """
 
     def sideFailed(self, side: Any) -> None:
         """
-        A step that was to follow has raised.
+        Called when a method of the owner has raised. By default, reset the connection.
         """
         if not side.lost:
             side.abort()
 
     def sideLost(self, side: Any, reset: bool) -> None:
         """
-        It is closed.
+        Called when the side is closed.
 
-        @param reset: It was cut off, rather than closed in order.
+        @param reset: Whether the connection was cut off, rather than closed in order.
         """
 
 
 @implementer(IPullProducer)
 class _WhenWritten:
     """
-    Calls once a transport has given all it holds to the kernel.
+    A producer that calls a function once a transport has given all its bytes to the
+    kernel.
     """
 
     def __init__(self, transport: Connection, call: Callable[[], None]) -> None:
@@ -97,7 +100,8 @@ class _WhenWritten:
 
     def resumeProducing(self) -> None:
         """
-        Called at once when registered, and again when all was written.
+        Called by the transport at once when this producer is registered, and again when
+        all was written.
         """
         transport = self._transport
         if transport is None:
@@ -107,12 +111,12 @@ class _WhenWritten:
             self._call()
         else:
             self._asked = True
-            # Asks for a turn even if nothing is left to write.
+            # Asks the reactor for a turn even if nothing is left to write.
             transport.startWriting()
 
     def stopProducing(self) -> None:
         """
-        The transport is gone, or all was written.
+        Called when the transport is closed, or all was written.
         """
         self._transport = None
 
@@ -120,20 +124,20 @@ class _WhenWritten:
 @implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class Side(Protocol):
     """
-    The protocol of one connection. It is a producer too: that of the other side,
-    whose transport pauses it when it has enough to write.
+    The protocol of one connection. It is also a producer: the other side's transport
+    pauses it when that transport has enough to write.
 
-    @ivar owner: Who is told of what happens.
-    @ivar early: Bytes that came before there was a relay. A paused transport
-        brings none, but a TLS record read along with the handshake may, and a
-        program may hand over what it has read; so this is at most one read.
-    @ivar ready: Whether it is connected, and its TLS handshake, if any, done.
-    @ivar why: What the TLS handshake failed of, if it did.
-    @ivar secure: Whether its transport is TLS.
-    @ivar ended: Whether its peer will send no more.
-    @ivar lost: Whether it is closed.
-    @ivar fromStart: Whether it sees its connection from the first byte on, which
-        one that was taken over does not.
+    @ivar owner: Receives the connection's events.
+    @ivar early: Bytes that came before there was a relay. A paused transport brings
+        none, but a TLS record read along with the handshake may, and a program may hand
+        over what it has read; so this is at most one read.
+    @ivar ready: Whether the side is connected, and its TLS handshake, if any, done.
+    @ivar why: Why the TLS handshake failed, if it did.
+    @ivar secure: Whether the side's transport is TLS.
+    @ivar ended: Whether the side's peer will send no more.
+    @ivar lost: Whether the connection is closed.
+    @ivar fromStart: Whether the side sees the connection from its first byte on, unlike
+        one that was taken over.
     """
 
     log = Logger()
@@ -158,7 +162,7 @@ class Side(Protocol):
 
     def logPrefix(self) -> str:
         """
-        Name this in Twisted's own log lines.
+        Name the side in Twisted's own log lines.
         """
         return "iawlb"
 
@@ -168,22 +172,22 @@ class Side(Protocol):
         """
         transport = self.transport
         if getattr(transport, "plain", False):
-            # It is set up, and not read as yet.
+            # A L{PlainConnection}: it has its options already, and is not read yet.
             transport.bufferSize = self._bufferSize
             self.ready = True
             self.owner.sideMade(self)
             self.owner.sideReady(self)
             return
-        # TLS wraps a transport and passes on what it does not know itself, so
-        # ask for the interface that only TLS has.
+        # TLS wraps a transport and passes on what it does not know itself, so ask for
+        # the interface that only TLS has.
         self.secure = INegotiated.providedBy(transport)
         noDelay = getattr(transport, "setTcpNoDelay", None)
         if noDelay is not None:
             noDelay(True)
         if isinstance(transport, Connection):
-            # What is read at a time, and what may wait to be written.
+            # Both the size of a read, and how much may wait to be written.
             transport.bufferSize = self._bufferSize
-            # The wrapper that endpoints put between forgets our half-closes
+            # The wrapper that endpoints put around a protocol forgets the half-closes
             # (Twisted 26.10: the last of our interfaces replaces the others).
             if wrappedProtocol(transport.protocol) is self:
                 transport.protocol = self
@@ -197,7 +201,7 @@ class Side(Protocol):
 
     def handshakeCompleted(self) -> None:
         """
-        The TLS handshake is done.
+        Called when the TLS handshake is done.
         """
         self._becomeReady()
 
@@ -208,7 +212,7 @@ class Side(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Bytes came.
+        Hand bytes to the owner.
         """
         try:
             self.owner.sideRead(self, data)
@@ -218,7 +222,8 @@ class Side(Protocol):
 
     def readConnectionLost(self) -> None:
         """
-        The peer will send no more, if that is so.
+        Called when the reactor reports the end of the peer's bytes. If the kernel says
+        so too, pass the end on to the owner.
         """
         if not isEnd(self.transport):
             return
@@ -232,12 +237,13 @@ class Side(Protocol):
 
     def writeConnectionLost(self) -> None:
         """
-        Our half is closed, as we asked.
+        Called when our half is closed, as we asked.
         """
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        The connection is closed.
+        Decide whether the connection was closed in order, and pass its end on to the
+        owner.
         """
         self.lost = True
         self.context.resets.forget(self)
@@ -245,17 +251,16 @@ class Side(Protocol):
         inOrder = reason.check(ConnectionDone) is not None
         closing = self._closing or (self.secure and self._endSent)
         if closing and not self.unwritten():
-            # Of a Unix socket that its peer has closed, Twisted reports an error
-            # when we close it too; and of a TLS peer that does not answer our
-            # close with its own.
+            # Twisted reports an error when we close a Unix socket that its peer has
+            # closed, and when a TLS peer does not answer our close with its own.
             inOrder = True
         if self._records is not None and reason.check(ConnectionLost):
-            # Many servers and browsers end without TLS's own end.
+            # Many servers and browsers end without close_notify.
             inOrder = inOrder or self._records.endedInOrder
         if not self.ready:
             self.why = reason.getErrorMessage()
         owner = self.owner
-        # No cycle is left for the garbage collector.
+        # No reference cycle is left for the garbage collector.
         del self.owner
         try:
             owner.sideLost(self, not inOrder)
@@ -265,22 +270,23 @@ class Side(Protocol):
 
     def fileno(self) -> int:
         """
-        Its descriptor, or -1 if it has none.
+        Return the connection's descriptor, or -1 if it has none.
         """
         fileno = getattr(self.transport, "fileno", None)
         return -1 if fileno is None else int(fileno())
 
     def hungUp(self) -> None:
         """
-        It was reset while it was not read.
+        Called when the connection was reset while it was not read.
         """
         self.abort()
 
     def peerLeft(self) -> None:
         """
-        Its peer has left while it was not read.
+        Called when the peer has left while the connection was not read.
         """
-        # The close of a TLS session waits for an answer that would never come.
+        # Closing a TLS session waits for the peer's close_notify, which would never
+        # come.
         if self.secure:
             self.abort()
         else:
@@ -288,22 +294,22 @@ class Side(Protocol):
 
     def allSent(self) -> None:
         """
-        The kernel has sent all that came before the reset.
+        Called when the kernel has sent all that comes before the reset.
         """
         self.abort()
 
-    # What the other side's transport asks of us as its producer.
+    # What the other side's transport calls, as this side is its producer.
 
     def pauseProducing(self) -> None:
         """
-        Stop reading.
+        Stop reading, and watch for a reset.
         """
         self.transport.pauseProducing()
         self.watchForReset()
 
     def resumeProducing(self) -> None:
         """
-        Read on.
+        Continue to read.
         """
         # A transport that was read to its end would report the end again.
         if not self.ended and not self.lost:
@@ -312,12 +318,13 @@ class Side(Protocol):
 
     def stopProducing(self) -> None:
         """
-        The other transport is gone; the relay decides what follows.
+        Called when the other side's transport is closed; the relay decides what
+        follows.
         """
 
     def watch(self) -> None:
         """
-        Have it noticed that the peer leaves before anything is relayed.
+        Detect from now on that the peer leaves, before anything is relayed.
         """
         if not self.lost:
             # An end behind bytes that were read already may be a half-close.
@@ -327,15 +334,15 @@ class Side(Protocol):
 
     def watchForReset(self) -> None:
         """
-        Have it noticed that the connection is reset while nothing is read.
+        Detect from now on that the connection is reset, while nothing is read.
         """
         if not self.lost:
             self.context.resets.watch(self)
 
     def handOver(self) -> socket.SocketType:
         """
-        Leave the socket to somebody else, who reads, writes and closes it, and
-        tells the transport of its end.
+        Give the socket to another owner, which reads, writes and closes it, and calls
+        the transport's C{connectionLost} then.
         """
         self.context.resets.forget(self)
         self.transport.stopReading()
@@ -343,11 +350,11 @@ class Side(Protocol):
         handle: socket.SocketType = self.transport.socket
         return handle
 
-    # What the relay asks.
+    # What the relay calls.
 
     def feedFrom(self, producer: Side) -> None:
         """
-        Let this side's transport pause the other when it has enough to write.
+        Let this side's transport pause the other side when it has enough to write.
         """
         self.transport.registerProducer(producer, True)
 
@@ -359,9 +366,8 @@ class Side(Protocol):
 
     def endWriting(self) -> None:
         """
-        Send what is to be written, then the end. TLS has no half-close in
-        Twisted: there it closes the session, and still reads until the peer
-        answers the close.
+        Send what is to be written, then the end. TLS has no half-close in Twisted:
+        there, close the TLS session, and still read until the peer answers the close.
         """
         if self._endSent:
             return
@@ -375,7 +381,8 @@ class Side(Protocol):
 
     def close(self) -> None:
         """
-        Send what is to be written, then close; unless it is to be reset then.
+        Send what is to be written, then close; if a reset is to follow the bytes, leave
+        it at that.
         """
         if self._resetting:
             return
@@ -392,14 +399,14 @@ class Side(Protocol):
 
     def linger(self) -> None:
         """
-        Read on, to nowhere.
+        Keep reading; the relay discards the bytes.
         """
         self.resumeProducing()
 
     def resetWhenWritten(self) -> None:
         """
-        Send what is to be written, then reset: bytes that came before a reset
-        are delivered before it.
+        Send what is to be written, then reset, so that the peer gets the bytes that
+        came before the reset.
         """
         self._resetting = True
         transport = self.transport
@@ -417,26 +424,26 @@ class Side(Protocol):
             below.registerProducer(written, False)
 
     def _written(self) -> None:
-        # A reset drops what the kernel still holds.
+        # A reset drops what the kernel has not sent.
         self.context.sends.whenSent(self)
 
     def unwritten(self) -> int:
         """
-        Count the bytes that its transport has not given to the kernel.
+        Count the bytes that the side's transport has not given to the kernel.
         """
         return unwritten(self.transport)
 
     @property
     def socket(self) -> Any:
         """
-        The kernel's socket, or L{None} if its transport has none.
+        The kernel's socket, or L{None} if the side's transport has none.
         """
         return getattr(self.transport, "socket", None)
 
     def undelivered(self) -> int:
         """
-        Count the bytes that wait to be written, and those that its peer has not
-        confirmed.
+        Count the bytes that wait to be written, and those that the peer has not
+        acknowledged.
         """
         waiting, number = self.unwritten(), self.fileno()
         if number < 0:

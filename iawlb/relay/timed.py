@@ -1,5 +1,5 @@
 """
-Relays that report when an earlier time-out may count.
+Relays that report when an earlier time-out may apply.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from iawlb.relay.portable import PortableRelay
 
 class Reporting:
     """
-    What makes a relay report. It costs a call for each chunk, so only balancers
-    with such a time-out have it.
+    A mix-in that makes a relay call C{onSooner} when an earlier time-out may apply.
+    This costs a call for each chunk, so only balancers with such a time-out use it.
     """
 
     onSooner: Callable[[], None] | None = None
@@ -35,21 +35,21 @@ class Reporting:
 
     def sideEnded(self, side: Any) -> None:
         """
-        One side has ended.
+        Do what the relay does when a side has ended, and report.
         """
         super().sideEnded(side)  # type: ignore[misc]  # the relay's
         self._report()
 
     def sideReset(self, side: Any) -> None:
         """
-        One side was reset.
+        Do what the relay does when a side was reset, and report.
         """
         super().sideReset(side)  # type: ignore[misc]  # the relay's
         self._report()
 
     def sideLost(self, side: Any, reset: bool) -> None:
         """
-        One side is closed.
+        Do what the relay does when a side is closed, and report.
         """
         super().sideLost(side, reset)  # type: ignore[misc]  # the relay's
         self._report()
@@ -61,11 +61,11 @@ class Reporting:
 
 class ReportingFastRelay(Reporting, FastRelay):
     """
-    The fast relay, which reports.
+    The fast relay, with reports.
     """
 
 
 class ReportingPortableRelay(Reporting, PortableRelay):
     """
-    The portable relay, which reports.
+    The portable relay, with reports.
     """

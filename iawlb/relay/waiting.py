@@ -1,5 +1,5 @@
 """
-Whether a client still waits for an answer when its destination ends.
+Find out whether a client still waits for an answer when its destination ends.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ import sys
 
 LEAST_WAIT = 0.05
 """
-How long a question has stood, in seconds, when it is taken for one. A last word to
-which no answer belongs (C{QUIT}, a terminate message, the answer to a close frame)
-is followed by the destination's end at once, often before the client's own.
+How long ago, in seconds, a client's last bytes must have come to count as a question
+that still waits for its answer. A farewell that needs no answer (C{QUIT}, a terminate
+message, the answer to a close frame) is followed by the destination's end at once,
+often before the client's own.
 """
 
-# Without it, as on macOS, an end that is still to be read is not seen.
+# Without this flag, as on macOS, an end that is still to be read is not seen.
 _ENDED = getattr(select, "POLLRDHUP", 0)
 
-# Bytes of the kernel's struct tcp_info up to and with tcpi_last_data_recv.
+# Bytes of the kernel's struct tcp_info up to and including tcpi_last_data_recv.
 _INFO_SIZE = 56
 _LAST_RECEIVED = slice(52, 56)
 
 
 def isWaiting(number: int, answered: bool) -> bool:
     """
-    Say whether the client, whose bytes came last, waits for an answer.
+    Return whether a client, from which the last bytes came, waits for an answer.
 
-    @param number: Its descriptor, or -1.
-    @param answered: Whether it has had an answer before. If it has had none at
-        all, it need not have waited long.
+    @param number: The client's descriptor, or -1.
+    @param answered: Whether the client has had an answer before. If it has had none at
+        all, it counts as waiting however short the wait was.
     """
     if number >= 0 and _hasEnded(number):
         return False
@@ -39,8 +40,8 @@ def isWaiting(number: int, answered: bool) -> bool:
 
 def _hasEnded(number: int) -> bool:
     """
-    Say whether the peer has ended its half or is gone, which may be still to be
-    read.
+    Return whether the peer has ended its half or is gone, even if the end is still to
+    be read.
     """
     poll = select.poll()
     poll.register(number, _ENDED)
@@ -49,8 +50,8 @@ def _hasEnded(number: int) -> bool:
 
 def _quietFor(number: int) -> float:
     """
-    Ask the kernel how long ago it had the last bytes from a peer, in seconds; of
-    sockets that are not TCP it does not know, and this is 0.
+    Ask the kernel how many seconds ago it received the last bytes from a peer. It only
+    knows this for TCP; for other sockets this is 0.
     """
     try:
         with socket.socket(fileno=os.dup(number)) as handle:

@@ -1,6 +1,6 @@
 """
-Ask the kernel about what it does not report by itself, while there is anything to
-ask.
+Ask the kernel twice a second about what it does not report by itself, while there is
+anything to ask.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ How often the kernel is asked, in seconds.
 
 class Watch(Protocol):
     """
-    Connections that the kernel is to be asked about.
+    A set of connections that the kernel is to be asked about.
     """
 
     def __len__(self) -> int:
         """
-        Count them.
+        Count the connections.
         """
 
     def check(self) -> None:
         """
-        Ask about each of them.
+        Ask the kernel about each connection.
         """
 
 
@@ -37,7 +37,8 @@ WatchT = TypeVar("WatchT", bound=Watch)
 
 class WatchTimer:
     """
-    Has watches checked every half a second, and no timer while they are empty.
+    A timer that checks its watches every half a second, and does not run while they are
+    empty.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -47,7 +48,10 @@ class WatchTimer:
 
     def add(self, make: Callable[[Callable[[], None]], WatchT]) -> WatchT:
         """
-        Make a watch that calls when it is no longer empty.
+        Create and return a watch.
+
+        @param make: Creates the watch; gets the function to call when the first
+            connection is added.
         """
         watch = make(self.start)
         self._watches.append(watch)
@@ -55,7 +59,7 @@ class WatchTimer:
 
     def start(self) -> None:
         """
-        There is something to ask.
+        Start the timer, if it does not run, because a watch has a connection to check.
         """
         if self._timer is None:
             self._timer = self._clock.callLater(EVERY, self._check)
@@ -71,7 +75,7 @@ class WatchTimer:
 
     def stop(self) -> None:
         """
-        Keep no timer.
+        Stop the timer.
         """
         timer, self._timer = self._timer, None
         if timer is not None:
