@@ -80,7 +80,7 @@ class Destination:
     @ivar connecting: Those of the active sessions whose connect is under way.
     @ivar down: Why the destination is down, or L{None} while it is up.
     @ivar heldOff: Whether the destination gets no session for a moment, because this
-        computer is short of something that connects to the destination need.
+        machine is short of something that connects to the destination need.
     @ivar paused: Whether the user has paused the destination.
     @ivar draining: Whether the destination was removed and only finishes its sessions.
     @ivar served: Sessions connected since the destination was added.

@@ -1,3 +1,3 @@
 """
-Where clients come in: listeners, accepting, admission.
+The frontend, where clients come in: listeners, accepting, admission.
 """

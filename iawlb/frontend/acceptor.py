@@ -1,5 +1,5 @@
 """
-Accepts from a listening socket of Twisted's, no more than there is room for.
+Accept connections from a listening socket of Twisted's, no more than there is room for.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from iawlb.relay.poller import SocketPoller
 
 ACCEPTS_PER_TURN = 8
 """
-Connections accepted before the reactor gets its turn, so that those already
-relayed do not wait for a burst to end.
+The number of connections accepted before the reactor gets its turn, so that the
+sessions already relayed do not wait for a burst to end.
 """
 
 PAUSE = 0.1
 """
-How long nothing is accepted when the machine lacks a descriptor or memory for
-it, in seconds. The kernel's backlog holds the connections meanwhile.
+How long nothing is accepted after the machine was short of a descriptor or memory, in
+seconds. The kernel's backlog holds the connections meanwhile.
 """
 
 _GONE = frozenset(
@@ -55,7 +55,7 @@ _GONE = frozenset(
     )
 )
 """
-What accept tells of one connection, and not of the listening socket (Linux's
+Errors of accept that concern one connection, and not the listening socket (see Linux's
 accept(2)).
 """
 
@@ -63,10 +63,11 @@ accept(2)).
 @implementer(IReadDescriptor)
 class Acceptor:
     """
-    Does the accepting for a L{tcp.Port} (or its child for Unix sockets).
+    Does the accepting for a L{tcp.Port} (or its subclass for Unix sockets).
 
-    The port's own loop accepts a hundred and more at a time whatever we say
-    meanwhile, and when descriptors run out it accepts and closes what waits.
+    The port's own loop accepts a hundred and more connections at a time and cannot be
+    stopped meanwhile, and when descriptors run out it accepts the waiting connections
+    only to close them.
 
     @ivar refusing: Whether connections are refused.
     """
@@ -83,8 +84,8 @@ class Acceptor:
     ) -> None:
         """
         @param name: The listener's name.
-        @param room: Says how many more connections may be accepted now.
-        @param readers: Says when there are connections to accept.
+        @param room: Returns how many more connections may be accepted now.
+        @param readers: Reports when there are connections to accept.
         """
         self._reactor = reactor
         self._readers = readers
@@ -105,30 +106,31 @@ class Acceptor:
             ),
         )
         self._failures = FailureLog(reactor, f"accepting from {name}")
-        # A renewed Unix socket does not know by which path it is reached.
+        # A Unix socket that was renamed into place does not know the path by which it
+        # is reached.
         self._path = port.socket.getsockname()
         self._claim: socket.socket | None = None
         port.stopReading()
         if port.addressFamily != socket.AF_UNIX:
-            # The sockets it accepts inherit this.
+            # The sockets that it accepts inherit this.
             port.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def fileno(self) -> int:
         """
-        The listening socket's descriptor.
+        Return the listening socket's descriptor.
         """
         number: int = self._port.fileno()
         return number
 
     def logPrefix(self) -> str:
         """
-        Name this in Twisted's own log lines.
+        Name the acceptor in Twisted's own log lines.
         """
         return "iawlb"
 
     def resume(self) -> None:
         """
-        Accept, from the reactor's next turn on.
+        Begin to accept, from the reactor's next turn on.
         """
         if not self._reading and self._held is None:
             self._reading = True
@@ -136,7 +138,7 @@ class Acceptor:
 
     def pause(self) -> None:
         """
-        Leave connections in the kernel's backlog.
+        Stop accepting, and leave connections in the kernel's backlog.
         """
         if self._held is not None:
             self._held.cancel()
@@ -147,7 +149,7 @@ class Acceptor:
 
     def doRead(self) -> None:
         """
-        Accept some, as room allows; when there is none left, no more until
+        Accept some connections, as room allows; when there is no room left, pause until
         L{resume}.
         """
         try:
@@ -162,19 +164,19 @@ class Acceptor:
         """
         Accept what waits in the backlog, as room allows.
 
-        @param most: No more than so many.
+        @param most: The largest number of connections to accept.
         """
         accept = acceptOf(self._port.socket)
         for _ in range(min(most, self._room())):
             if self.refusing:
-                return  # as the one before found no destination up
+                return  # the connection before this one found no destination up
             try:
                 number, peer = accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in _GONE:
-                    continue  # that client left already
+                    continue  # this client has left already
                 self._hold(error.errno or errno.EINVAL)
                 return
             family = self._port.addressFamily
@@ -189,13 +191,14 @@ class Acceptor:
         try:
             address = addressOf(port.addressFamily, peer)
             if isinstance(factory, Frontend):
-                # No wrapper such as TLS needs the port's own kind of transport.
+                # There is no wrapper, such as TLS, that needs the port's own kind of
+                # transport.
                 accepted.setblocking(False)
                 factory.accepted(accepted, address)
                 return
             protocol = factory.buildProtocol(address)
         except Exception:
-            # A factory that an endpoint put around ours may raise.
+            # A factory that an endpoint has wrapped around ours may raise.
             self._failures.add()
             protocol = None
         if protocol is None:
@@ -223,7 +226,7 @@ class Acceptor:
 
     def _holdOff(self) -> None:
         """
-        Accept nothing for a moment.
+        Stop accepting for a moment.
         """
         if self._reading:
             self.pause()
@@ -235,14 +238,14 @@ class Acceptor:
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The reactor found the listening socket broken, or stops.
+        Called when the reactor finds the listening socket broken, or stops.
         """
         self._reading = False
 
     def stop(self) -> None:
         """
-        Accept what the backlog holds, as those clients were told that they are
-        connected, and then no more.
+        Accept what the backlog holds, since those clients are connected already, and
+        then stop.
         """
         if self._reading:
             self.accept(self._room())
@@ -252,25 +255,28 @@ class Acceptor:
 
     def refuse(self) -> None:
         """
-        Refuse connections, and keep the address. What the backlog holds is
-        accepted first.
+        Refuse connections, and keep the address. What the backlog holds is accepted
+        first.
 
         On Linux a listening socket that is shut down refuses, and stays bound.
         """
         self.accept(self._room())
         self.pause()
         if self._port.addressFamily == socket.AF_UNIX:
-            # Without it, it only looks like one that is left over.
+            # Without a claim, the socket only looks like one that a killed process left
+            # behind.
             with suppress(OSError, ValueError):
                 self._claim = claim(self._path)
         listening = self._port.socket
         address = listening.getsockname()
-        # Else another process could bind the address, as nobody listens on it.
+        # Otherwise another process could bind the address, since no socket listens on
+        # it.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         listening.shutdown(socket.SHUT_RD)
         if self._port.addressFamily != socket.AF_UNIX:
-            # The kernel has let go of a port that it had picked itself. Any other,
-            # and this one after the first time, is bound still.
+            # At the first shutdown the kernel has released a port number that it had
+            # chosen itself, so bind it again. Any other port is still bound, and so is
+            # this one the next time.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with suppress(OSError):
                 listening.bind(address)
@@ -281,28 +287,29 @@ class Acceptor:
         """
         Undo L{refuse}; L{resume} then accepts.
 
-        @raise OSError: It cannot be done now.
+        @raise OSError: Listening is not possible now.
         """
         port = self._port
         if port.addressFamily == socket.AF_UNIX:
             self._renew()
             self.release()
         else:
-            # Else the connections that live would keep it from listening.
+            # Otherwise the connections that live would keep the socket from listening.
             port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             port.socket.listen(self._backlog())
         self.refusing = False
 
     def _backlog(self) -> int:
         """
-        What the kernel may hold; a port that was handed to us does not say.
+        Return the length of the kernel's backlog. A port that was handed to us does not
+        say.
         """
         return self._port.backlog or socket.SOMAXCONN
 
     def release(self) -> None:
         """
-        Give up the claim on a Unix socket that refuses, if there is one. Its path
-        must be gone, or in use.
+        Give up the claim on a Unix socket that refuses, if there is one. Call this only
+        when its path is gone, or another socket listens there.
         """
         claimed, self._claim = self._claim, None
         if claimed is not None:
@@ -310,8 +317,8 @@ class Acceptor:
 
     def _renew(self) -> None:
         """
-        Replace a Unix socket that was shut down, since it cannot listen again,
-        under the same path and at no moment without one.
+        Replace a Unix socket that was shut down, since it cannot listen again. The new
+        socket takes over the path by a rename, so the path always exists.
         """
         port = self._port
         path = self._path
@@ -330,4 +337,4 @@ class Acceptor:
             raise
         port.socket.close()
         port.socket = fresh
-        port.fileno = fresh.fileno  # type: ignore[method-assign]  # as Port does
+        port.fileno = fresh.fileno  # type: ignore[method-assign]  # Port does this too

@@ -1,5 +1,5 @@
 """
-How many clients may come in, and in what steps they reach the queue.
+Admission: how many clients may come in, and in what batches they enter the queue.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from iawlb.settings import Settings
 
 class Admission:
     """
-    How many may come in, and in what steps they reach the queue.
+    The limits of how many clients may come in, and the batches in which they enter the
+    queue.
     """
 
     def __init__(
@@ -34,9 +35,9 @@ class Admission:
         onQueued: Callable[[], None],
     ) -> None:
         """
-        @param maxConnections: Sessions that may live at a time.
-        @param freeSlots: Says how many slots are free in all, L{None} for no
-            limit.
+        @param maxConnections: The number of sessions that may live at a time.
+        @param freeSlots: Returns the number of free slots of all destinations together,
+            L{None} for no limit.
         @param onQueued: Called after sessions were put into the queue, if they wait.
         """
         self._clock = clock
@@ -54,9 +55,9 @@ class Admission:
 
     def room(self) -> int:
         """
-        Say how many more sessions may begin now. Once the queue was full there
-        is no room until a quarter of it has gone, so that accepting does not
-        start and stop with each.
+        Return how many more sessions may begin now. Once the queue was full there is no
+        room until a quarter of it has gone, so that accepting does not start and stop
+        with each session.
         """
         waiting = self._queue.charged() + len(self._batch)
         size = self._settings.queueSize
@@ -70,7 +71,7 @@ class Admission:
 
     def enter(self, session: Session) -> None:
         """
-        A session goes to the queue, with its batch.
+        Put a session into the queue, together with its batch.
         """
         enough = self._settings.acceptBatch
         if enough == 1:
@@ -88,7 +89,7 @@ class Admission:
 
     def flush(self) -> None:
         """
-        Put the batch into the queue.
+        Put the batch into the queue now.
         """
         self._cancel()
         batch, self._batch = self._batch, {}
@@ -102,7 +103,7 @@ class Admission:
 
     def stop(self) -> None:
         """
-        Keep no timer.
+        Stop the timer.
         """
         self._cancel()
         self._failures.stop()
@@ -119,7 +120,7 @@ class Admission:
 
     def leave(self, session: Session) -> None:
         """
-        A session that waits is not to wait any longer.
+        Take a session out of its batch or of the queue.
         """
         self._batch.pop(session, None)
         self._queue.discard(session)

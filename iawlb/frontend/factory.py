@@ -1,5 +1,5 @@
 """
-Where clients come in.
+The factory of clients' connections, and each client until a worker pulls it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from iawlb.relay.side import Side, SideOwner
 
 class Frontend(ServerFactory):
     """
-    The factory of the clients' sides. It can be given to any endpoint; a
-    listener of the balancer's own also stops accepting when there is no room,
-    while for others a connection that finds none is closed.
+    The factory of the clients' sides, which can be given to any endpoint. A listener of
+    the balancer's own stops accepting when there is no room; on other endpoints, a
+    connection for which there is no room is closed.
     """
 
     log = Logger()
@@ -72,7 +72,7 @@ class Frontend(ServerFactory):
 
     def accepted(self, handle: socket.SocketType, addr: IAddress) -> None:
         """
-        Take an accepted socket, for which there is room.
+        Begin the session of an accepted socket, for which there is room.
         """
         arrival = Arrival(self, addr)
         client = PlainClient(handle, arrival, self.context.resets)
@@ -86,7 +86,7 @@ class Frontend(ServerFactory):
 
     def stop(self) -> None:
         """
-        Keep no timer.
+        Stop the timers.
         """
         self.failures.stop()
         self._turnedAway.stop()
@@ -105,35 +105,35 @@ class Arrival(SideOwner):
 
     def dismiss(self, outcome: Outcome) -> None:
         """
-        Close it unserved.
+        Close the client's connection, without having served it.
         """
         self._outcome = outcome
         side = self._session.side
         self._frontend.admission.leave(self._session)
-        # The close of a TLS session waits for an answer that may never come.
+        # Closing a TLS session waits for the peer's close_notify, which may never come.
         if side.secure:
             side.abort()
         else:
             side.close()
 
-    # What its side tells.
+    # What the client's side reports.
 
     def sideMade(self, side: Any) -> None:
         """
-        It is accepted.
+        Called when the client is accepted: begin its session.
         """
         frontend = self._frontend
         self._session = frontend.table.begin(self._address, frontend.name, side, self)
 
     def sideHandshaking(self, side: Any) -> None:
         """
-        Its TLS handshake has begun.
+        Called when the client's TLS handshake has begun.
         """
         self._frontend.onHandshake(self._session)
 
     def sideReady(self, side: Any) -> None:
         """
-        It may enter the queue.
+        Called when the client is ready to be served: let its session enter the queue.
         """
         session = self._session
         try:
@@ -148,7 +148,7 @@ class Arrival(SideOwner):
 
     def sideLost(self, side: Any, reset: bool) -> None:
         """
-        It is gone.
+        Called when the client's connection is closed: end its session.
         """
         self._frontend.admission.leave(self._session)
         left = (

@@ -1,5 +1,6 @@
 """
-Clients that enter the queue when their first byte is there.
+Clients that enter the queue only when their first byte has come (C{--take-slot
+first-byte}).
 """
 
 from __future__ import annotations
@@ -25,32 +26,34 @@ from iawlb.relay.side import Side
 
 PER_TURN = 100
 """
-Silent clients that are closed before the reactor has its turn.
+The number of silent clients that are closed before the reactor has its turn.
 """
 
 
 class FirstBytes:
     """
-    The clients of which no byte has come yet. Each is closed when its time is over.
+    The clients from which no byte has come yet. Each is closed when its time is over.
 
-    @ivar readers: Says when there are bytes of a plain socket, the reactor or a
-        poller.
+    @ivar readers: The reactor or a poller, which reports when there are bytes on a
+        plain socket.
     """
 
     def __init__(self, clock: IReactorTime, readers: Any, timeout: float) -> None:
         """
-        @param timeout: How long each may take, in seconds; 0 is no limit.
+        @param timeout: How long a client may take to send its first byte, in seconds; 0
+            is no limit.
         """
         self.readers = readers
         self._clock = clock
         self._timeout = timeout
-        # All have the same time-out, so the first is the first that is due.
+        # All clients have the same time-out, so they are due in the order in which they
+        # came.
         self._due: OrderedDict[PatientArrival, float] = OrderedDict()
         self._timer: IDelayedCall | None = None
 
     def add(self, arrival: PatientArrival) -> None:
         """
-        Wait for a client's first byte.
+        Begin to wait for a client's first byte.
         """
         if self._timeout:
             self._due[arrival] = self._clock.seconds() + self._timeout
@@ -59,13 +62,13 @@ class FirstBytes:
 
     def remove(self, arrival: PatientArrival) -> None:
         """
-        It is there, or the client has gone.
+        Stop waiting for a client's first byte.
         """
         self._due.pop(arrival, None)
 
     def _look(self) -> None:
         """
-        Close those whose time is over.
+        Close the clients whose time is over.
         """
         self._timer = None
         now = self._clock.seconds()
@@ -81,7 +84,7 @@ class FirstBytes:
 
     def stop(self) -> None:
         """
-        Keep no timer.
+        Stop the timer.
         """
         timer, self._timer = self._timer, None
         if timer is not None:
@@ -90,7 +93,7 @@ class FirstBytes:
 
 class PatientFrontend(Frontend):
     """
-    The factory of clients' sides that enter the queue by their first byte.
+    The factory of the sides of clients that enter the queue with their first byte.
     """
 
     firstBytes: FirstBytes
@@ -106,7 +109,7 @@ class PatientFrontend(Frontend):
 
     def accepted(self, handle: socket.SocketType, addr: IAddress) -> None:
         """
-        Take an accepted socket, for which there is room.
+        Begin the session of an accepted socket, for which there is room.
         """
         arrival = PatientArrival(self, addr)
         client = PlainClient(handle, arrival, self.context.resets)
@@ -117,7 +120,7 @@ class PatientFrontend(Frontend):
 @implementer(IReadDescriptor)
 class PatientArrival(Arrival):
     """
-    A client that holds no place and no slot until it has sent something.
+    A client that gets no place in the queue and no slot until it has sent something.
     """
 
     _frontend: PatientFrontend
@@ -125,7 +128,7 @@ class PatientArrival(Arrival):
 
     def sideReady(self, side: Any) -> None:
         """
-        Wait for its first byte.
+        Called when the client is connected: wait for its first byte.
         """
         if not isinstance(side, PlainClient) and side.early:
             super().sideReady(side)
@@ -140,9 +143,9 @@ class PatientArrival(Arrival):
 
     def _settled(self) -> bool:
         """
-        Wait for its first byte no more.
+        Stop waiting for the client's first byte.
 
-        @return: Whether it was waited for.
+        @return: Whether the first byte was still awaited.
         """
         if not self._silent:
             return False
@@ -155,35 +158,35 @@ class PatientArrival(Arrival):
 
     def dismiss(self, outcome: Outcome) -> None:
         """
-        Close it unserved.
+        Close the client's connection, without having served it.
         """
         self._settled()
         super().dismiss(outcome)
 
     def _leave(self) -> None:
         """
-        It has ended, and had sent nothing.
+        End the session of a client that has ended its half and sent nothing.
         """
         self._outcome = Outcome.CLIENT_LEFT_SILENT
         self._session.side.peerLeft()
 
-    # What the reactor or the poller tells of a plain socket.
+    # What the reactor or the poller reports for a plain socket.
 
     def fileno(self) -> int:
         """
-        Its descriptor.
+        Return the client's descriptor.
         """
         return self._session.side.fileno()
 
     def logPrefix(self) -> str:
         """
-        Name this in Twisted's own log lines.
+        Name the client in Twisted's own log lines.
         """
         return "iawlb"
 
     def doRead(self) -> None:
         """
-        There are bytes to be read, or the client has gone.
+        Called when there are bytes to be read, or the client has left.
         """
         self._settled()
         side = self._session.side
@@ -194,16 +197,16 @@ class PatientArrival(Arrival):
 
     def connectionLost(self, reason: Failure) -> None:
         """
-        The reactor found the socket broken.
+        Called when the reactor finds the socket broken.
         """
         if self._settled():
             self._leave()
 
-    # What any other side tells.
+    # What any other side reports.
 
     def sideRead(self, side: Any, data: bytes) -> None:
         """
-        Its first bytes came, or more of them in the same read.
+        Called when the client's first bytes came, or more bytes of the same read.
         """
         super().sideRead(side, data)
         if self._settled():
@@ -212,14 +215,14 @@ class PatientArrival(Arrival):
 
     def sideEnded(self, side: Any) -> None:
         """
-        It will send no more.
+        Called when the client will send no more.
         """
         if self._settled():
             self._leave()
 
     def sideLost(self, side: Any, reset: bool) -> None:
         """
-        It is gone.
+        Called when the client's connection is closed.
         """
         if self._settled():
             self._outcome = Outcome.CLIENT_LEFT_SILENT

@@ -1,5 +1,5 @@
 """
-How many connections the limit of open files allows.
+The number of connections that the limit of open files allows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from iawlb.errors import InvalidSetting
 
 PER_SESSION = 2
 """
-Descriptors that a session takes: the client's and the destination's.
+Descriptors of one session: the client's and the destination's.
 """
 
 KEPT_BACK = 32
@@ -20,7 +20,7 @@ Descriptors kept for listeners, logs, the reactor, resolver threads and probes.
 
 MOST_FILES = 1024 * 1024
 """
-No more open files than this are asked for, as a hard limit may be a billion.
+The largest limit of open files that is asked for, since a hard limit may be a billion.
 """
 
 
@@ -36,11 +36,11 @@ def raiseFileLimit() -> None:
 
 def connectionLimit(asked: int) -> int:
     """
-    Say how many sessions may live at a time.
+    Return how many sessions may live at a time.
 
-    @param asked: As many as the user wants, or 0 for as many as there can be.
-    @raise InvalidSetting: The limit of open files does not allow as many; the
-        message shows the sum.
+    @param asked: The number that the user wants, or 0 for as many as possible.
+    @raise InvalidSetting: The limit of open files does not allow that many; the message
+        shows the sum.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MOST_FILES if soft == resource.RLIM_INFINITY else min(soft, MOST_FILES)

@@ -1,5 +1,5 @@
 """
-One address that clients come in by.
+One address to listen on.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from iawlb.relay.poller import SocketPoller
 
 RETRY = 1.0
 """
-How long until it is tried again to listen, where that failed, in seconds.
+How long to wait before listening is tried again after it failed, in seconds.
 """
 
 
 class Listener:
     """
-    Listens, and accepts while it may.
+    One address that clients connect to. Accepts while there is room.
     """
 
     log = Logger()
@@ -59,11 +59,11 @@ class Listener:
         keepAlive: KeepAlive,
     ) -> None:
         """
-        @param path: The Unix socket to clear away if it is stale, if any.
+        @param path: The path of the Unix socket to remove if it is stale, if any.
         @param text: The address as the user wrote it.
-        @param room: Says how many more connections may be accepted now.
-        @param readers: Says when there are connections to accept.
-        @param keepAlive: What the kernel is told about accepted connections.
+        @param room: Returns how many more connections may be accepted now.
+        @param readers: Reports when there are connections to accept.
+        @param keepAlive: The keepalive options of accepted connections.
         """
         self.name = frontend.name
         self.address = text
@@ -79,7 +79,8 @@ class Listener:
         self._opening: Deferred[IListeningPort] | None = None
         self._port: IListeningPort | None = None
         self._acceptor: Acceptor | None = None
-        # What was asked for, also while it is closed.
+        # Whether refusing was asked for, which is remembered while the listener is
+        # closed.
         self._refusing = False
         self._retry: IDelayedCall | None = None
 
@@ -87,8 +88,8 @@ class Listener:
         """
         Bind and listen.
 
-        @return: Fails with L{CannotListen}. Fires at once with the endpoints of
-            Twisted's own.
+        @return: Fires when the listener listens, with Twisted's own endpoints at once.
+            Fails with L{CannotListen}.
         """
         if self._path is not None:
             try:
@@ -125,7 +126,7 @@ class Listener:
 
     def check(self) -> None:
         """
-        Accept, or cease to, as there is room now.
+        Begin or stop to accept, depending on whether there is room now.
         """
         acceptor = self._acceptor
         if acceptor is None or acceptor.refusing:
@@ -185,7 +186,7 @@ class Listener:
 
     def close(self) -> Deferred[None]:
         """
-        Listen no more. What the kernel has accepted already is let in first.
+        Stop listening. Connections in the kernel's backlog are accepted first.
         """
         self._cancelRetry()
         opening, self._opening = self._opening, None

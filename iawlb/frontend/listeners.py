@@ -1,5 +1,5 @@
 """
-The listeners of a pool.
+The listeners of a pool, which are opened, closed and set to refuse together.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Listeners:
 
     def __init__(self, checkAddress: Callable[[str], None]) -> None:
         """
-        @param checkAddress: Raises L{InvalidSetting} for an address that must not
-            be listened on.
+        @param checkAddress: Raises L{InvalidSetting} for an address that must not be
+            listened on.
         """
         self._checkAddress = checkAddress
         self._all: list[Listener] = []
@@ -41,16 +41,17 @@ class Listeners:
     @property
     def addresses(self) -> list[str]:
         """
-        Where they listen; of those that do not yet, what the user wrote.
+        The address of each listener; of those that do not listen yet, what the user
+        wrote.
         """
         return [each.address for each in self._all]
 
     def add(self, listener: Listener) -> None:
         """
-        Add one, and open it if the others are open.
+        Add a listener, and open it if the others are open.
 
-        @raise InvalidSetting: It must not be listened on that address.
-        @raise CannotListen: It could not be opened, and is not added.
+        @raise InvalidSetting: The pool must not listen on that address.
+        @raise CannotListen: The listener could not be opened, and is not added.
         """
         self._checkAddress(listener.address)
         if self._opened:
@@ -63,10 +64,11 @@ class Listeners:
 
     def open(self) -> None:
         """
-        Open all.
+        Open all listeners.
 
-        @raise CannotListen: One could not be opened; none stays open.
-        @raise InvalidSetting: So for an endpoint that listens where it must not.
+        @raise CannotListen: A listener could not be opened; none stays open.
+        @raise InvalidSetting: An endpoint listens on an address that it must not listen
+            on; none stays open.
         """
         for listener in self._all:
             failure = self._open(listener)
@@ -80,7 +82,7 @@ class Listeners:
         """
         Open a listener.
 
-        @return: Why it could not be opened, if that is known already.
+        @return: Why the listener could not be opened, if that is known already.
         """
         failures: list[Failure] = []
 
@@ -101,14 +103,14 @@ class Listeners:
 
     def _openedLate(self, failure: Failure) -> None:
         """
-        A listener whose endpoint took its time failed.
+        Called when a listener failed whose endpoint did not listen at once.
         """
         failure.trap(CannotListen, InvalidSetting)
         self.log.critical("{why}", why=failure.getErrorMessage())
 
     def close(self) -> Deferred[Any]:
         """
-        Listen no more.
+        Close all listeners.
 
         @return: Fires when all are closed.
         """
@@ -117,7 +119,7 @@ class Listeners:
 
     def setRefusing(self, refusing: bool) -> None:
         """
-        Refuse connections, but keep the addresses; or undo that.
+        Make all listeners refuse connections but keep their addresses, or undo that.
         """
         self._refusing = refusing
         for listener in self._all:
@@ -128,7 +130,7 @@ class Listeners:
 
     def check(self) -> None:
         """
-        Accept, or cease to, as there is room now.
+        Begin or stop to accept, depending on whether there is room now.
         """
         for listener in self._all:
             listener.check()

@@ -1,5 +1,5 @@
 """
-Whose a Unix socket is, under its path.
+Find out whether the Unix socket at a path is in use or stale.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from iawlb.errors import CannotListen
 
 def claim(path: str | bytes) -> socket.socket:
     """
-    Claim the Unix socket at a path, which refuses connections while no destination
-    is up and so looks like one that a killed process left behind. The claim is a
-    socket bound to an abstract name made of the file's number: it leaves no file,
-    and the kernel drops it with the process, however that ends.
+    Claim the Unix socket at a path. A socket that refuses connections while no
+    destination is up looks like one that a killed process left behind; the claim shows
+    other processes that it is in use. The claim is a socket bound to an abstract name
+    made of the file's number: it leaves no file, and the kernel drops it when the
+    process ends, however that happens.
 
-    @return: The claim, until it is closed.
-    @raise OSError: Another process has claimed it (EADDRINUSE), or there is no such
-        path, or no abstract name.
+    @return: The claim, which lasts until it is closed.
+    @raise OSError: Another process has claimed the socket (EADDRINUSE), or there is no
+        such path, or the system has no abstract names.
     """
     found = os.stat(path)
     claimed = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -35,7 +36,7 @@ def claim(path: str | bytes) -> socket.socket:
 
 def _isClaimed(path: str) -> bool:
     """
-    Say whether another process has claimed the socket at a path.
+    Return whether another process has claimed the socket at a path.
     """
     try:
         claim(path).close()
@@ -46,15 +47,15 @@ def _isClaimed(path: str) -> bool:
 
 def clearStale(path: str) -> None:
     """
-    Remove a Unix socket that a killed process left behind: only if it is a
-    socket, and nobody answers on it or has claimed it.
+    Remove a Unix socket that a killed process left behind: only if it is a socket, no
+    process answers on it, and none has claimed it.
 
-    @raise CannotListen: Something else has that path.
+    @raise CannotListen: Something else is at that path.
     """
     try:
         mode = os.stat(path).st_mode
     except OSError:
-        return  # binding will say what is wrong, if anything is
+        return  # binding reports what is wrong, if anything is
     if not stat.S_ISSOCK(mode):
         raise CannotListen(f"{path} exists and is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
@@ -66,5 +67,5 @@ def clearStale(path: str) -> None:
                 os.unlink(path)
                 return
         except OSError:
-            pass  # someone is there, and busy
+            pass  # another process listens there, and is busy
     raise CannotListen(f"{path} is in use by another process")

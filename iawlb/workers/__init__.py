@@ -1,3 +1,4 @@
 """
-Pull, connect, relay; probe; end what takes too long.
+Workers: pull sessions, connect them, relay them; probe destinations; end sessions that
+take too long.
 """

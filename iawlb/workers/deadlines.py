@@ -24,19 +24,19 @@ COARSEST = 0.5
 FINEST = 0.02
 """
 How much longer than its time-out a session may live, in seconds: a tenth of the
-shortest time-out that is set, but no more than C{COARSEST} and no less than
-C{FINEST}. Those that are due within such a time are looked at together.
+shortest time-out that is set, but no more than C{COARSEST} and no less than C{FINEST}.
+Sessions that are due within such a time, a grain, are looked at together.
 """
 
 PER_TURN = 100
 """
-Sessions looked at before the reactor has its turn. To end one takes 30 us.
+Sessions looked at before the reactor has its turn. Ending a session takes 30 us.
 """
 
 Last = tuple[int, bool]
 """
-What the last look found: the bytes that were not delivered, and whether the
-session is closing.
+What the last look at a session found: the number of bytes that were not delivered, and
+whether the session is closing.
 """
 
 
@@ -44,7 +44,7 @@ class Bucket(dict[Session, Last | None]):
     """
     Sessions that are to be looked at together, each with what the last look found.
 
-    @ivar number: When, in grains.
+    @ivar number: The time at which they are to be looked at, in grains.
     """
 
     def __init__(self, number: int) -> None:
@@ -54,17 +54,17 @@ class Bucket(dict[Session, Last | None]):
 
 class Deadlines:
     """
-    Ends the sessions whose time is over.
+    The time-outs of all sessions; ends the sessions whose time is over.
 
-    Those that wait in the queue, those in their TLS handshake and those just
-    connected each have the same time-out, so the first to come is the first that
-    is due. A session that is found to have passed bytes since has a later time
-    then, and goes to that time's bucket. So a session costs no more than one entry
-    here, until its time-out comes.
+    Sessions that wait in the queue all have the same time-out, as have those in their
+    TLS handshake, and those just connected. So in each of these three lists the
+    sessions are due in the order in which they entered. A session that is found to have
+    passed bytes since is due later, and goes to the bucket of that later time. So a
+    session costs no more than one entry here, until its time-out comes.
 
-    One timer waits for whatever is due next. It is not cancelled with the last
-    session, which would cost too much where one follows the other; it is never
-    set further ahead than C{COARSEST}, and not set again when nothing is left.
+    One timer waits for whatever is due next. It is not cancelled with the last session,
+    which would cost too much where one session follows the other; it is never set
+    further ahead than C{COARSEST}, and not set again when nothing is left.
     """
 
     log = Logger()
@@ -77,8 +77,8 @@ class Deadlines:
         keepAlive: KeepAlive,
     ) -> None:
         """
-        @param keepAlive: What the kernel is told about connections, once they are
-            so old that it matters.
+        @param keepAlive: The keepalive options, which are set when a connection is so
+            old that they matter.
         """
         self._clock = clock
         self._queue = queue
@@ -91,13 +91,14 @@ class Deadlines:
         relayed = list(filter(None, (self._idle, self._halfClosed, self._answer)))
         shortest = min(relayed, default=10 * COARSEST)
         self._keepAlive = keepAlive
-        # When sessions are looked at for the first time after their connect.
+        # How long after their connect sessions are looked at for the first time.
         self._first = min(filter(None, (self._idle, keepAlive.first)), default=0.0)
         self._grain = max(FINEST, min(COARSEST, shortest / 10))
         others = filter(None, (self._queueTimeout, self._handshakeTimeout, self._first))
-        # Whatever comes in is due after the timer that is set.
+        # The longest wait of the timer. Whatever is added is due no sooner than this,
+        # so the timer need not be moved for it.
         self._longest = min((COARSEST, *relayed, *others))
-        # Whether a time-out may count that is shorter than the one for all.
+        # Whether a time-out may apply that is shorter than the one for all sessions.
         self.reports = bool(self._answer or self._halfClosed) and (
             not self._idle
             or 0 < self._halfClosed < self._idle
@@ -114,7 +115,7 @@ class Deadlines:
 
     def handshaking(self, session: Session) -> None:
         """
-        A session's TLS handshake has begun.
+        Called when a session's TLS handshake has begun.
         """
         if self._handshakeTimeout:
             self._shaking[session] = None
@@ -123,14 +124,14 @@ class Deadlines:
 
     def queued(self) -> None:
         """
-        Sessions were put into the queue.
+        Called after sessions were put into the queue.
         """
         if self._timer is None and self._queueTimeout and len(self._queue):
             self._start()
 
     def relayed(self, session: Session) -> None:
         """
-        A session is connected, and its relay about to start.
+        Called when a session is connected, and its relay about to start.
         """
         if session.bucket is not None:
             del session.bucket[session]
@@ -145,7 +146,8 @@ class Deadlines:
 
     def _sooner(self, session: Session) -> None:
         """
-        An earlier time-out counts: the client has asked, or a side has ended.
+        Called when an earlier time-out may apply, because the client has asked or a
+        side has ended.
         """
         relay = session.relay
         if relay is None:
@@ -159,7 +161,10 @@ class Deadlines:
 
     def _put(self, session: Session, due: float, last: Last | None) -> None:
         """
-        Have a session looked at when it is due, and not before.
+        Schedule the next look at a session.
+
+        @param due: The time of the look, or a little before it.
+        @param last: What the last look found.
         """
         if session.bucket is not None:
             if session.bucket is self._connected:
@@ -176,8 +181,8 @@ class Deadlines:
 
     def _settle(self, session: Session) -> None:
         """
-        Tell the kernel what to do if a peer vanishes. It matters from now on, and
-        most sessions have ended before: so it costs them nothing.
+        Set the keepalive options of a session's sockets. They matter from now on; most
+        sessions end before this, and so never pay for the system calls.
         """
         assert session.relay is not None
         for each in session.relay.sockets():
@@ -191,7 +196,7 @@ class Deadlines:
 
     def _wait(self, now: float) -> None:
         """
-        Wait for what is due next, if there is anything.
+        Set the timer for whatever is due next, if there is anything.
         """
         due = []
         if self._shaking:
@@ -211,13 +216,13 @@ class Deadlines:
 
     def _firstDue(self) -> float:
         """
-        Say when the session that was connected first is due.
+        Return when the session that was connected first is due.
         """
         return (next(iter(self._connected)).connected or 0) + self._first
 
     def _look(self) -> None:
         """
-        Look at what is due, at some at a time.
+        Look at the sessions that are due, C{PER_TURN} at a time.
         """
         now = self._clock.seconds()
         seen = 0
@@ -225,9 +230,9 @@ class Deadlines:
             for _ in islice(self._looks(now), PER_TURN):
                 seen += 1
         except Exception:
-            # A transport of somebody else's may refuse to be closed.
+            # A transport from another library may raise when it is closed.
             self.log.failure("ending a session whose time is over failed")
-        # Until here nothing started another.
+        # Cleared only here, so that nothing above could start another timer.
         self._timer = None
         if seen == PER_TURN:
             self._timer = self._clock.callLater(0, self._look)
@@ -236,8 +241,8 @@ class Deadlines:
 
     def _looks(self, now: float) -> Iterator[None]:
         """
-        Look at what is due, one at a time. Any step may end other sessions too,
-        so each is taken out before its step.
+        Look at the sessions that are due, one at a time. Any step may end other
+        sessions too, so each session is taken out before its step.
         """
         while self._shaking:
             session = next(iter(self._shaking))
@@ -288,12 +293,12 @@ class Deadlines:
                 return
         undelivered = relay.undelivered()
         if undelivered and (last is None or undelivered < left):
-            # The kernel still delivers what was written; when it last did, it does
-            # not say.
+            # The kernel still delivers what was written. It does not say when it last
+            # did.
             wait = self._grain if closing else limit
             self._put(session, now + wait, (undelivered, closing))
         elif relay.outcome is None:
-            # Should it not close in order by then, it is cut off.
+            # If it has not closed in order by then, it is reset.
             self._put(session, now + self._grain, (undelivered, True))
             relay.close(outcome)
         else:
@@ -301,7 +306,8 @@ class Deadlines:
 
     def _limit(self, relay: IRelay) -> tuple[float, Outcome]:
         """
-        Say which time-out counts for a session, and how it would end.
+        Return which time-out applies to a session, in seconds, and the outcome when it
+        is over.
         """
         limit, outcome = self._idle, Outcome.IDLE_TIMEOUT
         halfClosed = relay.halfClosed
@@ -313,7 +319,7 @@ class Deadlines:
 
     def stop(self) -> None:
         """
-        Keep no timer.
+        Stop the timer.
         """
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():

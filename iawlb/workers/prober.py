@@ -1,5 +1,5 @@
 """
-Probes a destination while it is down.
+Probe a destination while it is down.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from iawlb.workers.workerpool import WorkerPool
 
 def sooner(timer: IDelayedCall | None, clock: IReactorTime) -> None:
     """
-    Have a timer fire in C{HURRY} seconds at the latest.
+    Move a timer forward, so that it fires in C{HURRY} seconds at the latest.
     """
     if timer is not None and timer.getTime() - clock.seconds() > HURRY:
         timer.reset(HURRY)
@@ -27,7 +27,7 @@ def sooner(timer: IDelayedCall | None, clock: IReactorTime) -> None:
 
 class Prober:
     """
-    Connects to a destination from time to time until that succeeds.
+    Probes of one destination: connects to it from time to time until that succeeds.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Prober:
 
     def start(self) -> None:
         """
-        Probe after a while; longer each time.
+        Probe after a wait, which is longer each time.
         """
         if self._destination.draining:
             return
@@ -60,7 +60,7 @@ class Prober:
 
     def stop(self) -> None:
         """
-        Probe no more.
+        Stop probing.
         """
         for waiting in (self._timer, self._connect):
             if waiting is not None:
@@ -69,7 +69,7 @@ class Prober:
 
     def hurry(self) -> None:
         """
-        Do not wait long for the next probe.
+        Shorten the wait for the next probe.
         """
         sooner(self._timer, self._pool.clock)
 

@@ -1,5 +1,5 @@
 """
-Binds the waiting sessions anew when the destinations have changed.
+Bind the waiting sessions anew when the destinations have changed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from iawlb.core.queue import ConnectionQueue
 
 EFFORT_PER_TURN = 2000
 """
-Effort that goes into it before the reactor has its turn: 1 to 2 ms with the policies
-that we have.
+Effort that is spent on binding before the reactor has its turn: 1 to 2 ms with our own
+policies.
 """
 
 
@@ -27,14 +27,14 @@ class Rebinder:
 
     def start(self) -> None:
         """
-        The available destinations have changed.
+        Begin, because the available destinations have changed.
         """
         self._queue.rebind()
         self._some()
 
     def stop(self) -> None:
         """
-        Leave the rest as it is.
+        Stop, and leave the remaining sessions as they are.
         """
         following, self._next = self._next, None
         if following is not None and following.active():
@@ -43,6 +43,7 @@ class Rebinder:
     def _some(self) -> None:
         self.stop()
         if self._queue.rebindSome(EFFORT_PER_TURN):
-            # One that was served may have changed a destination, and begun anew.
+            # A session that was handed over may have changed a destination, and so
+            # begun this anew.
             self.stop()
             self._next = self._clock.callLater(0, self._some)

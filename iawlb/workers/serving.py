@@ -1,5 +1,5 @@
 """
-A session while a worker serves it.
+One session while a worker serves it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from iawlb.relay.timed import ReportingFastRelay, ReportingPortableRelay
 
 class ServingWorker(Protocol):
     """
-    What a session needs of the worker that serves it.
+    What L{Serving} needs of its worker.
     """
 
     destination: Destination
@@ -43,33 +43,34 @@ class ServingWorker(Protocol):
         """
         Count a connect as ended, if it is under way.
 
-        @return: Whether it was.
+        @return: Whether it was under way.
         """
 
     def connected(self, serving: Serving) -> None:
         """
-        The connect succeeded.
+        Called when the connect has succeeded.
         """
 
     def given(self, serving: Serving) -> None:
         """
-        The destination's side is closed: the slot is no longer used.
+        Called when the destination's side is closed, so that the slot is no longer
+        used.
         """
 
     def dropped(self, serving: Serving) -> None:
         """
-        The connect was given up, since the client left.
+        Called when the connect was given up because the client has left.
         """
 
     def failed(self, serving: Serving, failure: Failure) -> None:
         """
-        The connect failed.
+        Called when the connect has failed.
         """
 
 
 def _drop(connection: PlainClient | Connected) -> None:
     """
-    Reset a connection and tell nobody.
+    Reset a connection, without calling its owner.
     """
     if isinstance(connection, PlainClient):
         connection.drop()
@@ -98,7 +99,7 @@ class Serving(SideOwner):
 
     def start(self) -> None:
         """
-        Connect.
+        Begin to connect.
         """
         worker, session = self._worker, self._session
         session.holder = self
@@ -110,7 +111,7 @@ class Serving(SideOwner):
             worker.events.session(session, SESSION_PULLED)
         self._connect = worker.connector.connect(self._connected, self._connectFailed)
         if self._connect is not None:
-            # It takes a while, in which the client may leave.
+            # The connect takes a while, during which the client may leave.
             self._client.watch()
 
     @property
@@ -131,12 +132,12 @@ class Serving(SideOwner):
 
     def release(self) -> Session:
         """
-        Return the session to its holder before this.
+        Give the session back to its previous holder, and return it.
         """
         session = self._session
         session.holder, self._client.owner = self._before
         if not session.waited:
-            # It was pulled as soon as it entered the queue.
+            # The session was pulled as soon as it entered the queue.
             assert session.pulled is not None
             session.queued = session.pulled
             session.waited = True
@@ -167,14 +168,14 @@ class Serving(SideOwner):
                 worker.events.session(session, SESSION_CONNECTED)
             relay.start()
         except Exception:
-            # A transport of somebody else's may refuse to be relayed.
+            # A transport from another library may raise.
             if self._relay is None:
                 _drop(destination)
             self.fail()
 
     def _relayTo(self, destination: Connected) -> IRelay:
         """
-        Make the fastest relay that can be.
+        Make the fastest relay that the two connections allow.
         """
         connector, client = self._worker.connector, self._client
         context = connector.context
@@ -208,7 +209,7 @@ class Serving(SideOwner):
 
     def fail(self) -> None:
         """
-        End the session, whatever has been done of it, as a step has raised.
+        End the session, in whatever state it is, because a step has raised.
         """
         worker = self._worker
         worker.failures.add()
@@ -241,7 +242,7 @@ class Serving(SideOwner):
 
     def sideLost(self, side: Any, reset: bool) -> None:
         """
-        The client left during the connect.
+        Called when the client has left during the connect.
         """
         try:
             self.cancelConnect()

@@ -1,5 +1,6 @@
 """
-What a connect fails of that this machine is short of: no fault of the destination.
+Errors of a connect that come from a shortage on this machine, and are no fault of the
+destination.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from iawlb.core.ratelimit import OncePerSecond
 @dataclass(frozen=True, slots=True)
 class Shortage:
     """
-    A shortage, by the number of the error.
+    A shortage on this machine.
 
-    @ivar machine: Whether all connects and accepts of this machine are short of it,
-        rather than the connects to one destination.
-    @ivar advice: What it means, and what to do.
+    @ivar error: The number of the error (errno) that the kernel reports.
+    @ivar machine: Whether the shortage concerns all connects and accepts of this
+        machine, rather than the connects to one destination.
+    @ivar advice: What the error means, and what to do.
     """
 
     error: int
@@ -70,15 +72,17 @@ SHORTAGES = {
     )
 }
 """
-What connect(2), bind(2) and socket(2) of Linux say of this machine. C{EAGAIN} is a
-Unix socket whose backlog is full. A firewall (C{EPERM}) and permissions (C{EACCES})
-are not among them: these last, and so mean that the destination is down.
+The errors of connect(2), bind(2) and socket(2) of Linux that mean a shortage, by their
+number. C{EAGAIN} is a Unix socket whose backlog is full. A firewall (C{EPERM}) and
+permissions (C{EACCES}) are not among them: these errors last, and so mean that the
+destination is down.
 """
 
 
 class ShortageLog:
     """
-    Logs, once a second, what connects to one destination are short of.
+    A log of the shortages that connects to one destination meet, at most one line a
+    second.
     """
 
     log = Logger()
@@ -90,7 +94,7 @@ class ShortageLog:
 
     def add(self, shortage: Shortage) -> None:
         """
-        A connect failed of it.
+        Log that a connect failed because of a shortage.
         """
         self._last = shortage
         self._once.add()
@@ -107,14 +111,15 @@ class ShortageLog:
 
     def stop(self) -> None:
         """
-        Log what is left, and keep no timer.
+        Log what is left, and stop the timer.
         """
         self._once.stop()
 
 
 def shortageOf(failure: Failure) -> Shortage | None:
     """
-    Say which shortage a connect failed of, if one.
+    Return the shortage that made a connect fail, or L{None} if it failed for another
+    reason.
     """
     value = failure.value
     # Twisted's ConnectError has osError, an OSError has errno.

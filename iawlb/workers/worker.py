@@ -1,6 +1,6 @@
 """
-A destination's worker: it waits for a free slot, pulls the next session,
-connects, relays, and gives the slot back.
+The worker of a destination: waits for a free slot, pulls the next session, connects,
+relays, and gives the slot back.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ from iawlb.workers.workerpool import WorkerPool
 
 PULLS_PER_TURN = 32
 """
-Sessions that are pulled before the reactor has its turn, when so many wait for a
+The number of sessions pulled before the reactor has its turn, when many wait for a
 destination that has come back.
 """
 
 QUICK = 1.0
 """
-A connect that took no longer to fail is tried again before the destination counts as
-down, in seconds. One that took longer has cost its client enough.
+If a connect failed within this time, in seconds, the destination is tried again before
+it counts as down. A connect that took longer has cost its client enough.
 """
 
 AGAIN = 0.01
 """
-After how long it is tried again, in seconds: a program that did not listen for a
-moment does so again, and the client hardly notices.
+How long after a first failure the destination is tried again, in seconds: a program
+that did not listen for a moment listens again by then, and the client hardly notices.
 """
 
 MACHINE_PAUSE = 0.1
 """
-How long a worker does not pull when this machine is short of something that all
-connects need, in seconds.
+How long a worker does not pull after a connect has failed for lack of something that
+all connects of this machine need, in seconds.
 """
 
 
 class Worker:
     """
-    Pulls sessions for one destination while it may, and probes it while it is
-    down.
+    Pulls sessions for one destination while the destination can take them, and probes
+    the destination while it is down.
 
-    @ivar heldOff: Whether it does not pull for a moment, since a connect failed of
-        what this machine is short of.
+    @ivar heldOff: Whether pulling is suspended for a moment, because a connect failed
+        for lack of descriptors, ports or memory, or may have failed by chance.
     """
 
     def __init__(
@@ -76,10 +76,11 @@ class Worker:
         self.events = pool.events
         self._pool = pool
         self._stopping = False
-        # Whether the queue is to give us its next session.
+        # Whether this worker waits for its next session from the queue.
         self._waiting = False
         self._busy = False
-        # What is called, and is called at once when the worker stops.
+        # Timers, and the function of each, which is called at once if the worker stops
+        # before.
         self._timers: dict[IDelayedCall, Callable[[], None]] = {}
         self._prober = Prober(destination, connector, pool, self._recovered)
         # Oldest first.
@@ -100,7 +101,7 @@ class Worker:
 
     def stop(self) -> None:
         """
-        Pull and probe no more. Sessions that are served go on.
+        Stop pulling and probing. Sessions that are served go on.
         """
         self._stopping = True
         self._prober.stop()
@@ -114,8 +115,7 @@ class Worker:
 
     def check(self) -> None:
         """
-        Begin to wait for a session, or cease to, as the destination's state now
-        says.
+        Begin or stop to wait for a session, as the destination's state requires.
         """
         if not self._waiting:
             self._pull()
@@ -129,10 +129,10 @@ class Worker:
 
     def _pull(self) -> None:
         """
-        Connections wait, workers pull.
+        Pull and serve sessions, until the destination can take no more or none waits.
         """
         if self._busy:
-            return  # what is served first asks for more, and the loop goes on
+            return  # called while a session is served; the loop goes on after it
         self._busy = True
         pause = 0.0
         try:
@@ -153,7 +153,7 @@ class Worker:
 
     def _pullOn(self) -> None:
         """
-        The others had their turn.
+        Continue to pull, after the reactor has had its turn.
         """
         self._busy = False
         self._pull()
@@ -163,7 +163,7 @@ class Worker:
 
     def _pulled(self, session: Session) -> None:
         """
-        The queue gives the session that was waited for.
+        Called when the queue has a session for a worker that waits.
         """
         self._waiting = False
         busy, self._busy = self._busy, True
@@ -174,6 +174,8 @@ class Worker:
     def whenIdle(self) -> Deferred[None]:
         """
         Wait until the destination serves no session.
+
+        @return: Fires then.
         """
         waiting: Deferred[None] = Deferred()
         self._whenIdle.append(waiting)
@@ -187,7 +189,8 @@ class Worker:
         try:
             if self.table.roomAwaited:
                 self._pool.sessionPulled()
-            # A system call, which those that were pulled at once are spared.
+            # This is a system call, which is not made for sessions that were pulled at
+            # once.
             if session.waited and self.connector.context.resets.hasLeft(session.side):
                 # The reactor reports nothing for a socket that is not being read.
                 session.holder.dismiss(Outcome.CLIENT_LEFT_QUEUE)
@@ -204,7 +207,7 @@ class Worker:
 
     def _dismiss(self, session: Session) -> None:
         """
-        End a session that is neither served nor waiting, as a step has raised.
+        End a session that is neither served nor waiting, because a step has raised.
         """
         self.failures.add()
         if session.line is None and session.pulled is None:
@@ -221,7 +224,7 @@ class Worker:
 
     def connected(self, serving: Serving) -> None:
         """
-        A connect succeeded.
+        Called when a connect has succeeded.
         """
         self.destination.connected()
         del self._connecting[serving]
@@ -230,7 +233,8 @@ class Worker:
 
     def given(self, serving: Serving) -> None:
         """
-        A slot is no longer used; it rests, if it is to, and then is free.
+        Called when a session no longer uses its slot. Give the slot back, after its
+        rest if C{rest} is set.
         """
         if self.settings.rest and not self._stopping:
             self._later(self.settings.rest, self._give)
@@ -239,15 +243,15 @@ class Worker:
 
     def dropped(self, serving: Serving) -> None:
         """
-        A connect was given up, since its client left.
+        Called when a connect was given up because its client has left.
         """
         self._connectEnded(serving)
         self._give()
 
     def failed(self, serving: Serving, failure: Failure) -> None:
         """
-        A connect failed: put the session back. If it is the second in a row, do not
-        pull until a probe succeeds.
+        Called when a connect has failed. Put the session back. If it is the second
+        failure in a row, do not pull until a probe succeeds.
         """
         shortage = shortageOf(failure)
         now = self.clock.seconds()
@@ -270,8 +274,9 @@ class Worker:
 
     def _putBack(self, servings: Iterable[Serving]) -> None:
         """
-        Put sessions back whose connects failed, or are given up; after it is
-        known that this destination does not pull, so that it does not get them.
+        Put sessions back whose connects failed, or are given up. Call this only when
+        the destination no longer pulls, so that it does not get these sessions again at
+        once.
         """
         sessions = []
         for serving in servings:
@@ -301,14 +306,15 @@ class Worker:
 
     def _tryAgain(self) -> None:
         """
-        Pull no more until a destination that has failed once may be tried again.
+        Stop pulling for a moment, after which a destination that has failed once is
+        tried again.
         """
         if not self.heldOff:
             self._holdOff(AGAIN, lambda _: None)
 
     def _runShort(self, shortage: Shortage) -> None:
         """
-        Pull no more for a moment, as this machine is short of something.
+        Stop pulling for a moment, because this machine is short of something.
         """
         self._shortages.add(shortage)
         if self.heldOff or self._stopping:
@@ -316,16 +322,16 @@ class Worker:
         if shortage.machine:
             self._holdOff(MACHINE_PAUSE, self._pool.heldOffChanged)
         else:
-            # The others have what they need, and serve its sessions too.
+            # The other destinations have what they need, and serve this one's sessions
+            # too.
             wait = self.destination.nextPause(random())
             self._holdOff(wait, self._destinationHeldOff)
 
     def _holdOff(self, seconds: float, changed: Callable[[bool], None]) -> None:
         """
-        Pull no more for a moment.
+        Stop pulling for a moment.
 
-        @param changed: Called with whether it is held off, now and when the moment
-            is over.
+        @param changed: Called with True now, and with False when the moment is over.
         """
 
         def letGo() -> None:
@@ -345,7 +351,7 @@ class Worker:
 
     def _later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
         """
-        Call later, or when stopped before.
+        Call a function later, or as soon as the worker stops.
         """
 
         def fire() -> None:
@@ -364,12 +370,14 @@ class Worker:
         self.check()
         self._pool.destinationChanged()
         self._prober.start()
-        # The others that connect to it would only wait as long in vain.
+        # The other sessions that connect to this destination would wait as long for
+        # nothing.
         self._putBack(list(self._connecting))
 
     def hurry(self) -> None:
         """
-        Sessions wait and nothing is up: do not wait long for the next try.
+        Shorten the wait for the next probe or pull, because sessions wait and no
+        destination is up.
         """
         self._prober.hurry()
         sooner(self._holding, self.clock)
@@ -380,7 +388,8 @@ class Worker:
 
     def nameFailed(self, failure: Failure) -> None:
         """
-        The destination's name does not resolve: it is down from the start.
+        Called when the destination's name does not resolve: the destination is down
+        from the start.
         """
         if self.destination.down is None and not self._stopping:
             self._goDown(failure)

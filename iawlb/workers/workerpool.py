@@ -1,5 +1,5 @@
 """
-What the workers need of their pool.
+The interface through which workers use their pool.
 """
 
 from __future__ import annotations
@@ -29,26 +29,29 @@ class WorkerPool(Protocol):
 
     def destinationChanged(self) -> None:
         """
-        A destination went down, came up, or is held off or no longer.
+        Called when a destination went down, came up, is held off, or is no longer held
+        off.
         """
 
     def inHurry(self) -> bool:
         """
-        Say whether sessions wait and nothing is up.
+        Return whether sessions wait while no destination is up.
         """
 
     def sessionPulled(self) -> None:
         """
-        A session has left the queue.
+        Called when a session has left the queue.
         """
 
     def sessionsPutBack(self) -> None:
         """
-        Sessions have come back into the queue.
+        Called when sessions have come back into the queue.
         """
 
     def heldOffChanged(self, heldOff: bool) -> None:
         """
-        A connect failed of what all connects of this machine are short of, or the
-        worker's pause after it is over.
+        Called when a worker stops pulling because a connect failed for lack of
+        something that all connects of this machine need, and when it pulls again.
+
+        @param heldOff: Whether the worker has stopped.
         """
