@@ -1,3 +1,3 @@
 """
-How destinations are reached: addresses, names, connects.
+The backend: addresses, names, and connects to destinations.
 """

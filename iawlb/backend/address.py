@@ -1,9 +1,9 @@
 """
-What a user types -> an endpoint.
+Turn the address that a user has typed into an endpoint.
 
-A short form is turned into the endpoint string it stands for; every other
-string goes to Twisted's own parser, except that of a TLS listener. C{9001},
-C{:9001}, C{host:9001}, C{[::1]:9001} and C{/run/app.sock} are the short forms.
+A short form is turned into the endpoint string it stands for; every other string goes
+to Twisted's own parser, except that of a TLS listener. C{9001}, C{:9001}, C{host:9001},
+C{[::1]:9001} and C{/run/app.sock} are the short forms.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from iawlb.errors import InvalidSetting
 
 LONGEST = 4096
 """
-Longest address, in characters.
+The longest address that is accepted, in characters.
 """
 
 
@@ -43,8 +43,8 @@ class Listen:
     An address to listen on.
 
     @ivar text: The endpoint string.
-    @ivar path: The path of a Unix socket that we have to clear away when it is
-        stale, or L{None}.
+    @ivar path: The path of a Unix socket that has to be removed first when it is stale,
+        or L{None}.
     """
 
     text: str
@@ -56,10 +56,10 @@ def parseListen(reactor: Any, text: str, backlog: int) -> Listen:
     """
     Read the address of a listener.
 
-    @param backlog: What the kernel is to hold before it is accepted, if the
-        address does not say so.
-    @raise InvalidSetting: It cannot be listened on; the message says why, or what
-        to write.
+    @param backlog: The length of the kernel's backlog, if the address does not give
+        one.
+    @raise InvalidSetting: The address cannot be listened on; the message says why, or
+        what to write.
     """
     try:
         return _readListen(reactor, text, backlog)
@@ -69,7 +69,7 @@ def parseListen(reactor: Any, text: str, backlog: int) -> Listen:
 
 def _explained(error: InvalidSetting, text: str, listening: bool) -> InvalidSetting:
     """
-    Say what to write in place of what is wrong, where that can be guessed.
+    Return the error with a hint of what to write instead, where that can be guessed.
     """
     better = hint(text, listening)
     return error if better is None else InvalidSetting(f"{quoted(text)} {better}")
@@ -98,8 +98,8 @@ def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
                 f"{quoted(text)} has no path, such as unix:/run/app.sock"
             )
         if words.get("lockfile", 3) is None:
-            # Twisted's lock file names a process; in a container that number is
-            # the same after each restart. We ask the socket instead.
+            # Twisted's lock file names a process; in a container that number is the
+            # same after each restart. So ask the socket instead.
             words.named["lockfile"] = "0"
             path = given
     endpoint = parsed(_server, reactor, text, words)
@@ -120,7 +120,7 @@ def _server(reactor: Any, description: str) -> IStreamServerEndpoint:
     words = split(description)
     endpoint: IStreamServerEndpoint
     if words.kind in ("ssl", "tls"):
-        # TLS is an extra, which may be missing.
+        # TLS is an extra, which may not be installed.
         from iawlb.backend.tlsserver import ssl, tls
 
         make = ssl if words.kind == "ssl" else tls
@@ -136,9 +136,9 @@ def parseDestination(
     """
     Read the address of a destination.
 
-    @param timeout: Longest connect, in seconds.
+    @param timeout: The longest time that a connect may take, in seconds.
     @return: The endpoint string, and the endpoint.
-    @raise InvalidSetting: It cannot be connected to; the message says why, or
+    @raise InvalidSetting: The address cannot be connected to; the message says why, or
         what to write.
     """
     try:
@@ -173,9 +173,10 @@ def _readDestination(
 
 def placeOf(text: str, listening: bool) -> Place | None:
     """
-    Say where an address is, as far as it says so.
+    Return the place that an address names, as far as the address says.
 
-    @param text: An address; or anything else, which is nowhere.
+    @param text: An address, or any other text.
+    @return: The place, or L{None} if the text names none.
     """
     try:
         words = _listenWords(text) if listening else _destinationWords(text)
@@ -200,7 +201,7 @@ def checkCircle(destination: str, listener: str) -> None:
     Check that a destination does not lead to a listener of the same balancer: each
     client would be forwarded for ever.
 
-    @raise InvalidSetting: It does.
+    @raise InvalidSetting: The destination leads to the listener.
     """
     there = placeOf(destination, listening=False)
     here = placeOf(listener, listening=True)
@@ -215,8 +216,8 @@ def _tcp(
     reactor: Any, text: str, host: str, port: int, words: Words, timeout: float
 ) -> IStreamClientEndpoint:
     """
-    Make the endpoint of a TCP destination: a literal address needs no resolver,
-    a name is looked up ahead.
+    Make the endpoint of a TCP destination: a literal address needs no resolver, a name
+    is looked up ahead.
     """
     local = words.named.get("bindAddress")
     if local is not None and not (isIPAddress(local) or isIPv6Address(local)):
@@ -229,7 +230,7 @@ def _tcp(
         timeout = min(timeout, float(own))
     if timeout <= 0:
         raise InvalidSetting(f"{quoted(text)}: the timeout must be more than 0")
-    # Plain sockets have one time-out for all.
+    # All plain sockets have the same time-out.
     plain = own is None
     if isIPv6Address(host):
         six = TCP6ClientEndpoint(reactor, host, port, timeout, bind)
@@ -274,8 +275,9 @@ def _short(text: str, low: int) -> tuple[str, str | None] | None:
     """
     Read a short form.
 
-    @param low: The least port that is right.
-    @return: Host and port; or a path and L{None}; or L{None} if it is not one.
+    @param low: The lowest valid port.
+    @return: Host and port; or a path and L{None}; or L{None} if the text is not a short
+        form.
     """
     if not text.strip():
         raise InvalidSetting(f"{quoted(text)} is empty: write {FORMS}")
@@ -309,13 +311,13 @@ def _short(text: str, low: int) -> tuple[str, str | None] | None:
 
 _INTERFACE_PLACES = {"tcp": 1, "tcp6": 2, "ssl": 4, "tls": 3}
 """
-Where the interface of each kind of server endpoint stands if it has no name.
+The position of the interface among the arguments of each kind of server endpoint.
 """
 
 
 _BACKLOG_PLACES = {"tcp": 2, "tcp6": 1, "unix": 2, "ssl": 5, "tls": 2}
 """
-Where the backlog of each kind of server endpoint stands if it has no name.
+The position of the backlog among the arguments of each kind of server endpoint.
 """
 
 
@@ -323,7 +325,7 @@ def _host(text: str, host: str) -> None:
     """
     Check a host.
 
-    @raise InvalidSetting: It is neither an IP address nor like a name.
+    @raise InvalidSetting: The host is neither an IP address nor like a name.
     """
     if isIPv6Address(host):
         return
@@ -331,7 +333,8 @@ def _host(text: str, host: str) -> None:
     if numbers and not isIPAddress(host):
         raise InvalidSetting(f"{quoted(text)}: {quoted(host)} is not an IPv4 address")
     try:
-        # As the resolver will, in a thread that nobody would hear of it from.
+        # The resolver does this too, but in a thread from which no error would reach
+        # the user.
         host.encode("idna")
         named = re.fullmatch(r"[\w.-]{1,253}", host) is not None
     except UnicodeError:
@@ -344,10 +347,11 @@ def _host(text: str, host: str) -> None:
 
 def _port(text: str, port: str | None, low: int = 1) -> int:
     """
-    Check a port.
+    Check a port, and return it as a number.
 
-    @param low: The least that is right: 0, for any free one, where to listen.
-    @raise InvalidSetting: It is missing, or not a number from there to 65535.
+    @param low: The lowest valid port: 0, for any free port, where a listener is to
+        listen.
+    @raise InvalidSetting: The port is missing, or not a number from C{low} to 65535.
     """
     if not port:
         raise InvalidSetting(f"{quoted(text)} has no port")

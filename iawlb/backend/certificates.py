@@ -1,6 +1,5 @@
 """
-The certificates of a TLS listener: read from files, and read again when a file
-changes.
+The certificates of a TLS listener: read from files, and read again when a file changes.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ from iawlb.errors import InvalidSetting
 
 LOOK_EVERY = 1.0
 """
-Shortest time between two looks at whether the files have changed, in seconds. They
-are looked at when a client begins its TLS handshake.
+The shortest time between two looks at whether the files have changed, in seconds. A
+look happens when a client begins its TLS handshake.
 """
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
@@ -48,9 +47,9 @@ _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE")
 @dataclass(frozen=True, slots=True)
 class Identity:
     """
-    What a server shows of itself, and the key that proves it.
+    A server's certificate with its chain, and the private key.
 
-    @ivar chain: The certificates between its own and one that clients trust.
+    @ivar chain: The certificates between the server's and one that clients trust.
     """
 
     key: Any
@@ -73,10 +72,10 @@ class Identity:
 @dataclass(frozen=True, slots=True)
 class Contexts:
     """
-    What connections are made of.
+    The OpenSSL contexts of a listener.
 
-    @ivar default: For clients that ask for no name, or for one that is not known.
-    @ivar named: The others, by host name.
+    @ivar default: For clients that ask for no host name, or for one that is not known.
+    @ivar named: The contexts by host name.
     """
 
     default: SSL.Context
@@ -84,8 +83,8 @@ class Contexts:
 
     def find(self, name: str) -> SSL.Context | None:
         """
-        Find the one for a host name, C{*.example.org} standing for any name right
-        below C{example.org}.
+        Return the context for a host name, or L{None}. C{*.example.org} stands for any
+        name right below C{example.org}.
         """
         wildcard = f"*.{name.partition('.')[2]}"
         return self.named.get(name) or self.named.get(wildcard)
@@ -95,8 +94,9 @@ def readFile(path: str) -> tuple[list[Certificate], list[Any]]:
     """
     Read a PEM file.
 
-    @return: The certificates and the private keys in it, in order.
-    @raise InvalidSetting: It cannot be read, or one of them is broken.
+    @return: The certificates and the private keys in the file, in order.
+    @raise InvalidSetting: The file cannot be read, or a certificate or key in it is
+        broken.
     """
     try:
         with open(path, "rb") as file:
@@ -128,11 +128,12 @@ def readFile(path: str) -> tuple[list[Certificate], list[Any]]:
 
 def readIdentity(keyPath: str, certificatePath: str, chainPath: str | None) -> Identity:
     """
-    Read a key and its certificate. More certificates in the certificate's file are
-    its chain, as for nginx and HAProxy.
+    Read a key and its certificate. More certificates in the certificate's file are its
+    chain, as for nginx and HAProxy.
 
     @param chainPath: A file of more certificates for the chain, if any.
-    @raise InvalidSetting: One is missing or broken, or they do not belong together.
+    @raise InvalidSetting: A file is missing or broken, or the key and the certificate
+        do not belong together.
     """
     keys = readFile(keyPath)[1]
     certificates = readFile(certificatePath)[0]
@@ -176,10 +177,10 @@ def pemFiles(folder: str) -> list[str]:
 
 def readFolder(folder: str) -> list[Identity]:
     """
-    Read all keys in a folder's C{.pem} files, with their certificates and chains,
-    which may stand in any of the files.
+    Read all keys in a folder's C{.pem} files, with their certificates and chains, which
+    may be in any of the files.
 
-    @raise InvalidSetting: There is none, or a file is broken.
+    @raise InvalidSetting: There is no key with its certificate, or a file is broken.
     """
     paths = pemFiles(folder)
     if not paths:
@@ -189,7 +190,7 @@ def readFolder(folder: str) -> list[Identity]:
     byKey: dict[bytes, list[Certificate]] = {}
     for each in certificates:
         byKey.setdefault(_numberOf(each.public_key()), []).append(each)
-    # One that has issued itself is left out of chains: clients have it.
+    # A certificate that has issued itself is left out of chains: clients have it.
     issuers = {
         each.subject: each for each in certificates if each.subject != each.issuer
     }
@@ -197,7 +198,7 @@ def readFolder(folder: str) -> list[Identity]:
     for key in (each for _, keys in files for each in keys):
         own = byKey.get(_numberOf(key.public_key()))
         if own is not None:
-            # Of an old certificate and its renewal, the one that lasts longer.
+            # Of an old certificate and its renewal, use the one that lasts longer.
             newest = max(own, key=lambda each: each.not_valid_after_utc)
             identities.append(Identity(key, newest, _chainOf(newest, issuers)))
     if not identities:
@@ -210,7 +211,7 @@ def readFolder(folder: str) -> list[Identity]:
 
 def _numberOf(key: Any) -> bytes:
     """
-    Write a public key as bytes.
+    Return a public key as bytes, by which keys can be compared.
     """
     written: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return written
@@ -220,7 +221,7 @@ def _chainOf(
     certificate: Certificate, issuers: dict[Name, Certificate]
 ) -> list[Certificate]:
     """
-    Follow the issuers of a certificate.
+    Return the chain of a certificate, by following its issuers.
     """
     chain: list[Certificate] = []
     issuer = issuers.get(certificate.issuer)
@@ -232,14 +233,15 @@ def _chainOf(
 
 def contextOf(identity: Identity, **options: Any) -> SSL.Context:
     """
-    Make a context, which chooses no application protocol (ALPN) for a client that
-    offers some, as we do not know what is spoken behind us. Twisted's own answers
-    with an empty name, at which OpenSSL 4 ends the handshake.
+    Make a context. It chooses no application protocol (ALPN) for a client that offers
+    some, because the balancer does not know which protocol the destinations speak.
+    Twisted's own context answers with an empty name, at which OpenSSL 4 ends the
+    handshake.
 
-    @param options: More for Twisted's C{CertificateOptions}.
-    @raise InvalidSetting: OpenSSL does not take it.
+    @param options: More options for Twisted's C{CertificateOptions}.
+    @raise InvalidSetting: OpenSSL does not accept the certificate or the key.
     """
-    # Twisted's annotations know pyOpenSSL's own certificates only, which are
+    # Twisted's annotations know only pyOpenSSL's own certificates, which are
     # deprecated.
     options |= {
         "privateKey": identity.key,
@@ -272,7 +274,7 @@ def contextsOfFiles(
     """
     parameters = None
     if dhPath is not None:
-        readFile(dhPath)  # says what is wrong better than OpenSSL does
+        readFile(dhPath)  # its message is better than OpenSSL's
         parameters = DiffieHellmanParameters.fromFile(FilePath(dhPath))
     identity = readIdentity(keyPath, certificatePath, chainPath)
     return Contexts(contextOf(identity, dhParameters=parameters, method=method), {})
@@ -286,7 +288,7 @@ def contextsOfFolder(folder: str) -> Contexts:
     @raise InvalidSetting: A file cannot be used.
     """
     identities = readFolder(folder)
-    # Of two for one name, the one that lasts longer.
+    # Of two certificates for one name, use the one that lasts longer.
     order = sorted(identities, key=lambda each: each.certificate.not_valid_after_utc)
     made = [(each, contextOf(each)) for each in order]
     named = {name: context for each, context in made for name in each.names()}
@@ -307,7 +309,8 @@ def contextsOfFolder(folder: str) -> Contexts:
 class Certificates:
     """
     Makes the server's end of TLS connections, with the certificates that are in the
-    files now. Files that cannot be used do not replace those that could.
+    files now. If changed files cannot be used, the certificates read before stay in
+    use.
     """
 
     log = Logger()
@@ -320,17 +323,18 @@ class Certificates:
         make: Callable[[], Contexts],
     ) -> None:
         """
-        @param name: What they are the certificates of, for the log.
+        @param name: What the certificates belong to, for the log.
         @param files: Lists the files.
-        @param make: Reads them.
-        @raise InvalidSetting: They cannot be used.
+        @param make: Reads the files.
+        @raise InvalidSetting: The files cannot be used.
         """
         self._clock = clock
         self._name = name
         self._files = files
         self._make = make
         self._looked = clock.seconds()
-        # Taken before the files are read: a change in between is seen later.
+        # Looked at before the files are read, so that a change in between is seen
+        # later.
         self._seen = self._look()
         self._contexts = make()
 
@@ -339,7 +343,7 @@ class Certificates:
         Make a connection, for a client that begins its handshake.
         """
         now = self._clock.seconds()
-        # A clock that was set back must not stop the looking.
+        # A clock that was set back must not stop the looks.
         if not 0 <= now - self._looked < LOOK_EVERY:
             self._looked = now
             self._renew()
@@ -367,7 +371,7 @@ class Certificates:
 
     def _look(self) -> list[tuple[object, ...]]:
         """
-        Note what tells whether a file has changed.
+        Return the state of the files, by which a change can be seen.
         """
         found: list[tuple[object, ...]] = []
         try:
@@ -375,6 +379,6 @@ class Certificates:
                 state = os.stat(path)
                 found.append((path, state.st_ino, state.st_size, state.st_mtime_ns))
         except (OSError, InvalidSetting) as error:
-            # One is away; what was seen up to here, and why, is a state too.
+            # A file is missing. The files before it, and the error, are a state too.
             found.append((str(error),))
         return found

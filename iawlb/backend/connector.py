@@ -1,5 +1,5 @@
 """
-One connect to a destination, by the shortest way there is.
+Connect to a destination, in the cheapest way that its endpoint allows.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from iawlb.relay.side import Side, SideOwner
 
 Connected = Side | socket.SocketType
 """
-What a connect gives: the destination's side, or a bare socket if the socket
-connector made it, of which a fast relay needs no more.
+The result of a connect: the destination's side, or a bare socket if the socket
+connector made it. A fast relay needs only the socket.
 """
 
 
 class DestinationConnector:
     """
-    Connects to one destination: by a plain socket where its endpoint has a plain
-    target, else as the endpoint does.
+    Connects to one destination: with a plain socket where its endpoint has a plain
+    target, else by the endpoint.
     """
 
     def __init__(
@@ -55,8 +55,9 @@ class DestinationConnector:
     ) -> None:
         """
         @param reactor: Serves connections that need a transport.
-        @param clock: Its time, which no change of the wall clock moves.
-        @param timeout: Longest connect, in seconds.
+        @param clock: The reactor's monotonic time, which no change of the wall clock
+            moves.
+        @param timeout: The longest time that a connect may take, in seconds.
         @param sockets: Connects plain sockets, if this reactor allows it.
         """
         self.clock = clock
@@ -75,12 +76,13 @@ class DestinationConnector:
         onFailed: Callable[[Failure], None],
     ) -> Connect | None:
         """
-        Connect, bounded in time. It is connected once the TLS handshake, if any,
-        is done.
+        Begin to connect, with a time-out. The connect succeeds once the TLS handshake,
+        if any, is done.
 
         @param onConnected: Called with the connection, maybe before this returns.
-        @param onFailed: Called with why there is none, maybe before this returns.
-        @return: What can be cancelled, or L{None} if it is decided already.
+        @param onFailed: Called with the failure, maybe before this returns.
+        @return: An object that can cancel the connect, or L{None} if a callback has
+            been called already.
         """
         sockets, plain = self.sockets, self._plain
         target = None if sockets is None or plain is None else plain.target
@@ -108,10 +110,11 @@ class DestinationConnector:
 
 class Connect:
     """
-    A connect that takes a while: of a plain socket at first, if there is one, and
-    then by the endpoint, if other addresses are left to try. It calls back once.
+    A connect that takes a while: of a plain socket at first, if there is one, and then
+    by the endpoint, if there are other addresses to try. One of the two callbacks is
+    called, once.
 
-    @ivar over: Whether it has called back, or was cancelled.
+    @ivar over: Whether a callback was called, or the connect was cancelled.
     """
 
     def __init__(
@@ -135,7 +138,7 @@ class Connect:
         error: int,
     ) -> None:
         """
-        Go on with a socket whose connect is under way or has failed.
+        Continue with a socket whose connect is under way or has failed.
         """
 
         def failed(error: ConnectError) -> None:
@@ -153,7 +156,7 @@ class Connect:
 
     def useEndpoint(self) -> None:
         """
-        Connect by the endpoint's own means, in the time that is left.
+        Connect by the endpoint, in the time that is left.
         """
         connector = self._connector
         left = self._began + connector.timeout - connector.clock.seconds()
@@ -163,12 +166,12 @@ class Connect:
 
     def cancel(self) -> None:
         """
-        Give up, and call nobody.
+        Give up, without calling a callback.
         """
         if self.over:
             return
         self.over = True
-        # No cycle is left for the garbage collector.
+        # No reference cycle is left for the garbage collector.
         del self._onConnected, self._onFailed
         stage, self._stage = self._stage, None
         if stage is not None:
@@ -189,13 +192,13 @@ class Connect:
 
 def _nobody(_: object) -> None:
     """
-    Call nobody.
+    Do nothing: replaces the callbacks of a connect that is over.
     """
 
 
 class EndpointConnect(ClientFactory[Side], SideOwner):
     """
-    A connect by an endpoint. It calls back once.
+    A connect by an endpoint. One of the two callbacks is called, once.
     """
 
     noisy = False
@@ -216,9 +219,9 @@ class EndpointConnect(ClientFactory[Side], SideOwner):
 
     def start(self, seconds: float) -> None:
         """
-        Connect.
+        Begin to connect.
 
-        @param seconds: How long it may take.
+        @param seconds: How long the connect may take.
         """
         connector = self._connector
         self._timer = connector.clock.callLater(seconds, self._timedOut)
@@ -230,11 +233,11 @@ class EndpointConnect(ClientFactory[Side], SideOwner):
 
     def cancel(self) -> None:
         """
-        Give up, and call nobody.
+        Give up, without calling a callback.
         """
         self._over = True
-        # Twisted's connector and factory keep each other, and this, until the
-        # garbage collector comes; they are not to keep the session with it.
+        # Twisted's connector and factory refer to each other, and to this object, until
+        # the garbage collector runs. Do not let them keep the session until then.
         self._onConnected = self._onFailed = _nobody
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -248,8 +251,8 @@ class EndpointConnect(ClientFactory[Side], SideOwner):
 
     def buildProtocol(self, addr: IAddress | None) -> Side:
         """
-        Make the destination's side; an endpoint that tries several addresses
-        may ask for more than one.
+        Make the destination's side. An endpoint that tries several addresses may call
+        this more than once.
         """
         side = Side(self, self._connector.context)
         self._sides.append(side)
@@ -259,7 +262,7 @@ class EndpointConnect(ClientFactory[Side], SideOwner):
 
     def sideReady(self, side: Side) -> None:
         """
-        The side is connected. Called before the endpoint's own Deferred fires, so
+        Called when a side is connected, before the endpoint's own Deferred fires, so
         that the first bytes of a destination that speaks first find the relay.
         """
         if self._over:
@@ -275,7 +278,7 @@ class EndpointConnect(ClientFactory[Side], SideOwner):
 
     def sideLost(self, side: Side, reset: bool) -> None:
         """
-        The side was lost during the TLS handshake.
+        Called when a side was lost during the TLS handshake.
         """
         why = f"closed during the TLS handshake: {side.why}"
         self._failed(Failure(ConnectError(string=why)))

@@ -1,5 +1,5 @@
 """
-Suggestions of what to write in place of an address that cannot be read.
+Hints: what to write in place of an address that cannot be read.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from twisted.internet.abstract import isIPv6Address
 
 SHOWN = 60
 """
-Characters of what was typed that a message shows.
+The number of characters of the user's text that a message shows.
 """
 
 KINDS = frozenset(
     ("tcp", "tcp4", "tcp6", "udp", "unix", "ssl", "tls", "systemd", "stdio", "haproxy")
 )
 """
-What is a kind of endpoint in front of a colon, and not a host, as in C{tcp:8080}.
+Words in front of a colon that are a kind of endpoint and not a host, as in C{tcp:8080}.
 """
 
 _LONGEST = 300
@@ -29,7 +29,7 @@ _PLACE = r"(?:(?:\[[^\[\]]*\]|[\w.*-]*):)?\d{1,5}"
 
 def quoted(text: str | None) -> str:
     """
-    Quote what was typed, shortened, so that the message stays one short line.
+    Quote the user's text, shortened, so that the message stays one short line.
     """
     if text is None or len(text) <= SHOWN:
         return repr(text)
@@ -38,11 +38,11 @@ def quoted(text: str | None) -> str:
 
 def hint(text: str, listening: bool) -> str | None:
     """
-    Say how to write an address that could not be read.
+    Return a hint how to write an address that could not be read.
 
-    @param listening: Whether it is a listener's, not a destination's.
-    @return: The rest of a sentence that begins with the quoted address; or
-        L{None} when nothing better can be said than what is wrong with it.
+    @param listening: Whether the address is a listener's, not a destination's.
+    @return: The rest of a sentence that begins with the quoted address; or L{None} when
+        there is no better message than what is wrong with the address.
     """
     if len(text) > _LONGEST or not text.isprintable():
         return None
@@ -56,7 +56,7 @@ def hint(text: str, listening: bool) -> str | None:
 
 def _isPlace(text: str) -> bool:
     """
-    Say whether a text is a port, or host:port in a short form.
+    Return whether a text is a port, or host:port in a short form.
     """
     return (
         re.fullmatch(_PLACE, text, re.ASCII) is not None
@@ -66,7 +66,7 @@ def _isPlace(text: str) -> bool:
 
 def _url(text: str, port: str, listening: bool) -> str | None:
     """
-    C{http://host:port/path}.
+    Return a hint for C{http://host:port/path}.
     """
     match = re.fullmatch(r"([A-Za-z][\w+.-]*)://(?:[^/@]*@)?([^/?#]+).*", text)
     if match is None:
@@ -87,7 +87,7 @@ def _url(text: str, port: str, listening: bool) -> str | None:
 
 def _several(text: str, port: str, listening: bool) -> str | None:
     """
-    C{a:1,b:2}, C{9001 9002}, C{9001-9003} and C{8080:9001}.
+    Return a hint for C{a:1,b:2}, C{9001 9002}, C{9001-9003} and C{8080:9001}.
     """
     parts = re.split(r"\s*[,;\s]\s*", text)
     if len(parts) > 1 and all(_isPlace(re.sub("^tcp:", "", each)) for each in parts):
@@ -106,7 +106,7 @@ def _several(text: str, port: str, listening: bool) -> str | None:
 
 def _spaced(text: str, port: str, listening: bool) -> str | None:
     """
-    C{localhost: 9001}, C{localhost 9001} and C{localhost:9001 four}.
+    Return a hint for C{localhost: 9001}, C{localhost 9001} and C{localhost:9001 four}.
     """
     if " " not in text:
         return None
@@ -122,8 +122,9 @@ def _spaced(text: str, port: str, listening: bool) -> str | None:
 
 def _endpoint(text: str, port: str, listening: bool) -> str | None:
     """
-    C{tcp:127.0.0.1:8080} of a listener, C{tcp:9001} and C{tcp6:host:9001} of a
-    destination, C{tcp:[::1]:9001} and C{localhost:9001:slots=4} of both.
+    Return a hint for C{tcp:127.0.0.1:8080} of a listener, for C{tcp:9001} and
+    C{tcp6:host:9001} of a destination, and for C{tcp:[::1]:9001} and
+    C{localhost:9001:slots=4} of both.
     """
     match = re.fullmatch(r"(.+):((?:name|slots|weight)=[^:]*)", text)
     if match is not None and _isPlace(re.sub("^tcp:", "", match[1])):
@@ -148,7 +149,7 @@ def _endpoint(text: str, port: str, listening: bool) -> str | None:
 
 def _withoutBrackets(text: str, port: str, listening: bool) -> str | None:
     """
-    C{::1:9001}, which is an IPv6 address as a whole.
+    Return a hint for C{::1:9001}, which as a whole is an IPv6 address.
     """
     plain = re.sub("^tcp6?:(?=.*:.*:)", "", text, flags=re.I)
     host, _, last = plain.rpartition(":")
@@ -162,7 +163,7 @@ def _withoutBrackets(text: str, port: str, listening: bool) -> str | None:
 
 def _incomplete(text: str, port: str, listening: bool) -> str | None:
     """
-    C{9001/}, C{localhost}, C{[::1]}, C{run/app.sock} and C{slots=4}.
+    Return a hint for C{9001/}, C{localhost}, C{[::1]}, C{run/app.sock} and C{slots=4}.
     """
     place, slash, _ = text.partition("/")
     if slash and _isPlace(place):

@@ -1,5 +1,5 @@
 """
-Destinations given by name: looked up ahead of the connections that need it.
+Destinations given by name. The name is looked up ahead of the connections that need it.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from iawlb.clock import monotonicClock
 
 FRESH = 30.0
 """
-How old an answer may be before the name is looked up again, in seconds. That
-happens beside the connection that noticed, which still uses the old answer.
+How old an answer may be before the name is looked up again, in seconds. The connection
+for which this is noticed does not wait, and uses the old answer.
 """
 
 MOST_ADDRESSES = 16
 """
-Addresses kept of one name.
+The number of addresses that are kept of one name.
 """
 
 HEAD_START = 0.25
 """
-How long an address has, in seconds, before the next is tried beside it
-(RFC 8305, connection attempt delay).
+How long the connect to one address may take, in seconds, before the next address is
+tried beside it (RFC 8305, connection attempt delay).
 """
 
 _Addresses = tuple[IPv4Address | IPv6Address, ...]
@@ -58,19 +58,19 @@ class _Answer:
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
         """
-        Nothing to do.
+        Called when the lookup begins; does nothing.
         """
 
     def addressResolved(self, address: IAddress) -> None:
         """
-        Keep what can be connected to.
+        Called with each address that was found. Keep IP addresses.
         """
         if isinstance(address, IPv4Address | IPv6Address):
             self._found.append(address)
 
     def resolutionComplete(self) -> None:
         """
-        Give what there is.
+        Called when the lookup is complete. Return the addresses through the Deferred.
         """
         self._done.callback(tuple(dict.fromkeys(self._found))[:MOST_ADDRESSES])
 
@@ -80,8 +80,8 @@ class NameEndpoint:
     """
     Connects to a name and port, over IPv6 and IPv4.
 
-    Twisted's C{tcp:} client endpoint asks for IPv4 only, in a thread, for each
-    connection. Here an answer is kept: the address that worked last is tried
+    Twisted's C{tcp:} client endpoint looks up IPv4 only, in a thread, for each
+    connection. This endpoint keeps the answer: the address that worked last is tried
     first, and the others after it.
     """
 
@@ -95,7 +95,8 @@ class NameEndpoint:
         plain: bool = False,
     ) -> None:
         """
-        @param timeout: Longest connect to one address, in seconds.
+        @param timeout: The longest time that a connect to one address may take, in
+            seconds.
         @param bindAddress: The local address to connect from, if any.
         @param plain: Whether a plain socket may connect to the address that works.
         """
@@ -117,7 +118,7 @@ class NameEndpoint:
     @property
     def target(self) -> Target | None:
         """
-        The address that worked last, for a plain socket, if it still may be used.
+        The address that worked last, as the target of a plain socket, or L{None}.
         """
         if self._worked is None:
             return None
@@ -126,7 +127,7 @@ class NameEndpoint:
 
     def plainFailed(self) -> bool:
         """
-        It does not work any more.
+        Called when a connect to C{target} has failed: stop using that address.
 
         @return: Whether there are other addresses to try.
         """
@@ -137,9 +138,9 @@ class NameEndpoint:
         """
         Connect to whichever address answers first.
 
-        @return: As L{IStreamClientEndpoint.connect}; fails with
-            L{DNSLookupError} when the name has no address, else with what the
-            first address that failed, failed of.
+        @return: As L{IStreamClientEndpoint.connect}. Fails with L{DNSLookupError} when
+            the name has no address, else with the failure of the first address that
+            failed.
         """
         if not self._addresses:
             looking = self.lookUp()
@@ -149,18 +150,19 @@ class NameEndpoint:
 
     def _refresh(self) -> None:
         """
-        Look the name up beside the connection, if the answer is old.
+        Begin to look the name up again, if the answer is old.
         """
         if self._seconds() - self._asked > FRESH and self._asking is None:
-            # A failure keeps the old answer; connects will show what it is worth.
+            # After a failure, the old answer is kept; connects will show whether it
+            # still holds.
             self.lookUp().addErrback(lambda failure: failure.trap(DNSLookupError))
 
     def lookUp(self) -> Deferred[_Addresses]:
         """
-        Look the name up, once for all that ask meanwhile.
+        Look the name up, once for all callers that ask meanwhile.
 
-        @return: Its addresses, those of the last answer first among them; fails
-            with L{DNSLookupError} if there is none.
+        @return: The name's addresses, with the one that worked last first. Fails with
+            L{DNSLookupError} if there is none.
         """
         asker: Deferred[_Addresses] = Deferred()
         if self._asking is not None:
@@ -178,17 +180,18 @@ class NameEndpoint:
     def _answered(self, found: _Addresses) -> None:
         askers, self._asking = self._asking or [], None
         if self.host.lower() == "localhost":
-            # Both, though a hosts file may name one of them only (RFC 6761, 6.3).
+            # Use both addresses, even if the hosts file has only one of them (RFC 6761,
+            # 6.3).
             four = IPv4Address("TCP", "127.0.0.1", self.port)
             six = IPv6Address("TCP", "::1", self.port)
             found = tuple(dict.fromkeys((*found, four, six)))
         if found:
             last = self._addresses[:1]
-            # What worked last stays first, if it is still an answer.
+            # The address that worked last stays first, if it is still in the answer.
             self._addresses = tuple(sorted(found, key=lambda each: each not in last))
             if last and last[0] not in found:
                 self._worked = None
-        for asker in askers:  # a Deferred that was cancelled takes no notice
+        for asker in askers:  # a Deferred that was cancelled ignores this
             if found:
                 asker.callback(self._addresses)
             else:
@@ -229,8 +232,8 @@ class NameEndpoint:
 
 class _FirstOf:
     """
-    Connects to several addresses, each with a head start over the next or until
-    it fails, and keeps the first that answers.
+    A connect to several addresses, which keeps the first that answers. The next address
+    is tried when the one before fails, or after a head start.
     """
 
     def __init__(
@@ -251,7 +254,7 @@ class _FirstOf:
 
     def _next(self) -> None:
         """
-        Begin with the next address.
+        Begin to connect to the next address.
         """
         address = self._left.pop(0)
         if self._timer is not None and self._timer.active():
@@ -283,8 +286,8 @@ class _FirstOf:
         if self._over:
             return
         self._pending.remove(connecting)
-        # Of the address that was preferred, as what the last one fails of may
-        # only be that this machine has no IPv6.
+        # Report the failure of the first address: the last one may fail only because
+        # this machine has no IPv6.
         self._first = self._first or failure
         if self._left:
             self._next()
@@ -306,7 +309,7 @@ def lookedUp(endpoint: IStreamClientEndpoint) -> Deferred[None]:
     """
     Look an endpoint's name up, if it has one.
 
-    @return: Fails with L{DNSLookupError} when it has no address.
+    @return: Fails with L{DNSLookupError} when the name has no address.
     """
     if not isinstance(endpoint, NameEndpoint):
         return succeed(None)

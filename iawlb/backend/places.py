@@ -1,5 +1,5 @@
 """
-Tells whether a destination is where the balancer itself listens.
+Find out whether a destination is where the balancer itself listens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LOOPBACK: tuple[_IP, ...] = (ip_address("127.0.0.1"), ip_address("::1"))
 @dataclass(frozen=True, slots=True)
 class Place:
     """
-    What an address names.
+    The place that an address names.
 
     @ivar host: A name, an IP address, or nothing for all of IPv4.
     @ivar port: The port; 0 for a Unix socket, and for a port yet to be picked.
@@ -30,15 +30,15 @@ class Place:
 
 def isOwn(address: _IP) -> bool:
     """
-    Say whether an IP address is one of this machine's.
+    Return whether an IP address is one of this machine's.
     """
     if address.is_loopback or address.is_unspecified:
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as asking:
         try:
-            # Nothing is sent; only to reach itself does a machine take the same
-            # address at both ends.
+            # This sends nothing. Only for a connection to itself does a machine use the
+            # same address at both ends.
             asking.connect((str(address), 9))
         except OSError:
             return False
@@ -47,7 +47,7 @@ def isOwn(address: _IP) -> bool:
 
 def reaches(destination: Place, listener: Place) -> bool:
     """
-    Say whether a connect to a destination comes out at a listener.
+    Return whether a connect to a destination arrives at a listener.
     """
     if destination.path or listener.path:
         paths = [os.path.abspath(each.path or "/") for each in (destination, listener)]
@@ -59,7 +59,7 @@ def reaches(destination: Place, listener: Place) -> bool:
         return destination.host.lower() == listener.host.lower()
     there = _addresses(destination.host)
     if not here[0].is_unspecified:
-        # A connect to all addresses is one to the loopback.
+        # A connect to the address of all interfaces goes to the loopback.
         loops = [_LOOPBACK[each.version == 6] for each in there if each.is_unspecified]
         return here[0] in (*there, *loops)
     if not there:
@@ -70,7 +70,7 @@ def reaches(destination: Place, listener: Place) -> bool:
 
 def _addresses(host: str) -> tuple[_IP, ...]:
     """
-    List the IP addresses of a host, as far as these are known without asking.
+    List the IP addresses of a host, as far as they are known without a lookup.
     """
     if host.lower() == "localhost":
         return _LOOPBACK

@@ -1,6 +1,6 @@
 """
-Connects plain sockets, without what Twisted does for each that a relay does not
-need: a resolver's Deferred, a connector, a timer and two further Deferreds.
+Connect plain sockets, without what Twisted does for each connection that a relay does
+not need: a resolver's Deferred, a connector, a timer and two further Deferreds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from iawlb.relay.poller import SocketPoller
 
 def _connected(handle: socket.SocketType) -> bool:
     """
-    Say whether a connect that was begun has succeeded already.
+    Return whether a connect that was begun has succeeded already.
     """
     try:
         handle.getpeername()
@@ -41,7 +41,7 @@ def _connected(handle: socket.SocketType) -> bool:
 
 def errorOf(number: int) -> ConnectError:
     """
-    Make Twisted's exception of an error's number.
+    Make Twisted's exception for the number of an error.
     """
     error: ConnectError = getConnectError((number, strerror(number)))
     return error
@@ -50,11 +50,11 @@ def errorOf(number: int) -> ConnectError:
 @dataclass(frozen=True)
 class Target:
     """
-    What a plain socket connects to.
+    The address that a plain socket connects to.
 
     @ivar family: The socket's address family.
-    @ivar name: What C{connect} takes.
-    @ivar local: What C{bind} takes first, if anything.
+    @ivar name: The argument for C{connect}.
+    @ivar local: The argument for C{bind}, which is called first; L{None} if it is not.
     """
 
     family: int
@@ -82,8 +82,8 @@ def targetOf(
 @implementer(IStreamClientEndpoint)
 class PlainEndpoint:
     """
-    An endpoint whose target is known, which a plain socket can be connected to;
-    whatever else connects uses the endpoint it stands for.
+    An endpoint with a known target that a plain socket can be connected to. Callers
+    that need a transport connect by the endpoint that it wraps.
     """
 
     def __init__(self, endpoint: IStreamClientEndpoint, target: Target) -> None:
@@ -92,13 +92,15 @@ class PlainEndpoint:
 
     def plainFailed(self) -> bool:
         """
-        Nothing is left to try.
+        Called when a connect to C{target} has failed.
+
+        @return: False: there is no other address to try.
         """
         return False
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
-        Connect the usual way.
+        Connect by the wrapped endpoint.
         """
         return self._endpoint.connect(protocolFactory)
 
@@ -124,35 +126,36 @@ class PendingConnect:
 
     def ready(self, events: int) -> None:
         """
-        The kernel has decided.
+        Called when the kernel reports that the connect has succeeded or failed.
         """
         error = self._handle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             self.fail(errorOf(error))
             return
-        # Before it is somebody else's, who may close it, or have it served.
+        # Withdrawn before the socket is handed over, as the new owner may close it, or
+        # add it to the poller.
         self._connector.poller.withdraw(self._handle.fileno())
         self._finish()
         self._onConnected(self._handle)
 
     def failed(self) -> None:
         """
-        A step has raised. If what follows the connect has, that has ended what the
-        connect was for.
+        Called when a step has raised. If the exception came from the callback, the
+        callback has ended the session already, and nothing is left to do.
         """
         if self in self._connector.pending:
             self.fail(ConnectError(string="the connect has raised"))
 
     def fail(self, error: ConnectError) -> None:
         """
-        It did not succeed.
+        Give up, and report the error.
         """
         self.cancel()
         self._onFailed(error)
 
     def cancel(self) -> None:
         """
-        Give up, and tell nobody.
+        Give up, without calling a callback.
         """
         self._finish()
         self._connector.poller.remove(self._handle.fileno())
@@ -164,28 +167,28 @@ class PendingConnect:
 
 def _holdAnswers(handle: socket.SocketType, hold: bool) -> None:
     """
-    Have the kernel hold back packets that only answer, or send them at once.
+    Have the kernel hold back packets that only acknowledge, or send them at once.
     """
     handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0 if hold else 1)
 
 
 class SocketConnector:
     """
-    Connects plain sockets, all with the same time-out: so one timer serves them
-    all, in the order in which they began.
+    Connects plain sockets, all with the same time-out. So they expire in the order in
+    which they began, and one timer serves them all.
 
-    The third packet of TCP's handshake, which is ours, wakes a destination that
-    has nothing to read yet. So, where the second comes at once, the third is held
-    back for one round of the poller: by then a client that speaks first has
-    spoken, and its bytes are the answer. This took 13 us off the 106 us that a
-    connection cost. One whose destination speaks first waits for the round only.
+    The third packet of TCP's handshake, which is ours, wakes a destination that has
+    nothing to read yet. So when the second packet comes at once, the third is held back
+    for one round of the poller: by then a client that speaks first has spoken, and the
+    client's bytes go with the acknowledgement. This took 13 us off the 106 us that a
+    connection cost. If the destination speaks first, this only delays it by the round.
     """
 
     def __init__(
         self, clock: IReactorTime, poller: SocketPoller, timeout: float
     ) -> None:
         """
-        @param timeout: Longest connect, in seconds.
+        @param timeout: The longest time that a connect may take, in seconds.
         """
         self.poller = poller
         self._clock = clock
@@ -193,18 +196,19 @@ class SocketConnector:
         # Oldest first.
         self.pending: dict[PendingConnect, None] = {}
         self._timer: IDelayedCall | None = None
-        # Those whose answer to the destination's is held back.
+        # Sockets whose third packet of the handshake is held back.
         self._held: list[socket.SocketType] = []
 
     def begin(self, target: Target) -> tuple[socket.SocketType | None, int]:
         """
         Begin to connect.
 
-        @return: The socket, and 0 if it is connected already or C{EINPROGRESS};
-            or L{None}, and the number of the error.
+        @return: The socket, and 0 if it is connected already, else C{EINPROGRESS}; or
+            L{None}, and the number of the error.
         """
         try:
-            # Python's own class adds nothing that is used, and costs a little.
+            # Python's own socket class adds nothing that is used here, and costs a
+            # little.
             handle = socket.SocketType(
                 target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
             )
@@ -221,7 +225,7 @@ class SocketConnector:
         except OSError as error:
             code = error.errno or errno.EINVAL
         if code == errno.EINPROGRESS and _connected(handle):
-            # As is the rule on one machine: no turn of the reactor is needed.
+            # This is usual on one machine: no turn of the reactor is needed.
             code = 0
         if code and code != errno.EINPROGRESS:
             handle.close()
@@ -236,8 +240,8 @@ class SocketConnector:
 
     def _release(self) -> None:
         """
-        Have the destinations told that they are connected, unless they were with
-        the first bytes.
+        Send the third packets that are held back, unless they have gone with the first
+        bytes.
         """
         held, self._held = self._held, []
         for handle in held:
@@ -254,8 +258,8 @@ class SocketConnector:
         Wait for a connect that is under way.
 
         @param onConnected: Called with the socket.
-        @param onFailed: Called with why there is none.
-        @return: What can be cancelled.
+        @param onFailed: Called with the error.
+        @return: An object that can cancel the connect.
         """
         pending = PendingConnect(
             self,
@@ -271,7 +275,7 @@ class SocketConnector:
 
     def _wait(self) -> None:
         """
-        Wait for the oldest's time to be over.
+        Set the timer for the oldest connect.
         """
         if self._timer is None and self.pending:
             wait = next(iter(self.pending)).deadline - self._clock.seconds()
@@ -279,24 +283,25 @@ class SocketConnector:
 
     def _expire(self) -> None:
         """
-        Fail those whose time is over.
+        Fail the connects whose time is over.
         """
         self._timer = None
         now = self._clock.seconds()
         for pending in list(self.pending):
             if pending.deadline > now:
                 break
-            # Those of one destination fail together, with the first of them.
+            # All connects of a destination end with its first failure, so this one may
+            # be gone.
             if pending in self.pending:
                 pending.fail(
                     TimeoutError(string=f"no connection within {self._timeout:g} s")
                 )
-        # Their sessions may have been connected anew meanwhile.
+        # Their sessions may have begun new connects meanwhile.
         self._wait()
 
     def stop(self) -> None:
         """
-        Keep no timer.
+        Stop the timer.
         """
         if self._timer is not None:
             self._timer.cancel()

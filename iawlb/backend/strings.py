@@ -1,5 +1,5 @@
 """
-Endpoint strings of Twisted's: parted into words, written, and parsed.
+Twisted's endpoint strings: split into words, joined, and parsed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from iawlb.errors import InvalidSetting
 
 FORMS = "a port, host:port, [v6]:port, /path or a Twisted endpoint string"
 """
-What an address may be, for people.
+The forms of an address, for people.
 """
 
 _LONGEST_REASON = 90
@@ -33,7 +33,7 @@ class Words:
 
     def joined(self) -> str:
         """
-        Write it as an endpoint string.
+        Join the parts into an endpoint string.
         """
 
         def quote(value: str) -> str:
@@ -45,13 +45,14 @@ class Words:
 
     def within(self) -> Words:
         """
-        Take the kind away: the first argument is the kind of another endpoint.
+        Return the endpoint string within this one, whose kind is this one's first
+        argument.
         """
         return Words(self.args[0].lower(), self.args[1:], self.named)
 
     def get(self, name: str, place: int) -> str | None:
         """
-        Look an argument up, by its name or its place.
+        Return an argument, by its name or its position.
         """
         if name in self.named:
             return self.named[name]
@@ -60,8 +61,8 @@ class Words:
 
 def split(text: str) -> Words:
     """
-    Part an endpoint string, as C{twisted.internet.endpoints} does: a backslash
-    takes the next character as it is.
+    Split an endpoint string into its parts, as C{twisted.internet.endpoints} does: a
+    backslash escapes the next character.
     """
     parts = [[""]]
     escaped = False
@@ -81,15 +82,15 @@ def split(text: str) -> Words:
     named = {part[0]: part[1] for part in parts if len(part) == 2}
     if not args or len(parts[0]) == 2:
         raise InvalidSetting(f"{quoted(text)} is no address: write {FORMS}")
-    # Twisted takes a kind in any case.
+    # Twisted accepts a kind in any case.
     return Words(args[0].lower(), tuple(args[1:]), named)
 
 
 def parsed(parse: Any, reactor: Any, text: str, words: Words) -> Any:
     """
-    Have Twisted or a plugin parse an endpoint string.
+    Parse an endpoint string, by Twisted or a plugin.
 
-    @raise InvalidSetting: It raised, whatever it raised: Twisted's parsers and
+    @raise InvalidSetting: The parser raised, whatever it raised: Twisted's parsers and
         those of plugins raise at least ValueError, TypeError, KeyError, OSError,
         NameError and OpenSSL's own errors.
     """
@@ -103,7 +104,7 @@ def parsed(parse: Any, reactor: Any, text: str, words: Words) -> Any:
 
 def _reason(error: Exception, kind: str) -> str:
     """
-    Say in a few words why an endpoint string could not be parsed.
+    Return in a few words why an endpoint string could not be parsed.
 
     @param kind: The kind of endpoint.
     """

@@ -1,7 +1,8 @@
 """
-TLS listeners: C{ssl:} and C{tls:}, each with what Twisted's string of that name
-takes. Twisted's own leave the chain in C{certKey=} out, do not read a renewed
-certificate, and refuse clients that offer application protocols (ALPN).
+The endpoints of TLS listeners, C{ssl:} and C{tls:}, with the same arguments as
+Twisted's strings of these names. Twisted's own endpoints leave the chain in C{certKey=}
+out, do not read a renewed certificate, and refuse clients that offer application
+protocols (ALPN).
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from iawlb.errors import InvalidSetting
 @implementer(IStreamServerEndpoint)
 class TlsServerEndpoint:
     """
-    Takes TLS off what another endpoint accepts.
+    An endpoint that decrypts the TLS connections which another endpoint accepts.
 
     @ivar plain: The other endpoint.
-    @ivar certificates: What it shows to clients.
+    @ivar certificates: The certificates that clients are shown.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class TlsServerEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """
-        Listen.
+        Listen, as L{IStreamServerEndpoint.listen}.
         """
         factory = TLSMemoryBIOFactory(
             self.certificates, False, protocolFactory, self._reactor
@@ -69,8 +70,8 @@ def ssl(
     dhParameters: str | None = None,
 ) -> IStreamServerEndpoint:
     """
-    Make the endpoint of an C{ssl:} listener. The arguments are called as in
-    Twisted's string.
+    Make the endpoint of an C{ssl:} listener. The arguments have the names that they
+    have in Twisted's string.
 
     @raise InvalidSetting: A file cannot be used, or there is no such method.
     """
@@ -108,8 +109,8 @@ def tls(
     interface: str = "::",
 ) -> IStreamServerEndpoint:
     """
-    Make the endpoint of a C{tls:} listener. The arguments are called as in
-    Twisted's string.
+    Make the endpoint of a C{tls:} listener. The arguments have the names that they have
+    in Twisted's string.
 
     @raise InvalidSetting: The folder's files cannot be used.
     """

@@ -1,3 +1,3 @@
 """
-What is told of a session: log lines.
+Observers of sessions: log lines, and the writer of these.
 """

@@ -1,5 +1,5 @@
 """
-An observer that writes log lines for people.
+L{EventLog}, the observer that writes log lines for people.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from iawlb.observe.writer import LogWriter
 @implementer(IObserver)
 class EventLog:
     """
-    One line for each ended session, and one for each change of a destination or
-    listener. They go to Twisted's logger; which takes longer for a line than the
-    kernel for a connection, so the lines of sessions can go to a writer instead.
+    An observer that writes one line for each ended session, and one for each change of
+    a destination or listener. They go to Twisted's logger. That takes longer for a line
+    than the kernel for a connection, so the lines of sessions can go to a writer
+    instead.
 
     @ivar errorsOnly: Whether sessions that both sides closed get no line.
-    @ivar writer: Where the lines of sessions go, or L{None} for Twisted's logger.
+    @ivar writer: Receives the lines of sessions; L{None} for Twisted's logger.
     """
 
     log = Logger()
@@ -46,7 +47,7 @@ class EventLog:
 
     def sessionChanged(self, session: Session, event: str) -> None:
         """
-        Write how a session ended.
+        Write a line if a session has ended.
         """
         if event != SESSION_ENDED or session.outcome is None or session.ended is None:
             return
@@ -91,7 +92,8 @@ class EventLog:
 
     def _lineStart(self) -> str:
         """
-        Write what Twisted's logger begins a line with; it changes once a second.
+        Return the beginning of a line, as Twisted's logger writes it. It changes once a
+        second.
         """
         second = int(time())
         if second != self._second:
@@ -101,7 +103,7 @@ class EventLog:
 
     def destinationChanged(self, destination: Destination, event: str) -> None:
         """
-        Write how a destination changed.
+        Write a line about a destination's change.
         """
         if event == DESTINATION_DOWN:
             self.log.warn(
@@ -119,7 +121,7 @@ class EventLog:
 
     def listenerChanged(self, name: str, address: str, event: str) -> None:
         """
-        Write how a listener changed.
+        Write a line about a listener's change.
         """
         texts = {
             LISTENER_LISTENING: "listening on {address} ({listener})",

@@ -1,5 +1,5 @@
 """
-Log lines that are written in batches, without waiting for whoever reads them.
+Write log lines in batches, without waiting for the process that reads them.
 """
 
 from __future__ import annotations
@@ -26,61 +26,62 @@ from zope.interface import implementer
 
 MOST_HELD = 1_048_576
 """
-Characters held while the output takes none; further lines are dropped.
+The number of characters held while the output takes nothing; further lines are dropped.
 """
 
 BATCH = 32_768
 """
-Characters that are written at once; fewer wait for others. It is half of what a
-pipe holds.
+The number of characters that are written at once; fewer characters wait for others.
+This is half of what a pipe holds.
 """
 
 EVERY = 0.1
 """
-Longest that a line waits for others, in seconds, and longest time between two
-tries while the output takes nothing.
+The longest time that a line waits for others, in seconds, and the longest time between
+two tries while the output takes nothing.
 """
 
 SOONEST = 0.001
 """
-Shortest time between two tries, in seconds, while the output takes some.
+The shortest time between two tries, in seconds, while the output takes something.
 """
 
 PATIENCE = 1.0
 """
-Longest wait, in seconds, for the output to take the last lines at the end.
+The longest time to wait for the output to take the last lines at the end, in seconds.
 """
 
 
 class Output(Protocol):
     """
-    Where the bytes go.
+    A destination of the log's bytes.
     """
 
     def write(self, data: memoryview) -> int:
         """
-        Write as much as goes without waiting.
+        Write as much as is possible without waiting.
 
         @return: How many bytes were written.
-        @raise OSError: It did not work; it is tried again later.
+        @raise OSError: Writing failed; the caller tries again later.
         """
 
     def wait(self, seconds: float) -> bool:
         """
-        Wait until something can be written, at most so long.
+        Wait until something can be written.
 
-        @return: Whether that is so.
+        @param seconds: The longest time to wait.
+        @return: Whether something can be written.
         """
 
     def close(self) -> None:
         """
-        Close what this has opened itself.
+        Close the descriptor that this output has opened itself, if any.
         """
 
 
 class LogFileOutput:
     """
-    Twisted's log file, which rotates as it likes: it is asked for each batch.
+    A log file of Twisted's. It rotates by itself, so each batch is written through it.
     """
 
     def __init__(self, file: BaseLogFile) -> None:
@@ -88,14 +89,14 @@ class LogFileOutput:
 
     def write(self, data: memoryview) -> int:
         """
-        Write all.
+        Write all bytes.
         """
         file = self._file
         try:
             file.write(bytes(data))
         except ValueError:
-            # A rotation that failed, for want of descriptors say, has left it
-            # closed. This fails too while the want lasts.
+            # A rotation that failed, for lack of descriptors for instance, has left the
+            # file closed. Opening it fails too while the lack lasts.
             os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT, 0o666))
             file.reopen()
             file.write(bytes(data))
@@ -103,13 +104,13 @@ class LogFileOutput:
 
     def wait(self, seconds: float) -> bool:
         """
-        Do not wait: a disk that is full stays full.
+        Return at once: a disk that is full stays full.
         """
         return False
 
     def close(self) -> None:
         """
-        Leave the file to its owner.
+        Leave the file open, for its owner.
         """
 
 
@@ -123,27 +124,27 @@ class DiskOutput:
 
     def write(self, data: memoryview) -> int:
         """
-        Write all that there is space for.
+        Write as many bytes as there is space for.
         """
         return os.write(self._number, data)
 
     def wait(self, seconds: float) -> bool:
         """
-        Do not wait: a disk that is full stays full.
+        Return at once: a disk that is full stays full.
         """
         return False
 
     def close(self) -> None:
         """
-        Leave the descriptor to its owner.
+        Leave the descriptor open, for its owner.
         """
 
 
 class StreamOutput:
     """
-    A pipe or terminal. Others have it open too, a shell say, and would find
-    C{O_NONBLOCK} set on it; so it is opened once more for us alone. Where that is
-    not allowed, poll is asked before each small piece.
+    A pipe or terminal. Other processes, such as a shell, have it open too, and would
+    find C{O_NONBLOCK} set on it; so it is opened once more for this object alone. Where
+    that is not allowed, poll is asked before each small piece.
     """
 
     def __init__(self, number: int) -> None:
@@ -157,25 +158,26 @@ class StreamOutput:
 
     def write(self, data: memoryview) -> int:
         """
-        Write what the reader leaves room for.
+        Write as many bytes as the reader has left room for.
         """
         if self._own >= 0:
             return os.write(self._number, data)
         sent = 0
-        # A pipe that can be written has room for so much at least.
+        # If poll says that a pipe can be written to, it has room for at least this
+        # much.
         while sent < len(data) and self.wait(0):
             sent += os.write(self._number, data[sent : sent + select.PIPE_BUF])
         return sent
 
     def wait(self, seconds: float) -> bool:
         """
-        Wait for the reader.
+        Wait until the reader has left room.
         """
         return bool(self._poll.poll(seconds * 1000))
 
     def close(self) -> None:
         """
-        Close our own.
+        Close the descriptor that was opened here.
         """
         if self._own >= 0:
             os.close(self._own)
@@ -183,7 +185,7 @@ class StreamOutput:
 
 class SocketOutput:
     """
-    A socket, as systemd's journal gives it.
+    A socket, such as the one that systemd's journal gives to a process.
     """
 
     def __init__(self, number: int) -> None:
@@ -193,19 +195,19 @@ class SocketOutput:
 
     def write(self, data: memoryview) -> int:
         """
-        Send what the reader leaves room for.
+        Send as many bytes as the reader has left room for.
         """
         return self._socket.send(data, socket.MSG_DONTWAIT)
 
     def wait(self, seconds: float) -> bool:
         """
-        Wait for the reader.
+        Wait until the reader has left room.
         """
         return bool(self._poll.poll(seconds * 1000))
 
     def close(self) -> None:
         """
-        Close our own.
+        Close the descriptor that was opened here.
         """
         self._socket.close()
 
@@ -230,40 +232,40 @@ def outputTo(file: Any) -> Output:
 @implementer(ILogObserver)
 class LogWriter:
     """
-    Gathers lines and writes them in batches. It never waits for the output: what
-    it does not take is held, up to L{MOST_HELD}. Beyond that, lines are dropped
-    and counted, until half of it is free again; then one line says how many.
+    Gathers lines and writes them in batches. It never waits for the output: what the
+    output does not take is held, up to L{MOST_HELD}. Beyond that, lines are dropped and
+    counted, until half of the room is free again; then one line says how many.
 
-    While the reactor does not run, each line is written as it comes. When the
-    reactor stops, all is written, and a reader that is late is waited for a
-    second.
+    While the reactor does not run, each line is written at once. When the reactor
+    stops, all lines are written, and if the output does not take them, the writer waits
+    for up to a second.
 
-    It is an observer of Twisted's logger, which writes the same lines as
-    C{textFileLogObserver}, and a file for other observers that write text::
+    The writer is an observer for Twisted's logger, which writes the same lines as
+    C{textFileLogObserver}, and also a file, for other observers that write text::
 
         writer = LogWriter(reactor, sys.stdout)
         globalLogBeginner.beginLoggingTo([writer], redirectStandardIO=False)
 
-    @ivar dropped: Lines dropped so far.
+    @ivar dropped: The number of lines dropped so far.
     """
 
     log = Logger()
 
     def __init__(self, reactor: Any, file: TextIO | BaseLogFile) -> None:
         """
-        @param file: Where to write: a file with a descriptor, such as
-            C{sys.stdout}, or a log file of Twisted's. It stays the caller's.
+        @param file: The file to write to: one with a descriptor, such as C{sys.stdout},
+            or a log file of Twisted's. The caller still owns it.
         """
         self.dropped = 0
         self._reactor = reactor
         self._file = file
         self._output = outputTo(file)
         self._thread = get_ident()
-        # What is held: bytes of a batch that was written in part, and lines.
+        # What is held: the rest of a batch that was written in part, and lines.
         self._rest = memoryview(b"")
         self._lines: list[str] = []
         self._size = 0
-        # With more than this there is something to do besides gathering.
+        # With more characters than this there is something to do besides gathering.
         self._enough = -1
         self._gathering = False
         self._full = False
@@ -297,12 +299,12 @@ class LogWriter:
 
     def flush(self) -> None:
         """
-        Do nothing: observers that take this for a file ask for it behind each line.
+        Do nothing. Observers that use this writer as a file call this after each line.
         """
 
     def close(self) -> None:
         """
-        Write all, and let go of the reactor and of the output.
+        Write all lines, and let go of the reactor and of the output.
         """
         if self._closed:
             return
@@ -314,7 +316,7 @@ class LogWriter:
 
     def _gather(self) -> None:
         """
-        The reactor runs.
+        Called when the reactor runs: gather lines from now on.
         """
         if not self._closed:
             self._gathering = True
@@ -322,7 +324,8 @@ class LogWriter:
 
     def _stop(self) -> None:
         """
-        The reactor does not run any longer: write all, and say what is lost.
+        Called when the reactor has stopped: write all lines, and report how many are
+        lost.
         """
         self._trigger = None
         self._gathering = False
@@ -342,7 +345,8 @@ class LogWriter:
 
     def _more(self, text: str) -> None:
         """
-        There is enough for a batch, or too much; or it is the first line.
+        Called when a line has made the text longer than C{_enough}: there is a batch,
+        or too much, or it is the first line.
         """
         if self._full or self._size > MOST_HELD:
             wasFull, self._full = self._full, True
@@ -351,7 +355,7 @@ class LogWriter:
             self._size -= len(text)
             self.dropped += text.count("\n")
             if not wasFull or self._timer is None:
-                self._write()  # else the timer sees to it
+                self._write()  # otherwise the timer does it
         elif not self._gathering or self._timer is not None:
             self._write()
         else:
@@ -364,7 +368,7 @@ class LogWriter:
 
     def _write(self) -> None:
         """
-        Write as much as the output takes, and see when to go on.
+        Write as much as the output takes, and decide when to write again.
         """
         before = self._size
         done = self._pass()
@@ -375,7 +379,7 @@ class LogWriter:
             size = self._size
             done = ready and self._pass()
             if self._size == size:
-                break  # nobody reads any longer
+                break  # the reader takes nothing more
         if self._full and self._size <= MOST_HELD // 2:
             self._full = False
         if not self._gathering or self._full:
