@@ -4,6 +4,7 @@ TLS on either side of a session, over real sockets.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from pathlib import Path
@@ -18,9 +19,11 @@ from twisted.internet.endpoints import (
     wrapClientTLS,
     wrapServerTLS,
 )
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
 from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
 
 from iawlb.backend.socketconnector import PlainEndpoint
 from iawlb.core.outcome import Outcome
@@ -100,6 +103,24 @@ async def talk(client: Peer, destination: Peer) -> None:
     destination.close()
     await client.closed()
     assert not client.wasReset
+
+
+@pytest_twisted.ensureDeferred
+async def test_probe(tls: Tls, tmp_path: Path) -> None:
+    """
+    A probe over TLS is closed once it has succeeded, and keeps no descriptor.
+    """
+    async with rig(
+        "portable", "tcp4", tmp_path, destinationListens=tls.server(), wrap=tls.client
+    ) as on:
+        before = len(os.listdir("/proc/self/fd"))
+        (worker,) = on.balancer._pool.workers.values()
+        worker._goDown(Failure(ConnectionRefusedError()))
+        (destination,) = on.balancer.destinations
+        await until(lambda: destination.down is None)
+        peer = await on.server.peer()
+        await peer.closed()
+        await until(lambda: len(os.listdir("/proc/self/fd")) == before)
 
 
 @pytest_twisted.ensureDeferred

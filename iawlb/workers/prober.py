@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from iawlb.backend.connector import Connect, Connected, DestinationConnector
 from iawlb.core.destination import HURRY, Destination
 from iawlb.core.events import DESTINATION_UP
+from iawlb.relay.side import Side
 from iawlb.workers.shortage import shortageOf
 from iawlb.workers.workerpool import WorkerPool
 
@@ -81,7 +82,11 @@ class Prober:
             self._failed(Failure())
 
     def _succeeded(self, connection: Connected) -> None:
-        connection.close()
+        # TLS would wait for the peer's answer to its end, which nobody reads.
+        if isinstance(connection, Side) and connection.secure:
+            connection.abort()
+        else:
+            connection.close()
         self._connect = None
         self._destination.recovered()
         self._pool.events.destination(self._destination, DESTINATION_UP)
