@@ -739,6 +739,23 @@ async def test_nothingLeft(relay: str, family: str, tmp_path: Path) -> None:
             gc.enable()
 
 
+@pytest_twisted.ensureDeferred
+async def test_countedOverUnix(relay: str, tmp_path: Path) -> None:
+    """
+    What a Unix socket's peer has been given counts, also if it has not read it, when
+    the session is cut off.
+    """
+    async with rig(relay, "unix", tmp_path) as on:
+        client, destination = await on.pair()
+        stall(destination)
+        client.write(payload(1000))
+        session = on.session
+        await until(lambda: session.bytesIn == 1000)
+        on.balancer.cutDrain()
+        assert await on.outcome() is Outcome.KILLED
+        assert session.bytesIn == 1000
+
+
 # Anything may happen.
 
 DO = st.sampled_from(["write", "write", "write", "wait", "stall", "resume", "end"])

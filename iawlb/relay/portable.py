@@ -4,6 +4,7 @@ The relay between any two Twisted transports.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 from zope.interface import implementer
@@ -131,9 +132,13 @@ class PortableRelay(Rules[Side], SideOwner):
     def _discount(self) -> None:
         """
         Leave out of the count what a peer has not acknowledged, and may never. (Over
-        TLS, and for Unix sockets, the kernel's number is larger than that of the
-        bytes.)
+        TLS, the kernel's number is larger than that of the bytes. Of Unix sockets it
+        is memory, and the peer has the bytes already.)
         """
         for side in (self.client, self.destination):
-            if not side.lost:
+            if side.lost:
+                continue
+            if getattr(side.socket, "family", None) == socket.AF_UNIX:
+                self._missing[side] = side.unwritten()
+            else:
                 self._missing[side] = side.undelivered()
