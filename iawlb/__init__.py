@@ -1,5 +1,6 @@
 """
-A TCP load balancer that pulls: connections wait, workers take the next.
+A TCP load balancer that pulls: connections wait in a queue, and each destination's
+worker takes the next one.
 """
 
 from iawlb.clock import useMonotonicTime

@@ -1,6 +1,6 @@
 """
-What the calls of the Python API take: the types of their arguments, for type
-checkers, and the checks for those that the table of settings does not describe.
+The arguments of the Python API: their types, for type checkers, and checks for those
+that the table of settings does not describe.
 
 Durations are seconds, or text such as C{"30s"}; sizes are bytes, or text such as
 C{"64k"}. L{Settings} says what each setting means.
@@ -28,14 +28,14 @@ PolicyName: TypeAlias = Literal["least", "fifo", "first", "source"]
 
 SHOWN = 60
 """
-Characters of a wrong argument that a message shows.
+The number of characters of a wrong argument that a message shows.
 """
 
 
 class BalancerArguments(TypedDict, total=False):
     """
-    The settings of a L{LoadBalancer}; its C{policy} can be an object too, and so
-    is an argument of its own.
+    The settings of a L{LoadBalancer}. Its C{policy} is not among them: it is an
+    argument of its own, since it can also be an object.
     """
 
     slots: int
@@ -87,25 +87,25 @@ class ListenerArguments(TypedDict, total=False):
 
 class ServerEndpoint(Protocol):
     """
-    What type checkers know of an C{IStreamServerEndpoint}; also those that do not
-    know zope.interface.
+    The methods of C{IStreamServerEndpoint} that are used, for type checkers, also those
+    that do not know zope.interface.
     """
 
     def listen(self, protocolFactory: Any, /) -> Any:
         """
-        Listen.
+        Listen, as L{IStreamServerEndpoint.listen}.
         """
 
 
 class ClientEndpoint(Protocol):
     """
-    What type checkers know of an C{IStreamClientEndpoint}; also those that do not
-    know zope.interface.
+    The methods of C{IStreamClientEndpoint} that are used, for type checkers, also those
+    that do not know zope.interface.
     """
 
     def connect(self, protocolFactory: Any, /) -> Any:
         """
-        Connect.
+        Connect, as L{IStreamClientEndpoint.connect}.
         """
 
 
@@ -119,9 +119,9 @@ def shown(value: object) -> str:
 
 def checkReactor(reactor: object) -> None:
     """
-    Check that something is a reactor.
+    Check that an object is a reactor.
 
-    @raise InvalidSetting: It is not.
+    @raise InvalidSetting: It is no reactor.
     """
     if not IReactorTime.providedBy(reactor):
         raise InvalidSetting(
@@ -132,10 +132,11 @@ def checkReactor(reactor: object) -> None:
 
 def addressesOf(given: Any, listening: bool) -> list[Any]:
     """
-    Check that an argument is a list; its items are checked one by one.
+    Check that an argument is a list of addresses, and return it as a list; its items
+    are checked one by one later.
 
     @param listening: Whether they are addresses to listen on.
-    @raise InvalidSetting: It is one address, or no list.
+    @raise InvalidSetting: The argument is one address, or no list.
     """
     argument = "listeners" if listening else "destinations"
     if isinstance(given, str | bytes | int):
@@ -158,10 +159,10 @@ def _textOf(port: int, listening: bool) -> str:
 
 def checkAddress(address: object, listening: bool) -> None:
     """
-    Check that something is text or an endpoint of the right kind.
+    Check that an item is text or an endpoint of the right kind.
 
-    @param listening: Whether it is to be listened on.
-    @raise InvalidSetting: It is something else.
+    @param listening: Whether the item is an address to listen on.
+    @raise InvalidSetting: The item is something else.
     """
     kinds: list[type[Interface]] = [IStreamClientEndpoint, IStreamServerEndpoint]
     right, other = kinds[listening], kinds[not listening]
@@ -181,11 +182,11 @@ def checkAddress(address: object, listening: bool) -> None:
 
 def checkProvider(interface: type[Interface], given: object, argument: str) -> None:
     """
-    Check that an object has what an interface asks for, whether or not it declares
-    the interface.
+    Check that an object has what an interface asks for, whether or not it declares the
+    interface.
 
-    @param argument: The name of the argument that it was given as.
-    @raise InvalidSetting: Something is missing.
+    @param argument: The name of the argument that the object was given as.
+    @raise InvalidSetting: A method or attribute is missing.
     """
     described: Any = interface
     name = described.getName()
@@ -206,7 +207,7 @@ def checkProvider(interface: type[Interface], given: object, argument: str) -> N
 
 def _wrongMethod(method: object, description: Any) -> str | None:
     """
-    Say what is wrong with a method, if anything.
+    Return what is wrong with a method, or L{None} if it is right.
     """
     takes: str = description.getSignatureString()
     if not callable(method):
@@ -216,15 +217,15 @@ def _wrongMethod(method: object, description: Any) -> str | None:
     except TypeError:
         return f"has a method {description.getName()} that does not take {takes}"
     except ValueError:
-        return None  # in C, and without a signature
+        return None  # written in C, and without a signature
     return None
 
 
 def observersOf(given: Any, interface: type[Interface]) -> list[Any]:
     """
-    Check that an argument is a list of observers.
+    Check that an argument is a list of observers, and return it.
 
-    @raise InvalidSetting: It is not.
+    @raise InvalidSetting: The argument is no list, or an item is no observer.
     """
     if not isinstance(given, Iterable) or isinstance(given, str):
         raise InvalidSetting(

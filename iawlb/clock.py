@@ -17,8 +17,8 @@ from zope.interface import implementer
 @implementer(IDelayedCall)
 class MonotonicCall:
     """
-    A call that is due at a moment of the monotonic clock. A reactor whose clock
-    jumps ahead calls too early; then this waits on.
+    A call that is due at a moment of the monotonic clock. A reactor whose clock jumps
+    ahead fires too early; the call then waits for the rest of its time.
     """
 
     def __init__(
@@ -34,39 +34,39 @@ class MonotonicCall:
         if left > 0:
             self._waiting = self._reactor.callLater(left, self._fire)
         else:
-            # No cycle is left for the garbage collector.
+            # No reference cycle is left for the garbage collector.
             self._waiting = None
             self._call()
 
     def getTime(self) -> float:
         """
-        Return when it is due, in the seconds of the monotonic clock.
+        Return when the call is due, in the seconds of the monotonic clock.
         """
         return self._due
 
     def cancel(self) -> None:
         """
-        Do not call.
+        Cancel the call.
         """
         self._pending().cancel()
 
     def delay(self, secondsLater: float) -> None:
         """
-        Call so much later than was said.
+        Delay the call by some more seconds.
         """
         self._due += secondsLater
         self._pending().delay(secondsLater)
 
     def reset(self, secondsFromNow: float) -> None:
         """
-        Call so long from now.
+        Set the call to be due some seconds from now.
         """
         self._due = monotonic() + secondsFromNow
         self._pending().reset(secondsFromNow)
 
     def active(self) -> bool:
         """
-        Say whether the call is still to come.
+        Return whether the call is still to come.
         """
         return self._waiting is not None and bool(self._waiting.active())
 
@@ -79,10 +79,9 @@ class MonotonicCall:
 @implementer(IReactorTime)
 class MonotonicClock:
     """
-    The time of a reactor that goes by the wall clock: its seconds are those of
-    the monotonic clock, and it calls no earlier than these say. (Only the reactor
-    itself can call in time when the wall clock is set back: see
-    L{useMonotonicTime}.)
+    The monotonic time of a reactor that uses the wall clock: C{seconds} are those of
+    the monotonic clock, and no call is made earlier than its time. (Only the reactor
+    itself can call in time when the wall clock is set back: see L{useMonotonicTime}.)
     """
 
     seconds = staticmethod(monotonic)
@@ -94,7 +93,7 @@ class MonotonicClock:
         self, delay: float, callable: Callable[..., Any], *args: object, **kw: object
     ) -> IDelayedCall:
         """
-        Call after so many seconds.
+        Call a function after some seconds.
         """
         return MonotonicCall(self._reactor, delay, lambda: callable(*args, **kw))
 
@@ -107,8 +106,9 @@ class MonotonicClock:
 
 def monotonicClock(reactor: Any) -> Any:
     """
-    Return a clock that no change of the wall clock moves, for a reactor: itself if
-    it is one, as that of the command is, and the clock of a test.
+    Return a clock that no change of the wall clock moves, for a reactor. This is the
+    reactor itself if its time is monotonic, like that of the command, or that of a
+    clock in a test.
     """
     if isinstance(reactor, ReactorBase) and reactor.seconds is time:
         return MonotonicClock(reactor)
@@ -117,8 +117,8 @@ def monotonicClock(reactor: Any) -> Any:
 
 def useMonotonicTime(reactor: Any) -> None:
     """
-    Have a reactor of Twisted's go by the monotonic clock from now on. The calls
-    that it is to make already keep their time.
+    Make a reactor of Twisted's use the monotonic clock from now on. The calls that are
+    scheduled already keep their time.
     """
     if not isinstance(reactor, ReactorBase) or reactor.seconds is not time:
         return

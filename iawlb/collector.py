@@ -1,5 +1,5 @@
 """
-Keep the garbage collector from stopping traffic.
+L{easeCollector}, which keeps the garbage collector from stopping traffic.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import gc
 
 def easeCollector() -> None:
     """
-    Have the garbage collector look seldom, and only at objects made from now on.
+    Make the garbage collector run seldom, and examine only the objects made from now
+    on.
 
-    Sessions leave no reference cycles, so the collector finds next to nothing,
-    while a full collection of a large heap stops all traffic meanwhile. Call this
-    once a program has started: what exists then is never looked at again, and the
-    rest after 50,000 new objects.
+    Sessions leave no reference cycles, so the collector finds next to nothing, while a
+    full collection of a large heap stops all traffic meanwhile. Call this once a
+    program has started: the objects that exist then are never examined again, and newer
+    ones after 50,000 new objects.
     """
     gc.collect()
     gc.freeze()

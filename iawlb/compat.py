@@ -1,6 +1,6 @@
 """
-All that is used of Twisted and Python without a public name, each with what
-happens where it is missing. A test notices when one of them changes.
+All uses of Twisted and Python that have no public name, each with a fallback for when
+the name is missing. A test notices when one of these names changes.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def epollOf(reactor: Any) -> select.epoll | None:
 
 def replaceIteration(reactor: Any, iterate: Iterate) -> Iterate | None:
     """
-    Have a reactor's main loop call another function for each of its iterations.
-    C{doIteration} is a method that reactors document for those who derive from
-    them; that an attribute of one reactor replaces it is not documented.
+    Make a reactor's main loop call another function for each of its iterations.
+    C{doIteration} is a method that reactors document for their subclasses; replacing it
+    by an attribute of one reactor is not documented.
 
-    @return: The reactor's own function, or L{None} if somebody has replaced it
-        already; then nothing is changed.
+    @return: The reactor's own function, or L{None} if it has been replaced already;
+        then nothing is changed.
     """
     if "doIteration" in vars(reactor):
         return None
@@ -49,19 +49,20 @@ def restoreIteration(reactor: Any) -> None:
 
 def isStopping(reactor: Any) -> bool:
     """
-    Say whether a reactor was told to stop, and its main loop has not acted on it.
+    Return whether a reactor was told to stop, and its main loop has not acted on that
+    yet.
 
-    @return: False too if Twisted has renamed the attribute; then a reactor that is
-        stopped by what serves a socket may stop only at its next event or timer.
+    @return: False too if Twisted has renamed the attribute. Then a reactor that is
+        stopped while a socket is served may stop only at its next event or timer.
     """
     return bool(getattr(reactor, "_justStopped", False))
 
 
 def acceptOf(listening: socket.socket) -> Callable[[], tuple[int, Any]]:
     """
-    Return what accepts a connection and gives its descriptor and the peer's
-    address. What C{accept} of Python's own class adds takes half as long again as
-    the kernel, and nothing of it is used.
+    Return a function that accepts a connection and returns its descriptor and the
+    peer's address. The C{accept} of Python's own class adds half of the kernel's time
+    to that, for nothing that is used here.
     """
     accept: Callable[[], tuple[int, Any]] | None = getattr(listening, "_accept", None)
     if accept is not None:
@@ -90,21 +91,21 @@ def unwritten(transport: Any) -> int:
 
 def wrappedProtocol(protocol: object) -> object:
     """
-    Return the protocol behind the wrapper that client endpoints put around it.
+    Return the protocol within the wrapper that client endpoints put around it.
 
-    @return: L{None} if it is no such wrapper; if Twisted has renamed the attribute,
-        half-closes of destinations behind an endpoint are not passed on.
+    @return: L{None} if C{protocol} is no such wrapper. If Twisted has renamed the
+        attribute, half-closes of destinations behind an endpoint are not passed on.
     """
     return getattr(protocol, "_wrappedProtocol", None)
 
 
 def statusPipe(launcher: Mapping[str, Any]) -> int | None:
     """
-    Return the pipe by which a daemon tells C{twistd} whether it could start.
+    Return the pipe by which a daemon reports to C{twistd} whether it could start.
 
     @param launcher: The options of C{twistd} or C{twist}.
-    @return: L{None} if this is no daemon; if Twisted has renamed the entry,
-        C{twistd} waits for a daemon that cannot start until that is gone, and
-        says nothing of why.
+    @return: L{None} if this is no daemon. If Twisted has renamed the entry, C{twistd}
+        waits until a daemon that cannot start has ended, and does not say why it could
+        not.
     """
     return launcher.get("statusPipe")

@@ -1,6 +1,6 @@
 """
-The demonstration of C{--demo}: HTTP servers that take one connection at a time and
-need a second for each, one of which is stopped now and then.
+The demonstration of C{--demo}: HTTP servers that take one connection at a time and need
+a second for each. One of them is stopped now and then.
 """
 
 from __future__ import annotations
@@ -38,30 +38,33 @@ Time between two looks at what has changed, in seconds.
 
 LEAST_WAIT = 0.1
 """
-An answer names the time that its client has waited if that is as long, in seconds.
+An answer shows how long its client has waited if that is at least this long, in
+seconds.
 """
 
 MOST_SHOWN = 8
 """
-With more destinations than these, the status line counts them.
+If there are more destinations than these, the status line shows counts instead of
+names.
 """
 
 MOST_MARKS = 40
 """
-With more clients than these in the queue, the status line ends in dots.
+If there are more clients than these in the queue, the marks in the status line end in
+dots.
 """
 
 
 def demoNames(number: int) -> list[str]:
     """
-    List the names of so many demo servers.
+    List the names of the demo servers.
     """
     return [f"demo-{each}" for each in range(1, number + 1)]
 
 
 def tryOut(address: str) -> str:
     """
-    Write the command that connects to an address.
+    Return the command that connects to an address.
     """
     if address.startswith("unix:"):
         return f"curl --unix-socket {address.removeprefix('unix:')} http://localhost"
@@ -72,7 +75,7 @@ def tryOut(address: str) -> str:
 
 def statusLine(states: dict[str, str], waiting: int) -> str:
     """
-    Write what each server does and how many clients wait.
+    Return a line of what each server does and how many clients wait.
 
     @param states: The state of each server, by its name.
     """
@@ -87,7 +90,7 @@ def statusLine(states: dict[str, str], waiting: int) -> str:
 
 class Demo(Service):
     """
-    Runs a balancer with so many demo servers. Each takes one connection at a time,
+    A balancer with a number of demo servers. Each takes one connection at a time,
     unless the balancer's settings give a number of slots.
 
     @ivar show: Shows a line of what each server does and how many clients wait,
@@ -99,7 +102,7 @@ class Demo(Service):
 
     def __init__(self, reactor: Any, balancer: LoadBalancer, number: int) -> None:
         """
-        @param number: How many servers.
+        @param number: The number of servers.
         """
         self.show: Callable[[str], None] = self._log
         self._reactor = reactor
@@ -150,7 +153,7 @@ class Demo(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop the balancer, then the servers, which finish its sessions at once.
+        Stop the balancer, then the servers, which finish their work at once.
         """
         return ensureDeferred(self._stop())
 
@@ -161,7 +164,7 @@ class Demo(Service):
         await DeferredList([each.closing for each in servers])
         for server in servers:
             server.hurry()
-            # Clients may wait for a stopped one.
+            # Clients may wait for a stopped server.
             server.start()
         await self._balancer.stopService()
         await DeferredList([each.close() for each in servers])
@@ -169,7 +172,7 @@ class Demo(Service):
 
     def _stopOne(self) -> None:
         """
-        Stop one server.
+        Stop the next server.
         """
         name, server = next(self._turns)
         if self._destinations[name].active != len(server.requests):
@@ -185,14 +188,15 @@ class Demo(Service):
 
     def _answer(self, name: str) -> str:
         """
-        Write who serves, and how long the client has waited for that.
+        Return the text of an answer: the server's name, and how long the client has
+        waited.
         """
         waits = [
             each.pulled - each.accepted
             for each in self._balancer.sessions
             if each.destination == name and each.connected and each.pulled
         ]
-        # With more slots than one, it is not known which of them this is.
+        # With more than one slot, it is not known which of these sessions this is.
         if len(waits) == 1 and waits[0] >= LEAST_WAIT:
             return f"{name} after {waits[0]:.1f} s in the queue"
         return name

@@ -22,19 +22,19 @@ How long a server works on a request, in seconds, unless the path says otherwise
 
 PATIENCE = 10.0
 """
-Longest time that a server waits for a whole request, in seconds.
+The longest time that a server waits for a whole request, in seconds.
 """
 
 MOST_HEAD = 65536
 """
-Longest head of a request, in bytes.
+The longest head of a request, in bytes.
 """
 
 
 def workFor(head: bytes) -> float:
     """
-    Read from the path of a request, C{/2.5} say, how many seconds the work takes;
-    for other paths it is L{WORK}.
+    Return how many seconds the work on a request takes. The path may say so, such as
+    C{/2.5}; for other paths it is L{WORK}.
     """
     found = re.match(rb"[A-Z]+ /(\d{1,3}(?:\.\d{1,3})?)[ \r\n]", head)
     return WORK if found is None else float(found[1])
@@ -56,14 +56,14 @@ class DemoRequest(Protocol):
 
     def connectionMade(self) -> None:
         """
-        Wait for the request, but not for ever.
+        Wait for the request, but no longer than L{PATIENCE}.
         """
         self._server.requests.add(self)
         self._wait(PATIENCE, self.transport.loseConnection)
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Begin to work when the head is complete; a body is not looked at.
+        Begin to work when the head is complete. A body is ignored.
         """
         if self._working:
             return
@@ -83,14 +83,16 @@ class DemoRequest(Protocol):
 
     def readConnectionLost(self) -> None:
         """
-        The client sends no more: it may still want its answer.
+        Called when the client will send no more. It may still want its answer, so work
+        on.
         """
         if not self._working:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """
-        Do nothing: the answer is written in one piece, and then all is closed.
+        Do nothing: the answer is written in one piece, and then the connection is
+        closed.
         """
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -127,7 +129,7 @@ class DemoServer(Factory):
     A demo server on a free port of 127.0.0.1.
 
     @ivar reactor: The reactor.
-    @ivar answer: Gives the text of an answer.
+    @ivar answer: Returns the text of an answer.
     @ivar requests: The connections that are open.
     @ivar hurried: Whether work is done at once.
     @ivar port: The port's number.
@@ -147,8 +149,8 @@ class DemoServer(Factory):
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-            # This socket stays while the server is stopped, so that nobody else gets
-            # the port. Linux keeps the port only if the number was given.
+            # This socket stays open while the server is stopped, so that no other
+            # process gets the port. Linux keeps the port only if its number was given.
             self._socket = socket.create_server(("127.0.0.1", self.port))
         self._socket.setblocking(False)
         self._port: Any = None
@@ -157,7 +159,7 @@ class DemoServer(Factory):
 
     def start(self) -> None:
         """
-        Accept connections, unless it does.
+        Accept connections, if the server is stopped.
         """
         if not self.stopped:
             return
@@ -197,6 +199,6 @@ class DemoServer(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> DemoRequest:
         """
-        Take a connection.
+        Make the protocol of a connection.
         """
         return DemoRequest(self)

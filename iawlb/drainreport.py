@@ -1,5 +1,5 @@
 """
-What the process says while it waits for connections to finish.
+Log messages of the process while it waits for connections to finish.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from iawlb.service import LoadBalancer
 
 EVERY = 5.0
 """
-How often the process says that it still waits, in seconds.
+The time between two messages that the process still waits, in seconds.
 """
 
 
 class DrainReport:
     """
-    Logs how many connections a balancer that stops waits for, and for how long.
+    Log messages that say how many connections a stopping balancer waits for, and for
+    how long.
     """
 
     log = Logger()
@@ -34,7 +35,7 @@ class DrainReport:
 
     def follow(self, stopping: Deferred[None]) -> None:
         """
-        Log until the balancer has stopped.
+        Log messages until the balancer has stopped.
         """
         left = self._balancer.settings.drainTimeout
         if not left or not self._balancer.sessions:
@@ -52,7 +53,7 @@ class DrainReport:
 
     def cut(self) -> None:
         """
-        Log that no connection is waited for any longer.
+        Log that the connections left are closed now.
         """
         self._cancel()
         if self._balancer.sessions:
@@ -61,7 +62,7 @@ class DrainReport:
     def _again(self) -> None:
         self._waiting = None
         left = self._end - self._reactor.seconds()
-        # What is left then has been closed, and is about to be gone.
+        # The connections left have been closed by then, and are about to be gone.
         if left > 0:
             self.log.info(
                 "waiting for {what}, up to {left:.0f} s more",

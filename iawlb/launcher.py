@@ -1,5 +1,5 @@
 """
-What the process that starts a daemon says when the daemon cannot start.
+Error messages of the process that starts a daemon, when the daemon cannot start.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from iawlb.compat import statusPipe
 
 class PlainErrors:
     """
-    Standard error of the process that C{twistd} was called as. What it writes of a
-    daemon that could not start, C{An error has occurred: b'...'}, becomes the line
-    that it would be without a daemon.
+    The standard error of the process that the user has called C{twistd} as. The message
+    about a daemon that could not start, C{An error has occurred: b'...'}, is replaced
+    with the line that is printed without a daemon.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -30,7 +30,7 @@ class PlainErrors:
 
     def write(self, text: str) -> int:
         """
-        Write a text, or what it says in its own way.
+        Write a text, or the plain line in its place.
         """
         match = fullmatch(r"An error has occurred: (b(['\"]).*\2)\n.*\n", text)
         if match is not None:
@@ -42,7 +42,8 @@ class PlainErrors:
 
 def plainErrors(launcher: Mapping[str, Any]) -> None:
     """
-    Have errors of the start written as they are, before C{twistd} becomes a daemon.
+    Replace standard error, so that errors of the start are written plainly, before
+    C{twistd} becomes a daemon.
 
     @param launcher: The options of C{twistd} or C{twist}.
     """
@@ -52,10 +53,11 @@ def plainErrors(launcher: Mapping[str, Any]) -> None:
 
 def tellFailure(launcher: Mapping[str, Any], error: Exception) -> None:
     """
-    Do what C{twistd} would do for an exception: remove the file with our process
-    number, and tell the process that waits to hear of the daemon.
+    Do what C{twistd} does after an exception: remove the file with our process number,
+    and report the error to the process that waits for the daemon's start.
 
     @param launcher: The options of C{twistd} or C{twist}.
+    @param error: The error.
     """
     # The file goes first: the launcher ends as soon as it has read the pipe.
     if launcher.get("pidfile"):
@@ -63,6 +65,6 @@ def tellFailure(launcher: Mapping[str, Any], error: Exception) -> None:
             os.unlink(launcher["pidfile"])
     pipe = statusPipe(launcher)
     if pipe is not None:
-        # It reads 100 bytes.
+        # The waiting process reads 100 bytes.
         os.write(pipe, f"1 {error}".encode()[:100])
         os.close(pipe)

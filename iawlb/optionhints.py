@@ -1,5 +1,5 @@
 """
-Suggestions of what to write in place of an option that does not exist.
+Hints: what to write in place of an option that does not exist.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twisted.python import usage
 from iawlb.settings import SHOWN, DestinationSettings, nearest
 
 _OTHER_NAMES = {
-    # What other programs call it.
+    # The names in other programs, and ours.
     "algorithm": "policy",
     "backend": "dest",
     "balance": "policy",
@@ -34,14 +34,15 @@ _OTHER_NAMES = {
 
 def explain(error: GetoptError, options: usage.Options) -> str:
     """
-    Say what is wrong with an option, and what to write.
+    Return what is wrong with an option, and what to write.
 
-    @param options: What read the command line.
+    @param options: The options that were reading the command line.
     """
     known = {each.rstrip("=") for each in options.longOpt}
     name = error.opt.partition("=")[0]
     if name in known:
-        # With a value that it does not take, or without the one that it does.
+        # The option has a value that it does not take, or its value is
+        # missing.
         if f"{name}=" in options.longOpt:
             return f"--{name} needs a value: write --{name}={_unit(name)}"
         return f"--{name} takes no value: write --{name}"
@@ -77,8 +78,8 @@ def explain(error: GetoptError, options: usage.Options) -> str:
 
 def explainWord(word: str, options: usage.Options) -> str | None:
     """
-    Say what to write for an option that was typed without its dashes, as in
-    C{listen=8080}.
+    Return what to write for an option that was typed without its dashes, as in
+    C{listen=8080}, or L{None}.
     """
     name, equals, _ = word.partition("=")
     own = {each.name for each in fields(DestinationSettings)}
@@ -93,7 +94,7 @@ def _unit(name: str) -> str:
 
 def _either(names: list[str]) -> str:
     """
-    List some options, as a choice.
+    Return a list of options as a choice, in words.
     """
     written = [f"--{each}" for each in names]
     return f"{', '.join(written[:-1])} or {written[-1]}"

@@ -48,15 +48,15 @@ from iawlb.workers.worker import Worker
 
 class Pool:
     """
-    Connections wait in one queue, and each destination's worker pulls the next
-    one when it has a free slot.
+    One queue in which connections wait, and the workers of the destinations, each of
+    which pulls the next connection when it has a free slot.
 
-    @ivar settings: What holds for the pool.
-    @ivar queue: Where sessions wait.
+    @ivar settings: The settings of the pool.
+    @ivar queue: The queue in which sessions wait.
     @ivar workers: The worker of each destination, by the destination's name.
-    @ivar listeners: Where clients come in.
-    @ivar deadlines: The time-outs of its sessions.
-    @ivar factory: Puts what any endpoint accepts into the queue.
+    @ivar listeners: The addresses that clients connect to.
+    @ivar deadlines: The time-outs of the pool's sessions.
+    @ivar factory: Puts the connections of any endpoint into the queue.
     """
 
     def __init__(self, shared: Shared, settings: Settings, policy: Policy) -> None:
@@ -79,7 +79,7 @@ class Pool:
             )
         self._order = 0
         self._nothingAvailable = True
-        # Workers that are held off by what concerns the whole machine.
+        # The number of workers that are held off by a shortage of the whole machine.
         self._heldOff = 0
         self._roomAwaited = False
         self._failures = FailureLog(self.clock, "looking for room")
@@ -120,10 +120,9 @@ class Pool:
         self, address: str | ClientEndpoint, settings: Mapping[str, object]
     ) -> Destination:
         """
-        Add a destination; it takes sessions at once if the pool runs.
+        Add a destination. If the pool runs, the destination takes sessions at once.
 
-        @raise InvalidSetting: The address or a setting is wrong, or the name is
-            taken.
+        @raise InvalidSetting: The address or a setting is wrong, or the name is taken.
         """
         checkAddress(address, listening=False)
         timeout = self.settings.connectTimeout
@@ -158,10 +157,11 @@ class Pool:
 
     def remove(self, name: str) -> Deferred[None]:
         """
-        Remove a destination: it takes no more sessions, and those it has go on.
+        Remove a destination: it takes no more sessions, and those it has continue.
 
-        @return: Fires when the last of them has ended and it is gone.
-        @raise UnknownDestination: There is none of that name.
+        @return: Fires when the last of the sessions has ended and the destination is
+            gone.
+        @raise UnknownDestination: There is no destination of that name.
         """
         worker = self._worker(name)
         destination = worker.destination
@@ -182,7 +182,7 @@ class Pool:
         """
         Pause or resume one destination, or all of them.
 
-        @raise UnknownDestination: There is none of that name.
+        @raise UnknownDestination: There is no destination of that name.
         """
         workers = list(self.workers.values()) if name is None else [self._worker(name)]
         changed = [each for each in workers if each.destination.paused != paused]
@@ -191,9 +191,10 @@ class Pool:
             worker.destination.paused = paused
             self.events.destination(worker.destination, event)
             if paused:
-                # The worker no longer waits when the queue looks for one that does.
+                # Otherwise the worker would still be waiting when the queue looks for a
+                # worker.
                 worker.check()
-        # The queue learns of it before a worker pulls.
+        # The queue gets the change before a worker pulls.
         self.destinationChanged()
         for worker in changed:
             worker.check()
@@ -217,7 +218,7 @@ class Pool:
 
     def _freeSlots(self) -> int | None:
         """
-        Count the free slots of all destinations; L{None} when one has no limit.
+        Count the free slots of all destinations; L{None} if a destination has no limit.
         """
         free = [each.freeSlots for each in self._available()]
         known = [each for each in free if each is not None]
@@ -232,7 +233,7 @@ class Pool:
         Add a listener. It is opened at once if the others are open.
 
         @raise InvalidSetting: The address or a setting is wrong.
-        @raise CannotListen: It could not be opened, and is not added.
+        @raise CannotListen: The listener could not be opened, and is not added.
         """
         checkAddress(address, listening=True)
         text, path = repr(address), None
@@ -263,7 +264,7 @@ class Pool:
         """
         Check that no destination leads to a listener.
 
-        @raise InvalidSetting: One does.
+        @raise InvalidSetting: A destination does.
         """
         for destination in self.destinations:
             checkCircle(destination.address, listener)
@@ -286,7 +287,7 @@ class Pool:
 
     def start(self) -> None:
         """
-        Have the workers pull.
+        Start the workers.
         """
         self._stopping = False
         self._running = True
@@ -296,7 +297,7 @@ class Pool:
 
     def close(self) -> Deferred[Any]:
         """
-        Listen no more. The sessions go on.
+        Close the listeners. The sessions continue.
 
         @return: Fires when all listeners are closed.
         """
@@ -307,12 +308,12 @@ class Pool:
 
     def stop(self) -> None:
         """
-        Have the workers pull and probe no more, now that no session lives.
+        Stop the workers and all timers, now that no session lives.
         """
         self._running = False
         self._rebinder.stop()
         self._firstBytes.stop()
-        # A removal that waited for a slot to rest is done now.
+        # If a removal waits for a slot to rest, it is finished now.
         for worker in list(self.workers.values()):
             worker.stop()
         self.factory.stop()
@@ -322,23 +323,23 @@ class Pool:
             self._sockets.stop()
         self.deadlines.stop()
 
-    # What the workers need, and the frontend.
+    # What the workers and the frontend call.
 
     def inHurry(self) -> bool:
         """
-        Say whether sessions wait and nothing is up.
+        Return whether sessions wait while no destination is up.
         """
         return self._nothingAvailable and len(self.queue) > 0
 
     def sessionPulled(self) -> None:
         """
-        A session has left the queue.
+        Called when a session has left the queue.
         """
         self.checkRoom()
 
     def sessionsPutBack(self) -> None:
         """
-        Sessions have come into the queue.
+        Called when sessions have come into the queue.
         """
         self.deadlines.queued()
         if self.inHurry():
@@ -346,7 +347,7 @@ class Pool:
 
     def destinationChanged(self) -> None:
         """
-        A destination came, went, or changed its state.
+        Called when a destination came, went, or changed its state.
         """
         self._nothingAvailable = not self._available()
         self._rebinder.start()
@@ -364,15 +365,16 @@ class Pool:
 
     def heldOffChanged(self, heldOff: bool) -> None:
         """
-        A worker is held off by what concerns the whole machine, or no longer.
+        Called when a worker stops pulling because of a shortage of the whole machine,
+        and when it pulls again.
         """
         self._heldOff += 1 if heldOff else -1
         self.checkRoom()
 
     def _room(self) -> int:
         """
-        Say how many more sessions may be accepted now: none while a connect waits for
-        a descriptor, which an accepted session would take.
+        Return how many more sessions may be accepted now: none while a connect waits
+        for a descriptor, which an accepted session would take.
         """
         room = 0 if self._heldOff else self._admission.room()
         if not room:
@@ -381,7 +383,7 @@ class Pool:
 
     def checkRoom(self) -> None:
         """
-        There may be room for more sessions, if there was none.
+        Accept again, if there was no room and now there may be some.
         """
         if not self._roomAwaited:
             return

@@ -1,6 +1,6 @@
 """
-The log of the process: where C{twistd} and C{twist} would write it, without
-waiting for whoever reads it.
+The log of the process: written where C{twistd} and C{twist} would write it, without
+waiting for the process that reads it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ def takeLog(
     launcher: MutableMapping[str, Any], application: Componentized, reactor: Any
 ) -> LogWriter | None:
     """
-    Have the log written by a L{LogWriter}, if it goes to a file or to standard
-    output. To be called before the log begins.
+    Have the log written by a L{LogWriter}, if it goes to a file or to standard output.
+    Call this before the log begins.
 
     @param launcher: The options of C{twistd} or C{twist}.
-    @return: Where lines may be written that look like Twisted's, past its
-        logger; L{None} if there is no such place.
+    @return: The writer, to which lines in the format of Twisted's log may be written
+        directly; L{None} if the log does not go to a writer, or may have another
+        format.
     """
     if "nodaemon" in launcher:
         return _takeTwistds(launcher, application, reactor)
@@ -44,7 +45,7 @@ def _takeTwistds(
     if launcher["syslog"] or launcher["logger"]:
         return None
     if name == "-" or (foreground and not name):
-        # Of a daemon that is to log there, twistd says that it cannot.
+        # If a daemon is to log there, twistd says that it cannot.
         if not foreground or not _hasDescriptor(sys.stdout):
             return None
         writer = LogWriter(reactor, sys.stdout)
@@ -62,8 +63,8 @@ def _takeTwistds(
 
 def _renew(file: Any) -> None:
     """
-    Begin a new log file: where the former one stood, if another program has moved
-    that away; else Twisted moves it.
+    Begin a new log file. If another program has moved the old one away, open a new file
+    under its name; otherwise let Twisted move it.
     """
     if os.path.exists(file.path):
         file.rotate()
@@ -73,7 +74,7 @@ def _renew(file: Any) -> None:
 
 def _hasDescriptor(file: Any) -> bool:
     """
-    Say whether a file is one of the system's, and open.
+    Return whether a file has a descriptor of the system, and is open.
     """
     try:
         file.fileno()

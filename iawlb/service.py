@@ -46,8 +46,8 @@ from iawlb.shared import Shared
 
 class LoadBalancer(MultiService):
     """
-    Connections wait in one queue, and each destination's worker pulls the next
-    one when it has a free slot.
+    A load balancer: connections wait in one queue, and each destination's worker pulls
+    the next one when it has a free slot.
 
     It can be started in any Twisted program::
 
@@ -59,9 +59,9 @@ class LoadBalancer(MultiService):
         )
         balancer.startService()
 
-    @ivar settings: What holds for the whole balancer.
-    @ivar factory: A factory that puts what it accepts into the queue. Give it to
-        any endpoint or service of your own.
+    @ivar settings: The settings of the whole balancer.
+    @ivar factory: A factory that puts the connections it accepts into the queue. Give
+        it to any endpoint or service of your own.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class LoadBalancer(MultiService):
         **settings: Unpack[BalancerArguments],
     ) -> None:
         """
-        @param listeners: Addresses to listen on, each with its settings behind
-            it, as after C{--listen}; or endpoints.
-        @param destinations: Addresses to forward to, each with its settings
-            behind it, as after C{--dest}; or endpoints, whose settings are the
-            defaults (see L{add} to give others).
+        @param listeners: Addresses to listen on, each with its settings behind it, as
+            after C{--listen}; or endpoints.
+        @param destinations: Addresses to forward to, each with its settings behind it,
+            as after C{--dest}; or endpoints, whose settings are the defaults (use
+            L{add} to give others).
         @param policy: The name of a policy, or one of your own (see L{IPolicy}).
-        @param observers: Objects that are told of every step (see L{IObserver}); by
+        @param observers: Objects that are called at every step (see L{IObserver}); by
             default one that writes log lines.
         @param settings: Any field of L{Settings}, by its name.
-        @raise InvalidSetting: Any of these is wrong.
+        @raise InvalidSetting: An argument is wrong.
         """
         super().__init__()
         checkReactor(reactor)
@@ -144,19 +144,19 @@ class LoadBalancer(MultiService):
         """
         Take an item of an argument.
 
-        @raise InvalidSetting: It is wrong; the message names the argument.
+        @raise InvalidSetting: The item is wrong; the message names the argument.
         """
         try:
             take(item)
         except InvalidSetting as error:
             raise InvalidSetting(f"{argument}: {error}") from error
 
-    # Destinations, also while it runs.
+    # Destinations, also while the balancer runs.
 
     @property
     def destinations(self) -> list[Destination]:
         """
-        The destinations, in the order in which they were added; read them, and
+        The destinations, in the order in which they were added. Read them freely, and
         change them by the methods here.
         """
         return self._pool.destinations
@@ -167,32 +167,33 @@ class LoadBalancer(MultiService):
         **settings: Unpack[DestinationArguments],
     ) -> Destination:
         """
-        Add a destination; it takes sessions at once.
+        Add a destination. If the balancer runs, the destination takes sessions at once.
 
         @param address: As after C{--dest}, or an endpoint.
-        @param settings: C{name}, C{slots} and C{weight}; they win over those
-            behind the address.
-        @raise InvalidSetting: The address or a setting is wrong, or the name is
-            taken.
+        @param settings: C{name}, C{slots} and C{weight}; they override those behind the
+            address.
+        @raise InvalidSetting: The address or a setting is wrong, or the name is taken.
         """
         return self._pool.add(address, settings)
 
     def remove(self, name: str) -> Deferred[None]:
         """
-        Remove a destination: it takes no more sessions, and those it has go on.
+        Remove a destination: it takes no more sessions, and those it has continue.
 
-        @return: Fires when the last of them has ended and it is gone.
-        @raise UnknownDestination: There is none of that name.
+        @return: Fires when the last of the sessions has ended and the destination is
+            gone.
+        @raise UnknownDestination: There is no destination of that name.
         """
         return self._pool.remove(name)
 
     def pause(self, name: str | None = None) -> None:
         """
-        Have a destination take no more sessions; those it has go on, and new
-        ones wait, or go to others. It can then be restarted unnoticed.
+        Let a destination take no more sessions. The sessions it has continue; new ones
+        wait, or go to other destinations. So the destination can be restarted without a
+        client noticing.
 
-        @param name: Which one; by default all of them.
-        @raise UnknownDestination: There is none of that name.
+        @param name: The destination's name; by default all destinations are paused.
+        @raise UnknownDestination: There is no destination of that name.
         """
         self._pool.setPaused(name, True)
 
@@ -200,7 +201,7 @@ class LoadBalancer(MultiService):
         """
         Undo L{pause}.
 
-        @raise UnknownDestination: There is none of that name.
+        @raise UnknownDestination: There is no destination of that name.
         """
         self._pool.setPaused(name, False)
 
@@ -209,8 +210,8 @@ class LoadBalancer(MultiService):
     @property
     def addresses(self) -> list[str]:
         """
-        Where it listens, each as C{host:port}, C{[v6]:port} or C{unix:path};
-        before it is started, as the user wrote it.
+        The addresses that the balancer listens on, each as C{host:port}, C{[v6]:port}
+        or C{unix:path}; before it is started, as the user wrote them.
         """
         return self._pool.listeners.addresses
 
@@ -220,15 +221,14 @@ class LoadBalancer(MultiService):
         **settings: Unpack[ListenerArguments],
     ) -> None:
         """
-        Add a listener. It is opened when the balancer is started, or at once if
-        it has been: C{addresses} then holds where it listens. An endpoint that
-        takes its time to listen is opened a little later, and if it fails, that is
-        logged.
+        Add a listener. It is opened when the balancer is started, or at once if the
+        balancer runs: C{addresses} then holds its address. If its endpoint does not
+        listen at once, the listener is opened a little later, and a failure is logged.
 
         @param address: As after C{--listen}, or an endpoint.
-        @param settings: C{name}; it wins over the one behind the address.
+        @param settings: C{name}, which overrides the one behind the address.
         @raise InvalidSetting: The address or a setting is wrong.
-        @raise CannotListen: It could not be opened; it is not added.
+        @raise CannotListen: The listener could not be opened; it is not added.
         """
         self._pool.listen(address, settings)
 
@@ -242,22 +242,20 @@ class LoadBalancer(MultiService):
     @property
     def waiting(self) -> int:
         """
-        How many sessions wait in the queue.
+        The number of sessions that wait in the queue.
         """
         return len(self._pool.queue)
 
     def takeOver(self, protocol: IProtocol, data: bytes = b"") -> None:
         """
-        Put a connection of your own protocol into the queue. The protocol is not
-        called any more.
+        Put a connection of your own protocol into the queue. The protocol is not called
+        any more.
 
-        @param protocol: A connected protocol. It must be the one that its
-            transport calls, as is so for those of Twisted's TCP, Unix and TLS
-            transports.
-        @param data: Bytes that it has read and that the destination is to get
-            first.
-        @raise InvalidSetting: The connection cannot be taken over, or there is
-            no room; it is left as it was.
+        @param protocol: A connected protocol. Its transport must call the protocol
+            itself, as Twisted's TCP, Unix and TLS transports do.
+        @param data: Bytes that the protocol has read, which the destination gets first.
+        @raise InvalidSetting: The connection cannot be taken over, or there is no room;
+            the connection is left as it was.
         """
         transport: Any = getattr(protocol, "transport", None)
         for attribute in ("protocol", "wrappedProtocol"):
@@ -281,7 +279,7 @@ class LoadBalancer(MultiService):
 
     def privilegedStartService(self) -> None:
         """
-        Bind and listen, while there are privileges.
+        Bind and listen, while the process has its privileges.
 
         @raise CannotListen: A listener could not be opened; none stays open.
         """
@@ -303,18 +301,17 @@ class LoadBalancer(MultiService):
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop: no more connections are accepted; those that wait and those that
-        are served finish, up to C{drainTimeout}; the rest is closed.
+        Stop: accept no more connections, let the sessions that wait and those that are
+        served finish, for up to C{drainTimeout}, and close the rest.
 
-        @return: Fires when all is closed.
+        @return: Fires when all sessions are closed.
         """
         return ensureDeferred(self._stop())
 
     def cutDrain(self) -> None:
         """
-        Do not wait any longer for the sessions to finish. They are closed in the
-        reactor's next turn, as an observer may call this in the midst of a step of
-        one of them.
+        Stop waiting for the sessions to finish. They are closed in the reactor's next
+        turn, since an observer may call this during a step of one of them.
         """
         if self._cutting is not None and self._cutting.active():
             self._cutting.reset(0)
@@ -325,10 +322,11 @@ class LoadBalancer(MultiService):
         """
         Close the sessions.
         """
-        # Those that wait come first: the slots of the others are not for them.
+        # Close the waiting sessions first, so that none of them gets the slot of
+        # another.
         for session in sorted(self._table, key=lambda each: each.relay is not None):
             if session.outcome is not None:
-                continue  # the end of another was its own
+                continue  # ended together with another session
             queued = session.relay is None
             session.holder.dismiss(Outcome.KILLED_QUEUE if queued else Outcome.KILLED)
 

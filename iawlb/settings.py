@@ -1,9 +1,9 @@
 """
-Every setting: its name, default, unit, limits and what it means.
+Every setting: its name, default, unit, limits and meaning.
 
 The command line and the Python API both read this table. On the command line
-C{connectTimeout} is written C{--connect-timeout}; a value given as text and one
-given as a Python number pass the same validator.
+C{connectTimeout} is written C{--connect-timeout}; a value given as text and one given
+as a Python number pass the same validator.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def setting(default: Any, read: Validator, unit: str, group: str, text: str) -> 
     """
     Declare a setting.
 
-    @param default: Its default, as a user would write it.
-    @param read: Its validator, which also turns text into the value.
-    @param unit: What its value is called in the help, such as C{TIME}; nothing if
-        its option has no value, and stands for C{yes}.
-    @param group: The heading it stands under in the help.
-    @param text: What it means, without the default.
+    @param default: The default, as a user would write it.
+    @param read: The validator, which also turns text into the value.
+    @param unit: The name of the value in the help, such as C{TIME}; empty for an option
+        without a value, which stands for C{yes}.
+    @param group: The heading of the setting in the help.
+    @param text: The meaning, without the default.
     """
     return field(
         default=read(default),
@@ -54,7 +54,7 @@ def setting(default: Any, read: Validator, unit: str, group: str, text: str) -> 
 
 class _Validated:
     """
-    Reads each field with its validator.
+    A base for dataclasses that reads each field with its validator.
     """
 
     __slots__ = ()
@@ -70,12 +70,12 @@ class _Validated:
 
 MANY = 5
 """
-Most settings that a message lists.
+The largest number of settings that a message lists.
 """
 
 SHOWN = 40
 """
-Characters of a name that a message shows.
+The number of characters of a name that a message shows.
 """
 
 BALANCING = "Balancing"
@@ -89,7 +89,7 @@ PROBING = "Destinations that are down"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(_Validated):
     """
-    What holds for the whole balancer. Durations are seconds, sizes bytes.
+    The settings of the whole balancer. Durations are seconds, sizes bytes.
 
     @raise InvalidSetting: A value is out of its limits.
     """
@@ -316,7 +316,7 @@ class Settings(_Validated):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationSettings(_Validated):
     """
-    What can be set for one destination, after its address.
+    The settings of one destination, written after its address.
 
     @raise InvalidSetting: A value is out of its limits.
     """
@@ -337,7 +337,7 @@ class DestinationSettings(_Validated):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings(_Validated):
     """
-    What can be set for one listener, after its address.
+    The settings of one listener, written after its address.
 
     @raise InvalidSetting: A value is out of its limits.
     """
@@ -347,7 +347,7 @@ class ListenerSettings(_Validated):
 
 def optionName(of: Field[Any]) -> str:
     """
-    Spell a setting as on the command line, C{connect-timeout} for
+    Return a setting's name on the command line, such as C{connect-timeout} for
     C{connectTimeout}.
     """
     return re.sub("[A-Z]", lambda match: "-" + match[0].lower(), of.name)
@@ -355,8 +355,8 @@ def optionName(of: Field[Any]) -> str:
 
 def splitSettings(text: str) -> tuple[str, dict[str, str]]:
     """
-    Part an address from the settings behind it, as in
-    C{tcp:localhost:9001 name=a slots=4}.
+    Split an address from the settings behind it, as in C{tcp:localhost:9001 name=a
+    slots=4}.
 
     @return: The address, and the settings as they were written.
     @raise InvalidSetting: A setting is given twice, or not as C{slots=4}.
@@ -387,8 +387,8 @@ def splitSettings(text: str) -> tuple[str, dict[str, str]]:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """
-    Find the known word that somebody meant: C{connectTimeout} for
-    C{connect_timout}.
+    Return the known word that a wrong word is most like, such as C{connectTimeout} for
+    C{connect_timout}, or L{None} if there is none.
     """
 
     def plain(each: str) -> str:
@@ -403,10 +403,10 @@ def checkNames(given: dict[str, Any], kind: type[Any], of: str) -> None:
     """
     Refuse settings that do not exist.
 
-    @param kind: The dataclass that declares those that do.
-    @param of: What has these settings, for people.
-    @raise InvalidSetting: One is not declared; the message says which was meant,
-        or lists what is.
+    @param kind: The dataclass that declares the settings.
+    @param of: The object that has these settings, for people.
+    @raise InvalidSetting: A setting is not declared; the message says which was meant,
+        or lists the declared ones.
     """
     known = [each.name for each in fields(kind)]
     for key in given:

@@ -18,11 +18,11 @@ class Shared:
     What the pools of a balancer share.
 
     @ivar reactor: The reactor.
-    @ivar clock: Its time, which no change of the wall clock moves.
-    @ivar events: Where every step is reported.
+    @ivar clock: The reactor's monotonic time, which no change of the wall clock moves.
+    @ivar events: The observers, to which every step is reported.
     @ivar table: All sessions that live.
     @ivar context: What all connections share.
-    @ivar maxConnections: Sessions that may live at a time.
+    @ivar maxConnections: The number of sessions that may live at a time.
     """
 
     reactor: Any

@@ -66,7 +66,7 @@ _COLUMN = 26
 
 def _entry(option: str, text: str) -> str:
     """
-    Write one option of the help.
+    Return the lines of one option in the help.
     """
     lines = textwrap.wrap(text, _WIDTH - _COLUMN, break_on_hyphens=False)
     head = f"  --{option}"
@@ -77,10 +77,10 @@ def _entry(option: str, text: str) -> str:
 
 class Options(usage.Options):
     """
-    What can be said on the command line.
+    The options of the command line.
 
-    @ivar balancer: The balancer that was described, once parsed.
-    @ivar eventLog: What writes its log lines.
+    @ivar balancer: The balancer that the options describe, once they are parsed.
+    @ivar eventLog: Writes the balancer's log lines.
     """
 
     synopsis = "[options] [PORT [[HOST:]PORT]...]"
@@ -106,7 +106,7 @@ class Options(usage.Options):
 
     def getUsage(self, width: int | None = None) -> str:
         """
-        Write the help: 80 columns, grouped, each option with its default.
+        Return the help: 80 columns, grouped, each option with its default.
         """
         parts = ["", _DESCRIPTION]
         parts.extend(_entry(*each) for each in _OWN_OPTIONS)
@@ -123,10 +123,10 @@ class Options(usage.Options):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
-        Parse; options may stand before and behind addresses.
+        Parse the command line. Options may stand before and behind addresses.
 
-        @raise SystemExit: Something is wrong; one line on standard error says
-            what, and the status is 1. (Twisted would print the whole help.)
+        @raise SystemExit: An argument is wrong: one line on standard error says which,
+            and the status is 1. (Twisted would print the whole help.)
         """
         given = list(sys.argv[1:] if options is None else options)
         try:
@@ -147,13 +147,13 @@ class Options(usage.Options):
 
     def opt_listen(self, address: str) -> None:
         """
-        Where to accept connections.
+        Add an address to accept connections on.
         """
         self["listen"].append(address)
 
     def opt_dest(self, address: str) -> None:
         """
-        Where to forward them.
+        Add an address to forward connections to.
         """
         self["dest"].append(address)
 
@@ -166,7 +166,7 @@ class Options(usage.Options):
 
     def parseArgs(self, *addresses: str) -> None:
         """
-        Take the form C{PORT [[HOST:]PORT]...}: the first is where to accept.
+        Read the form C{PORT [[HOST:]PORT]...}: the first is the address to listen on.
         """
         for each in addresses:
             why = explainWord(each, self)
@@ -180,7 +180,7 @@ class Options(usage.Options):
         """
         reactor = self._reactor
         if reactor is None:
-            # Only here: twistd has read its own --reactor by now.
+            # Imported only here: twistd has read its own --reactor by now.
             from twisted.internet import reactor
         raiseFileLimit()
         settings: dict[str, Any] = {
@@ -211,7 +211,7 @@ class Options(usage.Options):
         try:
             self.balancer = LoadBalancer(reactor, observers=[self.eventLog], **settings)
         except InvalidSetting as error:
-            # It begins with the name in Python, connectTimeout.
+            # The message begins with the name in Python, such as connectTimeout.
             name, _, why = str(error).partition(": ")
             raise InvalidSetting(f"--{_OPTION_NAMES[name]}: {why}") from None
         self.eventLog.errorsOnly = self.balancer.settings.log == "errors"
@@ -233,7 +233,7 @@ def _read(option: str, read: Callable[[Any], Any], value: Any) -> Any:
     """
     Read an option's value.
 
-    @raise InvalidSetting: It is wrong; the message names the option.
+    @raise InvalidSetting: The value is wrong; the message names the option.
     """
     try:
         return read(value)
@@ -243,8 +243,8 @@ def _read(option: str, read: Callable[[Any], Any], value: Any) -> Any:
 
 class Process(MultiService):
     """
-    The balancer as a process of its own: what would be an exception in another
-    program is one line and exit status 1 here, and signals are ours.
+    The balancer as a process of its own. An error that would be an exception in another
+    program is one line and exit status 1 here, and the process handles the signals.
     """
 
     log = Logger()
@@ -288,9 +288,9 @@ class Process(MultiService):
 
     def startService(self) -> None:
         """
-        Serve. C{twist} comes here without L{privilegedStartService}.
+        Begin to serve. C{twist} calls this without L{privilegedStartService}.
 
-        @raise SystemExit: As there.
+        @raise SystemExit: An address cannot be listened on.
         """
         try:
             super().startService()
@@ -313,8 +313,8 @@ class Process(MultiService):
 
     def _showDemo(self, writer: LogWriter) -> None:
         """
-        On a terminal, write the lines of the demo bare, and without the long lines
-        of sessions that ended well, between which they would not be seen.
+        On a terminal, write the demo's lines bare, and leave out the long lines of
+        sessions that ended well, among which the demo's lines would be lost.
 
         @param writer: Writes to standard output.
         """
@@ -325,12 +325,12 @@ class Process(MultiService):
 
     def _installSignalHandlers(self) -> None:
         """
-        Twisted's own handlers must not see a second signal, also not one that
-        comes before the reactor has acted on the first: they would raise.
+        Keep a second signal from Twisted's own handlers, also one that comes before the
+        reactor has acted on the first: they would raise.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             first = signal.getsignal(number)
-            # A signal that the shell has us ignore stays ignored.
+            # A signal that the shell makes this process ignore stays ignored.
             if callable(first):
                 signal.signal(number, partial(self._signalled, first))
 
@@ -348,15 +348,15 @@ class Process(MultiService):
 
     def _cannotStart(self, error: IawlbError) -> NoReturn:
         """
-        End the process, as twistd would for an exception.
+        End the process, as twistd does after an exception.
         """
         launcher: dict[str, Any] = self._options.parent or {}
-        # In the log too, since a daemon has no standard error; with twistd,
-        # sys.stderr is the log by now.
+        # Write the error to the log too, since a daemon has no standard error; with
+        # twistd, sys.stderr is the log by now.
         self.log.error("{why}", why=str(error))
         print(f"iawlb: {error}", file=sys.__stderr__)
-        # Listeners that were opened close, and remove their sockets, in the next
-        # turn of the reactor.
+        # Listeners that were opened are closed, and their Unix sockets removed, in the
+        # next turn of the reactor.
         self._reactor.iterate()
         tellFailure(launcher, error)
         raise SystemExit(1)
@@ -368,7 +368,8 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
-    # Before anything of ours is timed, and whatever Twisted has timed already.
+    # Called before the balancer sets a timer; the timers that Twisted has set already
+    # are moved too.
     useMonotonicTime(reactor)
     plainErrors(options.parent or {})
     return Process(options, reactor)

@@ -1,6 +1,6 @@
 """
-Validators: each reads one kind of value, as text or as a Python value, and
-refuses what is wrong with a message that says what would be right.
+Validators: each reads one kind of value, as text or as a Python value, and refuses a
+wrong one with a message that says what would be right.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ The longest duration that can be set, in seconds: seven days.
 
 def _isOff(value: object) -> bool:
     """
-    Say whether a word is meant to switch something off.
+    Return whether a word is meant to switch something off.
     """
     return value is None or str(value).lower() in _OFF
 
@@ -35,10 +35,10 @@ def duration(value: object) -> float:
     """
     Read a duration.
 
-    @param value: Seconds as a number, or text such as C{500ms}, C{30s}, C{5m}
-        or C{1h}; a bare number is seconds.
+    @param value: Seconds as a number, or text such as C{500ms}, C{30s}, C{5m} or C{1h};
+        a bare number is seconds.
     @return: Seconds; 0 means off.
-    @raise InvalidSetting: It is none of these.
+    @raise InvalidSetting: The value is none of these.
     """
     seconds = -1.0
     if isinstance(value, str):
@@ -62,7 +62,7 @@ def positiveDuration(value: object) -> float:
     """
     Read a duration that cannot be switched off.
 
-    @raise InvalidSetting: It is not a duration, or is 0.
+    @raise InvalidSetting: The value is not a duration, or is 0.
     """
     seconds = 0.0 if _isOff(value) else duration(value)
     if seconds == 0:
@@ -74,10 +74,10 @@ def durationWithin(low: float, high: float, text: str, off: bool = False) -> Val
     """
     Make a validator of durations within limits.
 
-    @param low: The least that is right, in seconds.
-    @param high: The most that is right, in seconds.
-    @param text: How the limits are written.
-    @param off: Whether 0 is right too.
+    @param low: The shortest valid duration, in seconds.
+    @param high: The longest valid duration, in seconds.
+    @param text: How messages write the limits.
+    @param off: Whether 0 is valid too.
     """
 
     def read(value: object) -> float:
@@ -92,7 +92,7 @@ def durationWithin(low: float, high: float, text: str, off: bool = False) -> Val
 
 def durationOr(word: str) -> Validator:
     """
-    Make a validator of durations in place of which a word may stand.
+    Make a validator of durations that also accepts one word.
     """
 
     def read(value: object) -> float | str:
@@ -110,8 +110,8 @@ def count(low: int, high: int) -> Validator:
     """
     Make a validator of whole numbers.
 
-    @param low: The least that is right.
-    @param high: The most that is right.
+    @param low: The smallest valid number.
+    @param high: The largest valid number.
     """
 
     def read(value: object) -> int:
@@ -135,8 +135,8 @@ def size(low: int, high: int) -> Validator:
     """
     Make a validator of sizes in bytes, which may be written C{64k} or C{1m}.
 
-    @param low: The least that is right, in bytes.
-    @param high: The most that is right, in bytes.
+    @param low: The smallest valid size, in bytes.
+    @param high: The largest valid size, in bytes.
     """
     plain = count(low, high)
 
@@ -174,7 +174,7 @@ def flag(value: object) -> bool:
     """
     Read a setting that is on or off: yes or no.
 
-    @raise InvalidSetting: It is neither.
+    @raise InvalidSetting: The value is neither.
     """
     if isinstance(value, bool):
         return value
@@ -187,8 +187,8 @@ def name(value: object) -> str:
     """
     Read the name of a listener or destination.
 
-    @raise InvalidSetting: It is empty, longer than 255 characters, or holds
-        white space or what cannot be printed.
+    @raise InvalidSetting: The name is empty, longer than 255 characters, or holds white
+        space or characters that cannot be printed.
     """
     if (
         not isinstance(value, str)
