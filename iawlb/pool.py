@@ -172,7 +172,9 @@ class Pool:
             self.destinationChanged()
 
         def gone(_: object) -> None:
-            if self.workers.pop(name, None) is not None:
+            # Another may have got the name since.
+            if self.workers.get(name) is worker:
+                del self.workers[name]
                 self.events.destination(destination, DESTINATION_REMOVED)
             worker.stop()
 

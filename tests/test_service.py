@@ -433,6 +433,30 @@ class ChangeTests(SynchronousTestCase):
         self.successResultOf(balancer.remove("a"))
         self.assertEqual((rig.balancer.destinations, balancer.destinations), ([], []))
 
+    def test_removeTwice(self) -> None:
+        """
+        One that is removed twice leaves alone another that got its name as soon as it
+        was gone.
+        """
+        rig = Rig()
+        client, again = rig.client(), Backend()
+
+        class Adding(Recorder):
+            def destinationChanged(self, destination: Destination, event: str) -> None:
+                if event == DESTINATION_REMOVED and not again.tries:
+                    again.tries += 1
+                    rig.balancer.add(again, name="a")
+
+        rig.balancer._events.observers.append(Adding())
+        removals = [rig.balancer.remove("a") for _ in range(2)]
+        rig.backends[0].wires[0].lose()
+        client.lose()
+        for each in removals:
+            self.successResultOf(each)
+        self.assertEqual(rig.states(), ["up"])
+        rig.client()
+        self.assertEqual(len(again.wires), 1)
+
     def test_pauseWhileAnotherIsFull(self) -> None:
         """
         When all destinations are paused, a client that waits for one of them is

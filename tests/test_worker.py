@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from iawlb.core.destination import Destination
 from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP
 from iawlb.core.outcome import Outcome
 from iawlb.pool import Pool
@@ -22,7 +23,7 @@ from iawlb.service import LoadBalancer
 from iawlb.workers import prober
 from iawlb.workers import worker as workerModule
 from iawlb.workers.worker import AGAIN, PULLS_PER_TURN
-from tests.doubles import Backend, Rig, Wire, accept, logged
+from tests.doubles import Backend, Recorder, Rig, Wire, accept, logged
 
 REFUSED = ConnectionRefusedError()
 SILENT = ConnectTimeout()
@@ -912,6 +913,25 @@ class NameTests(SynchronousTestCase):
         self.assertEqual([each.state for each in balancer.destinations], ["down", "up"])
         accept(balancer.factory)
         self.assertEqual(len(good.wires), 1)
+
+    def test_stoppedByAnObserver(self) -> None:
+        """
+        If an observer stops the balancer at that, it is not probed any more.
+        """
+
+        class Stopping(Recorder):
+            def destinationChanged(self, destination: Destination, event: str) -> None:
+                if event == DESTINATION_DOWN:
+                    stopping.append(balancer.stopService())
+
+        reactor, stopping = NamelessReactor(), list[Any]()
+        balancer = LoadBalancer(
+            reactor, destinations=["nosuch:9001"], observers=[Stopping()]
+        )
+        balancer.startService()
+        reactor.asked[0].resolutionComplete()
+        self.successResultOf(stopping[0])
+        self.assertEqual(reactor.getDelayedCalls(), [])
 
     def test_answerComesLate(self) -> None:
         """

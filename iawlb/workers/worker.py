@@ -369,7 +369,8 @@ class Worker:
         self.events.destination(self.destination, DESTINATION_DOWN)
         self.check()
         self._pool.destinationChanged()
-        self._prober.start()
+        if not self._stopping:  # by an observer
+            self._prober.start()
         # The other sessions that connect to this destination would wait as long for
         # nothing.
         self._putBack(list(self._connecting))
