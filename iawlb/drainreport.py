@@ -43,12 +43,12 @@ class DrainReport:
         self.log.info(
             "waiting for {what}, up to {left:g} s; Ctrl-C or SIGTERM once more "
             "closes {them} now",
-            what=self._what(),
-            them=self._them(),
+            what=self._connections(),
+            them=self._pronoun(),
             left=left,
         )
         self._end = self._reactor.seconds() + left
-        self._waiting = self._reactor.callLater(EVERY, self._again)
+        self._waiting = self._reactor.callLater(EVERY, self._report)
         stopping.addBoth(self._stopped)
 
     def cut(self) -> None:
@@ -57,19 +57,19 @@ class DrainReport:
         """
         self._cancel()
         if self._balancer.sessions:
-            self.log.info("closing {what} now", what=self._what())
+            self.log.info("closing {what} now", what=self._connections())
 
-    def _again(self) -> None:
+    def _report(self) -> None:
         self._waiting = None
         left = self._end - self._reactor.seconds()
         # The connections left have been closed by then, and are about to be gone.
         if left > 0:
             self.log.info(
                 "waiting for {what}, up to {left:.0f} s more",
-                what=self._what(),
+                what=self._connections(),
                 left=left,
             )
-            self._waiting = self._reactor.callLater(EVERY, self._again)
+            self._waiting = self._reactor.callLater(EVERY, self._report)
 
     def _stopped(self, result: Failure | None) -> Failure | None:
         self._cancel()
@@ -80,9 +80,9 @@ class DrainReport:
         if waiting is not None:
             waiting.cancel()
 
-    def _what(self) -> str:
+    def _connections(self) -> str:
         number = len(self._balancer.sessions)
         return f"{number} connection{'' if number == 1 else 's'}"
 
-    def _them(self) -> str:
+    def _pronoun(self) -> str:
         return "it" if len(self._balancer.sessions) == 1 else "them"

@@ -284,7 +284,7 @@ class ConnectTests(SynchronousTestCase):
         backend.hold = True
         rig.clients(3)
         backend.succeed()
-        real = ConnectionQueue._stand
+        real = ConnectionQueue._enqueue
         calls = iter((False, True))
 
         def stand(queue: ConnectionQueue, session: Session, line: Line) -> None:
@@ -292,7 +292,7 @@ class ConnectTests(SynchronousTestCase):
                 raise MemoryError()
             real(queue, session, line)
 
-        self.patch(ConnectionQueue, "_stand", stand)
+        self.patch(ConnectionQueue, "_enqueue", stand)
         backend.fail(ConnectTimeout())
         self.assertEqual(len(self.flushLoggedErrors(MemoryError)), 1)
         self.assertEqual(rig.balancer.waiting, 1)

@@ -190,7 +190,7 @@ class Connect:
         onFailed(failure)
 
 
-def _nobody(_: object) -> None:
+def _ignore(_: object) -> None:
     """
     Do nothing: replaces the callbacks of a connect that is over.
     """
@@ -238,7 +238,7 @@ class EndpointConnect(ClientFactory[Side], SideOwner):
         self._over = True
         # Twisted's connector and factory refer to each other, and to this object, until
         # the garbage collector runs. Do not let them keep the session until then.
-        self._onConnected = self._onFailed = _nobody
+        self._onConnected = self._onFailed = _ignore
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         connecting, self._connecting = self._connecting, None

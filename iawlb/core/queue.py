@@ -83,15 +83,15 @@ class ConnectionQueue(DeferredQueue[Session]):
         self._ranks = IRankingPolicy.providedBy(policy)
         self._available = available
         self._bindable = bindable
-        self._anyones = Line()
+        self._unbound = Line()
         # Used if the policy binds: the available destinations, and the line of each.
         self._known: Sequence[Destination] | None = None
         self._bound: dict[Destination, Line] = {}
         self._part = 0
         # Used until all sessions are bound anew: lines whose destination has gone,
-        # destinations that have come, and the sessions to ask the policy about.
+        # destinations that have arrived, and the sessions to ask the policy about.
         self._orphaned: list[Line] = []
-        self._come: tuple[Destination, ...] = ()
+        self._arrived: tuple[Destination, ...] = ()
         self._toRebind: Iterator[Session] = iter(())
         self._count = 0
         self._entered = 0
@@ -112,7 +112,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         if not self._binds or self._bindable is None:
             return self._count
         lines = sum(min(len(line), self._part) for line in self._bound.values())
-        return lines + len(self._anyones) + sum(map(len, self._orphaned))
+        return lines + len(self._unbound) + sum(map(len, self._orphaned))
 
     def oldest(self) -> Session | None:
         """
@@ -128,7 +128,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         return _inOrder(self._lines())
 
     def _lines(self) -> Iterable[Line]:
-        return (self._anyones, *self._bound.values(), *self._orphaned)
+        return (self._unbound, *self._bound.values(), *self._orphaned)
 
     def put(self, obj: Session) -> None:
         """
@@ -137,7 +137,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         @raise QueueOverflow: C{size} sessions wait already.
         """
         self._entered = obj.place = self._entered + 1
-        line = self._lineFor(obj) if self._binds else self._anyones
+        line = self._lineFor(obj) if self._binds else self._unbound
         if self._handOver(obj, line.destination):
             return
         if self.size is not None and self._count >= self.size:
@@ -151,7 +151,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         these sessions at once, the oldest first.
         """
         for session in sorted(sessions, key=PLACE):
-            self._stand(session, self._lineFor(session))
+            self._enqueue(session, self._lineFor(session))
 
     def discard(self, session: Session) -> bool:
         """
@@ -187,7 +187,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         Wait for a session that any destination may serve.
         """
-        session = self._anyones.first()
+        session = self._unbound.first()
         if session is not None:
             self.discard(session)
             return succeed(session)
@@ -236,7 +236,7 @@ class ConnectionQueue(DeferredQueue[Session]):
             return
         known = self._known = tuple(self._available())
         available = set(known)
-        come = set(self._come) & available
+        arrived = set(self._arrived) & available
         for each in [each for each in self._bound if each not in available]:
             line = self._bound.pop(each)
             line.destination = None
@@ -245,15 +245,15 @@ class ConnectionQueue(DeferredQueue[Session]):
         for each in known:
             if each not in self._bound:
                 self._bound[each] = Line(each)
-                come.add(each)
-        self._come = tuple(each for each in known if each in come)
+                arrived.add(each)
+        self._arrived = tuple(each for each in known if each in arrived)
         if self._bindable is not None:
             self._part = max(SMALLEST_PART, self._bindable // max(1, len(known)))
         if not self._count:
-            self._come = ()  # no session has to move
+            self._arrived = ()  # no session has to move
         self._toRebind = _inOrder(self._orphaned)
-        if self._come or not self._ranks:
-            others = (self._anyones, *self._bound.values())
+        if self._arrived or not self._ranks:
+            others = (self._unbound, *self._bound.values())
             self._toRebind = chain(self._toRebind, _inOrder(others))
 
     def rebindSome(self, effort: int) -> bool:
@@ -268,7 +268,7 @@ class ConnectionQueue(DeferredQueue[Session]):
             session = next(self._toRebind, None)
             if session is None:
                 self._orphaned.clear()
-                self._come = ()
+                self._arrived = ()
                 return False
             effort -= ONE_SESSION
             before = session.line
@@ -276,15 +276,15 @@ class ConnectionQueue(DeferredQueue[Session]):
                 continue  # the session has left since
             among = self._knownNow()
             if self._ranks and before.destination is not None:
-                among = (before.destination, *self._come)
+                among = (before.destination, *self._arrived)
             effort -= len(among)
             line = self._lineFor(session, among)
             if line is not before:
                 self.discard(session)
-                self._stand(session, line)
+                self._enqueue(session, line)
         return True
 
-    def _stand(self, session: Session, line: Line) -> None:
+    def _enqueue(self, session: Session, line: Line) -> None:
         """
         Hand a session over, or let it wait at its place in a line.
         """
@@ -304,15 +304,15 @@ class ConnectionQueue(DeferredQueue[Session]):
         @param among: The destinations that may be bound to; by default all that are
             available.
         """
-        anyones = self._anyones
+        unbound = self._unbound
         if not self._binds:
-            return anyones
+            return unbound
         try:
             bound = self._policy.bind(session, among or self._knownNow())
-            line = self._bound.get(bound, anyones) if bound is not None else anyones
+            line = self._bound.get(bound, unbound) if bound is not None else unbound
         except Exception:
             self.log.failure("policy {policy!r} cannot bind", policy=self._policy)
-            return anyones
+            return unbound
         return line
 
     def _knownNow(self) -> Sequence[Destination]:
@@ -341,11 +341,11 @@ class ConnectionQueue(DeferredQueue[Session]):
         Return the session that a destination serves next: the older of the heads of the
         destination's own line and of the line that any destination serves.
         """
-        anyones = self._anyones.first()
+        unbound = self._unbound.first()
         line = self._bound.get(destination)
         own = line.first() if line else None
-        if own is None or (anyones is not None and anyones.place < own.place):
-            return anyones
+        if own is None or (unbound is not None and unbound.place < own.place):
+            return unbound
         return own
 
     def _handOver(self, session: Session, bound: Destination | None) -> bool:

@@ -95,7 +95,7 @@ class Acceptor:
         self._reading = False
         self._held: IDelayedCall | None = None
         self._error = 0
-        self._lacking = OncePerSecond(
+        self._shortages = OncePerSecond(
             reactor,
             lambda number: self.log.warn(
                 "{listener} cannot accept: {error}; connections wait in the "
@@ -221,7 +221,7 @@ class Acceptor:
 
     def _hold(self, error: int) -> None:
         self._error = error
-        self._lacking.add()
+        self._shortages.add()
         self._holdOff()
 
     def _holdOff(self) -> None:
@@ -250,7 +250,7 @@ class Acceptor:
         if self._reading:
             self.accept(self._room())
         self.pause()
-        self._lacking.stop()
+        self._shortages.stop()
         self._failures.stop()
 
     def refuse(self) -> None:

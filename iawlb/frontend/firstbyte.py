@@ -141,7 +141,7 @@ class PatientArrival(Arrival):
         else:
             side.resumeProducing()
 
-    def _settled(self) -> bool:
+    def _stopWaiting(self) -> bool:
         """
         Stop waiting for the client's first byte.
 
@@ -160,7 +160,7 @@ class PatientArrival(Arrival):
         """
         Close the client's connection, without having served it.
         """
-        self._settled()
+        self._stopWaiting()
         super().dismiss(outcome)
 
     def _leave(self) -> None:
@@ -188,7 +188,7 @@ class PatientArrival(Arrival):
         """
         Called when there are bytes to be read, or the client has left.
         """
-        self._settled()
+        self._stopWaiting()
         side = self._session.side
         if unread(side.fileno()):
             super().sideReady(side)
@@ -199,7 +199,7 @@ class PatientArrival(Arrival):
         """
         Called when the reactor finds the socket broken.
         """
-        if self._settled():
+        if self._stopWaiting():
             self._leave()
 
     # What any other side reports.
@@ -209,7 +209,7 @@ class PatientArrival(Arrival):
         Called when the client's first bytes came, or more bytes of the same read.
         """
         super().sideRead(side, data)
-        if self._settled():
+        if self._stopWaiting():
             side.pauseProducing()
             super().sideReady(side)
 
@@ -217,13 +217,13 @@ class PatientArrival(Arrival):
         """
         Called when the client will send no more.
         """
-        if self._settled():
+        if self._stopWaiting():
             self._leave()
 
     def sideLost(self, side: Any, reset: bool) -> None:
         """
         Called when the client's connection is closed.
         """
-        if self._settled():
+        if self._stopWaiting():
             self._outcome = Outcome.CLIENT_LEFT_SILENT
         super().sideLost(side, reset)

@@ -95,12 +95,12 @@ class Listener:
             try:
                 clearStale(self._path)
             except (CannotListen, OSError) as error:
-                return maybeDeferred(self._cannot, Failure(error))
+                return maybeDeferred(self._openFailed, Failure(error))
         opening = maybeDeferred(self._endpoint.listen, self._frontend)
         self._opening = opening
-        return opening.addCallbacks(self._opened, self._cannot)
+        return opening.addCallbacks(self._opened, self._openFailed)
 
-    def _cannot(self, failure: Failure) -> None:
+    def _openFailed(self, failure: Failure) -> None:
         if self._opening is None and failure.check(CancelledError):
             return  # closed before it was open
         self._opening = None
@@ -121,7 +121,7 @@ class Listener:
                 self._reactor, port, self.name, self._room, self._readers
             )
         self._events.listener(self.name, self.address, LISTENER_LISTENING)
-        self._follow()
+        self._apply()
         self.check()
 
     def check(self) -> None:
@@ -141,16 +141,16 @@ class Listener:
         Refuse connections, but keep the address.
         """
         self._refusing = True
-        self._follow()
+        self._apply()
 
     def listenAgain(self) -> None:
         """
         Undo L{refuse}.
         """
         self._refusing = False
-        self._follow()
+        self._apply()
 
-    def _follow(self) -> None:
+    def _apply(self) -> None:
         """
         Refuse or listen, as was asked for.
         """
@@ -177,7 +177,7 @@ class Listener:
 
     def _retried(self) -> None:
         self._retry = None
-        self._follow()
+        self._apply()
 
     def _cancelRetry(self) -> None:
         retry, self._retry = self._retry, None

@@ -104,7 +104,7 @@ class Deadlines:
             or 0 < self._halfClosed < self._idle
             or 0 < self._answer < self._idle
         )
-        self._shaking: OrderedDict[Session, None] = OrderedDict()
+        self._handshaking: OrderedDict[Session, None] = OrderedDict()
         self._connected: OrderedDict[Session, None] = OrderedDict()
         self._buckets: dict[int, Bucket] = {}
         # The numbers of the buckets, a heap.
@@ -118,8 +118,8 @@ class Deadlines:
         Called when a session's TLS handshake has begun.
         """
         if self._handshakeTimeout:
-            self._shaking[session] = None
-            session.bucket = self._shaking
+            self._handshaking[session] = None
+            session.bucket = self._handshaking
             self._start()
 
     def queued(self) -> None:
@@ -168,7 +168,7 @@ class Deadlines:
         """
         if session.bucket is not None:
             if session.bucket is self._connected:
-                self._settle(session)
+                self._applyKeepAlive(session)
             del session.bucket[session]
         number = ceil(due / self._grain)
         bucket = self._buckets.get(number)
@@ -179,7 +179,7 @@ class Deadlines:
         session.bucket = bucket
         self._start()
 
-    def _settle(self, session: Session) -> None:
+    def _applyKeepAlive(self, session: Session) -> None:
         """
         Set the keepalive options of a session's sockets. They matter from now on; most
         sessions end before this, and so never pay for the system calls.
@@ -199,8 +199,8 @@ class Deadlines:
         Set the timer for whatever is due next, if there is anything.
         """
         due = []
-        if self._shaking:
-            due.append(next(iter(self._shaking)).accepted + self._handshakeTimeout)
+        if self._handshaking:
+            due.append(next(iter(self._handshaking)).accepted + self._handshakeTimeout)
         oldest = self._queue.oldest() if self._queueTimeout else None
         if oldest is not None:
             due.append(oldest.queued + self._queueTimeout)
@@ -244,11 +244,11 @@ class Deadlines:
         Look at the sessions that are due, one at a time. Any step may end other
         sessions too, so each session is taken out before its step.
         """
-        while self._shaking:
-            session = next(iter(self._shaking))
+        while self._handshaking:
+            session = next(iter(self._handshaking))
             if session.accepted + self._handshakeTimeout > now:
                 break
-            del self._shaking[session]
+            del self._handshaking[session]
             session.bucket = None
             if not session.side.ready:
                 session.holder.dismiss(Outcome.HANDSHAKE_TIMEOUT)
@@ -263,7 +263,7 @@ class Deadlines:
         while self._connected and self._firstDue() <= now:
             session, _ = self._connected.popitem(last=False)
             session.bucket = None
-            self._settle(session)
+            self._applyKeepAlive(session)
             self._lookAt(session, None, now)
             yield
         while self._numbers and self._numbers[0] * self._grain <= now:

@@ -30,7 +30,7 @@ class Rebinder:
         Begin, because the available destinations have changed.
         """
         self._queue.rebind()
-        self._some()
+        self._rebindSome()
 
     def stop(self) -> None:
         """
@@ -40,10 +40,10 @@ class Rebinder:
         if following is not None and following.active():
             following.cancel()
 
-    def _some(self) -> None:
+    def _rebindSome(self) -> None:
         self.stop()
         if self._queue.rebindSome(EFFORT_PER_TURN):
             # A session that was handed over may have changed a destination, and so
             # begun this anew.
             self.stop()
-            self._next = self._clock.callLater(0, self._some)
+            self._next = self._clock.callLater(0, self._rebindSome)

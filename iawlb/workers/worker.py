@@ -149,9 +149,9 @@ class Worker:
         except Exception:
             self.failures.add()
             pause = MACHINE_PAUSE
-        self._later(pause, self._pullOn)
+        self._later(pause, self._continuePulling)
 
-    def _pullOn(self) -> None:
+    def _continuePulling(self) -> None:
         """
         Continue to pull, after the reactor has had its turn.
         """
