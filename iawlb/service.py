@@ -31,7 +31,7 @@ from iawlb.core.outcome import Outcome
 from iawlb.core.policies import POLICIES, IPolicy, Policy
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
-from iawlb.errors import InvalidSetting
+from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.frontend.limits import connectionLimit
 from iawlb.observe.eventlog import EventLog
 from iawlb.pool import Pool
@@ -291,6 +291,7 @@ class LoadBalancer(MultiService):
         Begin to serve.
 
         @raise CannotListen: A listener could not be opened; none stays open.
+        @raise IawlbError: It has been started, and has not stopped since.
         """
         self._open()
         super().startService()
@@ -348,6 +349,11 @@ class LoadBalancer(MultiService):
         await super().stopService()
 
     def _open(self) -> None:
+        if self.running:
+            raise IawlbError(
+                "the balancer runs, or is still stopping; start it again when the "
+                "Deferred of stopService has fired"
+            )
         if not self._opened:
             for pool in self._pools:
                 pool.listeners.open()

@@ -34,7 +34,12 @@ from iawlb.core.events import (
 from iawlb.core.outcome import Outcome
 from iawlb.core.policies import IPolicy, Source
 from iawlb.core.session import Session
-from iawlb.errors import CannotListen, InvalidSetting, UnknownDestination
+from iawlb.errors import (
+    CannotListen,
+    IawlbError,
+    InvalidSetting,
+    UnknownDestination,
+)
 from iawlb.service import LoadBalancer
 from tests.doubles import Backend, Recorder, Rig, SecureWire, Wire, logged
 
@@ -686,6 +691,23 @@ class StopTests(SynchronousTestCase):
         rig.backends[0].wires[0].lose()
         self.successResultOf(stopped)
         self.assertEqual(rig.clock.getDelayedCalls(), [])
+
+    def test_startedWhileStopping(self) -> None:
+        """
+        A balancer that runs, or is still stopping, is not started a second time.
+        """
+        rig = Rig()
+        client = rig.client()
+        self.assertRaises(IawlbError, rig.balancer.startService)
+        stopped = rig.balancer.stopService()
+        self.assertRaises(IawlbError, rig.balancer.privilegedStartService)
+        self.assertRaises(IawlbError, rig.balancer.startService)
+        rig.backends[0].wires[0].lose()
+        client.lose()
+        self.successResultOf(stopped)
+        rig.balancer.startService()
+        rig.client()
+        self.assertEqual(len(rig.backends[0].wires), 2)
 
     def test_atOnce(self) -> None:
         """
