@@ -116,6 +116,8 @@ class LoadBalancer(MultiService):
         self._opened = False
         # Closes the sessions that have not finished.
         self._cutting: IDelayedCall | None = None
+        # What stopService has returned, until the balancer has stopped.
+        self._stops: list[Deferred[None]] = []
         self._clock = monotonicClock(reactor)
         self._table = SessionTable(self._clock, self._events, self._sessionEnded)
         self._watching = WatchTimer(self._clock)
@@ -307,7 +309,19 @@ class LoadBalancer(MultiService):
 
         @return: Fires when all sessions are closed.
         """
-        return ensureDeferred(self._stop())
+        stopped: Deferred[None] = Deferred()
+        self._stops.append(stopped)
+        if len(self._stops) == 1:
+            ensureDeferred(self._stop()).addBoth(self._stopped)
+        return stopped
+
+    def _stopped(self, result: Any) -> None:
+        """
+        Report the end of the stop to each that has asked for one.
+        """
+        stops, self._stops = self._stops, []
+        for each in stops:
+            each.callback(result)
 
     def cutDrain(self) -> None:
         """

@@ -709,6 +709,25 @@ class StopTests(SynchronousTestCase):
         rig.client()
         self.assertEqual(len(rig.backends[0].wires), 2)
 
+    def test_stoppedTwice(self) -> None:
+        """
+        One that is stopped twice can be started again as soon as it has stopped.
+        """
+        rig = Rig()
+        client = rig.client()
+
+        def again(_: object) -> None:
+            rig.balancer.startService()
+
+        stops = [rig.balancer.stopService(), rig.balancer.stopService()]
+        stops[0].addCallback(again)
+        rig.backends[0].wires[0].lose()
+        client.lose()
+        for each in stops:
+            self.successResultOf(each)
+        rig.client()
+        self.assertEqual(len(rig.backends[0].wires), 2)
+
     def test_atOnce(self) -> None:
         """
         A drain timeout of 0 is no wait.
