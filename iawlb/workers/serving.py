@@ -89,7 +89,7 @@ class Serving(SideOwner):
     def __init__(self, worker: ServingWorker, session: Session) -> None:
         self._worker = worker
         self._session = session
-        self._client = cast(Side | PlainClient, session.side)
+        self._client = cast("Side | PlainClient", session.side)
         self._before = (session.holder, session.side.owner)
         self._connect: Connect | None = None
         self._relay: IRelay | None = None
