@@ -37,11 +37,11 @@ from iawlb.settings import DestinationSettings, Settings
 @implementer(ITransport, IPushProducer)
 class Wire:
     """
-    A transport with halves, and no socket: what was asked of it can be read, and
-    what a peer does can be played.
+    A transport with halves, and no socket: a test can read what was asked of it, and
+    play what a peer does.
 
     @ivar written: What was written.
-    @ivar reading: Whether it is not paused.
+    @ivar reading: Whether the transport is not paused.
     @ivar ended: Whether our half was ended.
     @ivar closing: C{"close"} or C{"abort"} once asked for.
     """
@@ -103,7 +103,7 @@ class Wire:
 
     def end(self) -> None:
         """
-        The peer ends its half.
+        Play a peer that ends its half.
         """
         self.protocol.readConnectionLost()
 
@@ -286,7 +286,7 @@ class Rig:
 
     def clients(self, number: int) -> list[Wire]:
         """
-        So many clients connect, one after the other.
+        Connect several clients, one after the other.
         """
         return [self.client() for _ in range(number)]
 

@@ -63,10 +63,10 @@ async def pause(seconds: float) -> None:
 @implementer(IHalfCloseableProtocol)
 class Peer(Protocol):
     """
-    One end of a connection: remembers what comes, and how it ends.
+    One end of a connection: keeps what it receives, and how the connection ended.
 
-    @ivar received: What came.
-    @ivar ended: Whether the other end sent its last byte (or all is closed in
+    @ivar received: The bytes received.
+    @ivar ended: Whether the other end sent its last byte (or closed the connection in
         order).
     @ivar lost: Why the connection is closed, or L{None} while it is not.
     """
@@ -80,13 +80,13 @@ class Peer(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Remember it.
+        Keep the bytes.
         """
         self.received += data
 
     def readConnectionLost(self) -> None:
         """
-        The other end sent its last byte.
+        Called when the other end has sent its last byte.
         """
         self.ended = True
 
@@ -104,7 +104,7 @@ class Peer(Protocol):
     @property
     def wasReset(self) -> bool:
         """
-        Whether it was cut off rather than closed in order.
+        Whether the connection was cut off rather than closed in order.
         """
         return self.lost is not None and self.lost.check(ConnectionLost) is not None
 
@@ -150,7 +150,7 @@ class Server(ServerFactory):
     """
     A listening factory that keeps its peers.
 
-    @ivar peers: Those accepted, in order.
+    @ivar peers: The accepted peers, in order.
     """
 
     noisy = False
@@ -187,7 +187,7 @@ class Server(ServerFactory):
 
     async def peer(self, index: int = 0) -> Peer:
         """
-        Wait for a peer, by its place in the order of accept.
+        Wait for a peer, by its position in the order of accept.
         """
         await until(lambda: len(self.peers) > index)
         return self.peers[index]
@@ -210,7 +210,7 @@ class Echo(Peer):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Send it back.
+        Send the bytes back.
         """
         super().dataReceived(data)
         self.write(data)
@@ -239,8 +239,8 @@ async def connected(
 
 def freePort(host: str = "127.0.0.1") -> int:
     """
-    Find a port that nobody uses, below those that the kernel gives to clients: on a
-    busy machine one of these would have it before we listen.
+    Find a port that no program uses, below those that the kernel gives to clients: on a
+    busy machine a client could take such a port before we listen.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
@@ -262,7 +262,7 @@ def collectUnbound() -> None:
 
 def listening(case: SynchronousTestCase, backlog: int = 10) -> socket.socket:
     """
-    Listen on a port of 127.0.0.1, of which nobody accepts.
+    Listen on a port of 127.0.0.1 without ever accepting.
     """
     server = socket.create_server(("127.0.0.1", 0), backlog=backlog)
     case.addCleanup(server.close)

@@ -35,8 +35,8 @@ class Issued:
         authority: bool = False,
     ) -> None:
         """
-        @param by: Who issues it; by default it itself.
-        @param hosts: The host names that it is for.
+        @param by: The issuer; by default the certificate issues itself.
+        @param hosts: The host names that the certificate is for.
         @param key: An existing key, for a renewal.
         """
         self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
@@ -88,8 +88,8 @@ class Issued:
 
 class Chain:
     """
-    A root, what it has issued to an authority, and what that has issued to
-    C{localhost}. Clients know the root only.
+    A root certificate, an authority that the root has issued, and a certificate for
+    C{localhost} that the authority has issued. Clients know the root only.
     """
 
     def __init__(self) -> None:

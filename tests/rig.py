@@ -60,7 +60,8 @@ async def settled(value: Callable[[], int]) -> int:
 
 async def sideBySide(plays: Iterable[Coroutine[Any, Any, None]]) -> None:
     """
-    Run several at once, since they mostly wait; fail with the first that failed.
+    Run several awaitables at once, since they mostly wait; fail with the first that
+    failed.
     """
     waits = [Deferred.fromCoroutine(each) for each in plays]
     results: list[tuple[bool, Any]] = await DeferredList(waits, consumeErrors=True)
@@ -80,19 +81,19 @@ class Records:
 
     def sessionChanged(self, session: Session, event: str) -> None:
         """
-        Keep it if it ended.
+        Keep the session if it has ended.
         """
         if event == SESSION_ENDED:
             self.ended.append(session)
 
     def destinationChanged(self, destination: Destination, event: str) -> None:
         """
-        Not of interest.
+        Do nothing.
         """
 
     def listenerChanged(self, name: str, address: str, event: str) -> None:
         """
-        Not of interest.
+        Do nothing.
         """
 
 
@@ -124,7 +125,7 @@ class Running:
 
     async def pair(self) -> tuple[Peer, Peer]:
         """
-        Connect a client, and wait for it at the destination.
+        Connect a client, and wait until the destination has accepted it.
         """
         client = await self.client()
         return client, await self.server.peer(len(self._clients) - 1)
@@ -139,14 +140,14 @@ class Running:
 
     async def ended(self, number: int = 1) -> Session:
         """
-        Wait for a session's end, by its place in the order of ends from 1.
+        Wait for the end of a session, by its position in the order of ends, from 1.
         """
         await until(lambda: len(self.records.ended) >= number)
         return self.records.ended[number - 1]
 
     async def outcome(self, number: int = 1) -> Outcome | None:
         """
-        Wait for a session's end; say how it ended.
+        Wait for the end of a session, and return how it ended.
         """
         return (await self.ended(number)).outcome
 
@@ -217,9 +218,9 @@ async def rig(
     Run a balancer between a server and clients of a family.
 
     @param make: Makes the server's peers.
-    @param listener: Where it listens, if not on a plain socket.
-    @param destinationListens: The same of the destination.
-    @param wrap: Makes the destination's endpoint a TLS one, say.
+    @param listener: The listener's address, if it is not a plain socket.
+    @param destinationListens: The destination's, likewise.
+    @param wrap: Wraps the destination's endpoint, for TLS for instance.
     """
     server = await Server(make).listen(
         destinationListens or serverEndpoint(family, directory / "destination")

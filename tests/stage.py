@@ -52,7 +52,7 @@ class Stage:
         """
         Connect a client.
 
-        @param listener: To which listener, by its place.
+        @param listener: The position of the listener to connect to.
         """
         address = self.balancer.addresses[listener]
         _, endpoint = parseDestination(reactor, address, LIMIT)
@@ -89,7 +89,7 @@ class Stage:
 
 async def assertEchoed(client: Peer, text: bytes = b"hello") -> None:
     """
-    A client says something, and gets it back in full from an L{Echo}.
+    Send bytes from a client, and check that an L{Echo} sends all of them back.
     """
     client.write(text)
     client.end()
@@ -101,7 +101,7 @@ async def assertEchoed(client: Peer, text: bytes = b"hello") -> None:
 
 async def stopServer(server: Server) -> None:
     """
-    Stop a server, if it was not stopped yet.
+    Stop a server, if it is not stopped yet.
     """
     if server.port.connected:
         await server.stop()

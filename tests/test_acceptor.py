@@ -34,9 +34,9 @@ FAMILIES = ("tcp4", "tcp6", "given", "unix")
 
 class Door:
     """
-    An acceptor of a listening server, and the clients that connect to it.
+    An acceptor of a listening server, and the clients that connect to the server.
 
-    @ivar room: How many more may be accepted.
+    @ivar room: How many more connections may be accepted.
     """
 
     def __init__(self, server: Server) -> None:
@@ -78,7 +78,7 @@ class Door:
 
     async def assertRefuses(self) -> None:
         """
-        A client is told at once that nobody listens.
+        Check that a client is refused at once.
         """
         with pytest.raises(ConnectionRefusedError):
             await self.client()
@@ -120,8 +120,8 @@ async def test_accepts(family: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_paused(family: str, tmp_path: Path) -> None:
     """
-    While accepting is paused clients wait in the kernel, where what they send
-    waits too; nothing of them is lost.
+    While accepting is paused, clients and the bytes that they send wait in the kernel;
+    nothing is lost.
     """
     async with door(family, tmp_path) as opened:
         clients = [await opened.client() for _ in range(3)]
@@ -169,8 +169,8 @@ async def test_room(tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_refuse(family: str, tmp_path: Path) -> None:
     """
-    Connections can be refused and taken again, as often as need be, at the same
-    address; those that live are not touched.
+    Connections can be refused and accepted again, as often as needed, at the same
+    address; sessions that live are not affected.
     """
     async with door(family, tmp_path) as opened:
         opened.acceptor.resume()
@@ -190,8 +190,8 @@ async def test_refuse(family: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_refuseBacklog(family: str, tmp_path: Path) -> None:
     """
-    Clients that the kernel has told they are connected are served, although
-    connections are refused from then on; so with a stop.
+    Clients that the kernel has connected already are served, although connections are
+    refused from then on; likewise at a stop.
     """
     async with door(family, tmp_path) as opened:
         client = await opened.client()
@@ -210,8 +210,8 @@ async def test_refuseBacklog(family: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_addressIsKept(family: str, tmp_path: Path) -> None:
     """
-    While connections are refused nobody else can take the port, also one that
-    the kernel has picked; and it is the same afterwards.
+    While connections are refused no other process can take the port, even one that the
+    kernel has picked; and the port is the same afterwards.
     """
     async with door(family, tmp_path) as opened:
         place = opened.server.port.socket.getsockname()
@@ -233,7 +233,7 @@ async def test_addressIsKept(family: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_modeIsKept(tmp_path: Path) -> None:
     """
-    A Unix socket that refused and listens again has the permissions it had.
+    A Unix socket that refused and listens again has the same permissions as before.
     """
     async with door("unix", tmp_path) as opened:
         path = tmp_path / "socket"
@@ -248,7 +248,7 @@ async def test_modeIsKept(tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_cannotListenAgain(tmp_path: Path) -> None:
     """
-    When a Unix socket cannot be put in place again the attempt says so and leaves
+    When a Unix socket cannot be put in place again, the attempt raises and leaves
     nothing behind; it can be repeated.
     """
     async with door("unix", tmp_path) as opened:
@@ -267,7 +267,7 @@ async def test_cannotListenAgain(tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_adopted(tmp_path: Path) -> None:
     """
-    A socket that somebody else opened, as systemd does, works the same.
+    A listening socket that another process has opened, such as systemd, works the same.
     """
     with socket.create_server(("127.0.0.1", 0)) as given:
         given.setblocking(False)
@@ -335,7 +335,7 @@ class FakePort:
 
 class TroubleTests(SynchronousTestCase):
     """
-    What goes wrong costs time, and no connection.
+    Errors while accepting cost time, but no connection.
     """
 
     def setUp(self) -> None:
@@ -378,7 +378,7 @@ class TroubleTests(SynchronousTestCase):
 
     def warnings(self) -> list[int]:
         """
-        The numbers in the log lines about what is lacking.
+        The numbers in the log lines about shortages.
         """
         return [
             each["number"]
@@ -388,7 +388,7 @@ class TroubleTests(SynchronousTestCase):
 
     def test_takesThePlace(self) -> None:
         """
-        It accepts in the port's place, under the balancer's name in the log.
+        The acceptor accepts in the port's place, under the balancer's name in the log.
         """
         self.assertFalse(self.port.reading)
         self.assertEqual(self.reactor.getReaders(), [self.acceptor])
@@ -397,9 +397,8 @@ class TroubleTests(SynchronousTestCase):
 
     def test_noDescriptor(self) -> None:
         """
-        When there is no descriptor left, connections stay in the kernel's
-        backlog and it is tried again after a moment; the log has one line a
-        second.
+        When no descriptor is left, connections stay in the kernel's backlog, and
+        accepting is tried again after a moment; the log has one line a second.
         """
         for _ in range(25):
             self.port.socket.results.append(errno.EMFILE)
@@ -420,7 +419,7 @@ class TroubleTests(SynchronousTestCase):
 
     def test_noDescriptorAtStop(self) -> None:
         """
-        The same does not hold up a stop, nor a pause.
+        A shortage of descriptors does not delay a stop or a pause.
         """
         self.port.socket.results = [errno.ENFILE, errno.ENOMEM]
         self.acceptor.doRead()
@@ -434,7 +433,8 @@ class TroubleTests(SynchronousTestCase):
 
     def test_noDescriptorWhilePaused(self) -> None:
         """
-        One that is not accepting needs no later try.
+        An acceptor that is paused when descriptors are short sets no timer for a later
+        try.
         """
         self.acceptor.pause()
         self.port.socket.results.append(errno.EMFILE)
@@ -456,7 +456,7 @@ class TroubleTests(SynchronousTestCase):
 
     def test_broken(self) -> None:
         """
-        An error that nobody expects is reported, and accepting tried again.
+        An unexpected error is reported, and accepting is tried again.
         """
         self.port.socket.results += [errno.EINVAL, OSError("no number")]
         for _ in range(2):
@@ -471,7 +471,8 @@ class TroubleTests(SynchronousTestCase):
 
     def test_dropped(self) -> None:
         """
-        One that the reactor has ceased to serve begins anew when there is room.
+        An acceptor that the reactor has stopped serving begins again when there is
+        room.
         """
         self.reactor.removeReader(self.acceptor)
         self.acceptor.connectionLost(Failure(ConnectionLost()))
@@ -550,7 +551,7 @@ class TroubleTests(SynchronousTestCase):
 
     def test_protocolRaises(self) -> None:
         """
-        So does a protocol that raises when it is connected.
+        A protocol that raises when it is connected costs its own connection only.
         """
 
         class Broken(Peer):

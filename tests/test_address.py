@@ -281,7 +281,7 @@ class ListenTests(_Case):
 
     def test_longReason(self) -> None:
         """
-        What a plugin's parser says at length is cut, so that it stays one line.
+        A long message of a plugin's parser is shortened to one line.
         """
         said = mock.patch.object(
             address, "serverFromString", side_effect=ValueError("no " * 1000)
@@ -291,7 +291,7 @@ class ListenTests(_Case):
 
     def test_withoutTLS(self) -> None:
         """
-        Who has not installed the TLS extra is told how.
+        A user who has not installed the TLS extra gets a message that says how.
         """
         for text in ("ssl:443:a.pem", "tls:certs"):
             with mock.patch.dict(sys.modules, {"iawlb.backend.tlsserver": None}):
@@ -485,7 +485,7 @@ _FUZZ = st.one_of(
 
 class AnyTextTests(SynchronousTestCase):
     """
-    What nobody thought of.
+    Arbitrary text as an address.
     """
 
     @settings(deadline=None, max_examples=300)

@@ -42,7 +42,7 @@ LONGEST = 200
 
 class TableTests(SynchronousTestCase):
     """
-    What type checkers know is what the table of settings holds.
+    The types for type checkers agree with the table of settings.
     """
 
     def same(self, arguments: type, table: type[Any], *apart: str) -> None:
@@ -99,15 +99,15 @@ class TableTests(SynchronousTestCase):
 
     def test_others(self) -> None:
         """
-        So with destinations and listeners.
+        The settings of destinations and listeners agree in the same way.
         """
         self.same(DestinationArguments, DestinationSettings)
         self.same(ListenerArguments, ListenerSettings)
 
     def test_interfaces(self) -> None:
         """
-        What type checkers know of policies, observers and endpoints is what the
-        interfaces of that name hold.
+        The types of policies, observers and endpoints for type checkers agree with the
+        interfaces of the same name.
         """
         for kind, interface in (
             (Policy, IPolicy),
@@ -181,7 +181,7 @@ class CheckTests(SynchronousTestCase):
 
     def test_reactor(self) -> None:
         """
-        Who forgets the reactor is told to give it.
+        A call without the reactor gets a message that says to give it first.
         """
         make: Any = LoadBalancer
         for reactor in (["tcp:8080"], None, "tcp:8080", 5):
@@ -193,8 +193,8 @@ class CheckTests(SynchronousTestCase):
 
     def test_lists(self) -> None:
         """
-        One address in place of a list, and what is no list, is refused with the
-        list to write.
+        One address in place of a list, or something that is no list, is refused with
+        the list to write.
         """
         make: Any = LoadBalancer
         for argument, given, right in (
@@ -241,7 +241,8 @@ class CheckTests(SynchronousTestCase):
 
     def test_long(self) -> None:
         """
-        What is long, or would take several lines, is shown by its beginning.
+        A long argument, or one that would take several lines, is shown by its
+        beginning.
         """
 
         class Lines:
@@ -253,7 +254,8 @@ class CheckTests(SynchronousTestCase):
 
     def test_policy(self) -> None:
         """
-        A policy that lacks something is refused by the name of what it lacks.
+        A policy without a method or attribute that it needs is refused; the message
+        names what is missing.
         """
         make: Any = LoadBalancer
         for policy, *parts in (
@@ -270,7 +272,8 @@ class CheckTests(SynchronousTestCase):
 
     def test_observers(self) -> None:
         """
-        So with observers; one that is in no list is told to be put into one.
+        An observer without a method is refused in the same way; one that is not in a
+        list gets a message that shows the list.
         """
         make: Any = LoadBalancer
         for observers, *parts in (
@@ -306,7 +309,7 @@ class CheckTests(SynchronousTestCase):
 
     def test_endpoints(self) -> None:
         """
-        Endpoints of the right kind are taken as they are.
+        Endpoints of the right kind are accepted.
         """
         client = clientFromString(self.reactor, "tcp:localhost:9001")
         balancer = LoadBalancer(self.reactor, (self.server,), iter([client]))
@@ -382,9 +385,9 @@ WRONG = (
 
 def checked(program: str, folder: Path) -> str:
     """
-    Have mypy check a program of somebody who does not know zope.interface.
+    Check a program with mypy, without the plugin for zope.interface.
 
-    @return: What it says.
+    @return: What mypy prints.
     """
     pytest.importorskip("mypy")
     file = folder / "program.py"

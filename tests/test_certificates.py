@@ -162,7 +162,7 @@ class FilesTests(Case):
 
     def test_bad(self) -> None:
         """
-        What cannot be used is refused at the start, in a line that names it.
+        A file that cannot be used is refused at the start, in a line that names it.
         """
         good = self.pair()
         key = self.write("key", self.chain.leaf.keyPem)
@@ -189,7 +189,7 @@ class FilesTests(Case):
 
     def test_refusedByOpenssl(self) -> None:
         """
-        What only OpenSSL finds wrong is said in its words.
+        If only OpenSSL finds a certificate wrong, the message has OpenSSL's words.
         """
         text = self.pair() + f":dhParameters={self.write('dh', b'nothing')}"
         self.refused(text, "OpenSSL does not take")
@@ -202,7 +202,7 @@ class FolderTests(Case):
 
     def setUp(self) -> None:
         """
-        Write two names, one with its chain, and what does not belong there.
+        Write certificates for two names, one with its chain, and other files.
         """
         super().setUp()
         self.other = Issued("other", hosts=["*.Example.org", "example.net"])
@@ -345,8 +345,8 @@ class RenewalTests(Case):
 
     def test_renewed(self) -> None:
         """
-        A certificate that was replaced is served to new clients, a second later at
-        most; nothing has to be told or restarted.
+        A certificate that was replaced is served to new clients, at most a second
+        later, without a command or restart.
         """
         made = self.both()
         self.expect(made, self.chain.leaf.certificate)

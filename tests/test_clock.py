@@ -31,17 +31,17 @@ HOURS = 7200.0
 
 class Reactor(ReactorBase):
     """
-    One of Twisted's reactors, which waits for nothing.
+    One of Twisted's reactors, which never waits.
     """
 
     def installWaker(self) -> None:
         """
-        There is nothing to wake.
+        Do nothing: there is nothing to wake.
         """
 
     def removeAll(self) -> list[Any]:
         """
-        There is nothing to remove.
+        Do nothing: there is nothing to remove.
         """
         return []
 
@@ -106,8 +106,7 @@ class ClockTests(Base):
 
     def test_inTime(self) -> None:
         """
-        Without a jump, what was to be called is called when it is due, with its
-        arguments.
+        Without a jump, a scheduled call is made when it is due, with its arguments.
         """
         got: list[Any] = []
         self.clock.callLater(5, lambda *args, **kw: got.append((args, kw)), 1, a=2)
@@ -179,8 +178,8 @@ class ReactorTests(Base):
 
     def test_chosen(self) -> None:
         """
-        A reactor of Twisted's gets a clock of ours, one that goes by the monotonic
-        clock already is its own, and so is a clock of a test.
+        A reactor of Twisted's gets a clock of ours. A reactor that uses the monotonic
+        clock already is its own clock, and so is the clock of a test.
         """
         self.assertIsInstance(monotonicClock(self.reactor), MonotonicClock)
         useMonotonicTime(self.reactor)
@@ -191,8 +190,8 @@ class ReactorTests(Base):
 
     def test_jumps(self) -> None:
         """
-        A reactor that was made to go by the monotonic clock makes its calls in
-        time whatever the wall clock does, also those that were to be made already.
+        A reactor that was made to use the monotonic clock makes its calls in time
+        whatever the wall clock does, including calls that were scheduled before.
         """
         for jump in (HOURS, -HOURS):
             self.called = []

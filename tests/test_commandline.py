@@ -34,7 +34,7 @@ Longest wait for a process, in seconds.
 @dataclass
 class Ended:
     """
-    What a process left.
+    What a process left behind when it ended.
 
     @ivar files: The names of the files in its folder.
     """
@@ -80,9 +80,9 @@ def wait(true: Callable[[], object]) -> None:
 
 def answer(port: int) -> str | None:
     """
-    Ask a demo server for its name, and for no work.
+    Ask a demo server for its name, without work.
 
-    @return: L{None} while nobody listens.
+    @return: L{None} while no server listens.
     """
     asking = HTTPConnection("127.0.0.1", port, timeout=LIMIT)
     try:
@@ -151,9 +151,9 @@ class Places:
     """
     Addresses that cannot be listened on.
 
-    @ivar taken: A port that somebody listens on.
-    @ivar free: A port that can be.
-    @ivar busy: The path of a Unix socket that somebody listens on.
+    @ivar taken: A port that another program listens on.
+    @ivar free: A port that can be listened on.
+    @ivar busy: The path of a Unix socket that another program listens on.
     @ivar file: The path of a file.
     """
 
@@ -164,7 +164,7 @@ class Places:
 
     def into(self, text: str) -> str:
         """
-        Write them into a text.
+        Write the addresses into a text.
         """
         return text.format(**vars(self))
 
@@ -250,7 +250,7 @@ def test_bad(
     line: str, parts: list[str], places: Places, failed: dict[str, Ended]
 ) -> None:
     """
-    Who types something wrong reads one line that names the option or address and
+    A user who types something wrong gets one line that names the option or address and
     what is wrong with it; the status is 1, and nothing is left behind.
     """
     ended = failed[line]
@@ -281,7 +281,7 @@ def test_taken(places: Places, tmp_path: Path) -> None:
 
 def test_takenUnderTwist(places: Places, tmp_path: Path) -> None:
     """
-    The same holds for the newer twist command.
+    The twist command also ends with status 1 and the message when an address is taken.
     """
     address = f"127.0.0.1:{places.taken}"
     ended = run(tmp_path, "twist", "iawlb", address, "9001")
@@ -346,7 +346,7 @@ def test_withoutTls() -> None:
 
 def test_help(tmp_path: Path) -> None:
     """
-    twistd knows the command, and the command its options; the help fits into 80
+    twistd lists the command, and the command its options; the help fits into 80
     columns.
     """
     known = run(tmp_path, "twistd", "--help")
@@ -360,8 +360,8 @@ def test_help(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_run(number: signal.Signals, tmp_path: Path) -> None:
     """
-    It serves until a signal, and ends by that, as service managers expect;
-    nothing is left behind.
+    The command serves until a signal, and ends by that signal, as service managers
+    expect; nothing is left behind.
     """
     port = freePort()
     command = ("-n", "iawlb", f"127.0.0.1:{port}", "--demo=2")
@@ -398,8 +398,8 @@ def test_run(number: signal.Signals, tmp_path: Path) -> None:
 )
 def test_stuck(command: str, shown: str, tmp_path: Path) -> None:
     """
-    It serves on while its log is a pipe that nobody reads, and ends on a signal;
-    what is read in time is all there.
+    The command goes on serving while its log is a pipe that is not read, and ends on a
+    signal; all lines that are read in time are there.
     """
     port = freePort()
     name, *options = command.split()
@@ -428,7 +428,7 @@ def test_stuck(command: str, shown: str, tmp_path: Path) -> None:
 
 def test_stuckForGood(tmp_path: Path) -> None:
     """
-    It also ends when nobody ever reads, and says how many lines are lost.
+    The command also ends if its log is never read, and says how many lines are lost.
     """
     port = freePort()
     command = ("-n", "iawlb", f"127.0.0.1:{port}", "--demo=1")
@@ -481,7 +481,7 @@ def test_rotated(tmp_path: Path) -> None:
 
 def test_daemon(tmp_path: Path) -> None:
     """
-    A daemon that could start says nothing, serves, and ends with its signal.
+    A daemon that could start prints nothing, serves, and ends by its signal.
     """
     port = freePort()
     ended = run(tmp_path, "twistd", "iawlb", f"127.0.0.1:{port}", "--demo=1")

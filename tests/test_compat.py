@@ -33,7 +33,7 @@ from iawlb.compat import (
 
 class CompatTests(SynchronousTestCase):
     """
-    Each name is there still, and there is a way without it.
+    Each private name still exists, and there is a fallback without it.
     """
 
     def test_epoll(self) -> None:
@@ -57,8 +57,8 @@ class CompatTests(SynchronousTestCase):
 
     def test_iteration(self) -> None:
         """
-        The main loop calls what has replaced its iteration, which only one can
-        do at a time, and its own afterwards.
+        The main loop calls the function that has replaced its iteration, which only one
+        caller can do at a time, and its own function afterwards.
         """
         reactor = self.reactor(SelectReactor)
         asked: list[float | None] = []
@@ -72,7 +72,7 @@ class CompatTests(SynchronousTestCase):
 
     def test_stopping(self) -> None:
         """
-        A reactor that was told to stop says so until it has done so.
+        A reactor that was told to stop reports so until it has stopped.
         """
         reactor = self.reactor(SelectReactor)
         seen = [isStopping(reactor)]
@@ -89,8 +89,8 @@ class CompatTests(SynchronousTestCase):
 
     def test_accept(self) -> None:
         """
-        A listening socket of Python's accepts without the extras of its class;
-        one that cannot accepts with them.
+        A listening socket of Python's accepts without the extras of its class; another
+        object accepts with them.
         """
         with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -108,8 +108,8 @@ class CompatTests(SynchronousTestCase):
 
     def test_unwritten(self) -> None:
         """
-        A transport of Twisted's counts what it has not given to the kernel, in
-        both of its buffers; another says 0.
+        For a transport of Twisted's, the bytes in both of its buffers are counted; for
+        any other object the count is 0.
         """
         mine, peer = socket.socketpair()
         self.addCleanup(mine.close)
@@ -142,7 +142,8 @@ class CompatTests(SynchronousTestCase):
 
     def test_statusPipe(self) -> None:
         """
-        What becomes a daemon finds the pipe by which twistd waits; another has none.
+        A process that becomes a daemon finds the pipe by which twistd waits; any other
+        process has none.
         """
         options = ServerOptions()
         self.assertIsNone(statusPipe(options))

@@ -59,7 +59,7 @@ class EndpointConnectTests(SynchronousTestCase):
 
     def begin(self) -> None:
         """
-        Begin, and leave it pending.
+        Begin a connect, and leave it pending.
         """
         self.backend.hold = True
         attempt = self.connect(self.backend)
@@ -68,7 +68,8 @@ class EndpointConnectTests(SynchronousTestCase):
 
     def assertQuiet(self, made: int = 0, failed: int = 0) -> None:
         """
-        It called back so often, and nothing more is to come of it.
+        Check how many times the connect has called back, and that it will not call
+        again.
         """
         self.clock.advance(10)
         self.assertEqual((len(self.made), len(self.failed)), (made, failed))
@@ -88,7 +89,7 @@ class EndpointConnectTests(SynchronousTestCase):
 
     def test_connectedAtOnce(self) -> None:
         """
-        An endpoint that connects before it returns is as good.
+        An endpoint may connect before its C{connect} returns.
         """
         self.assertIsNone(self.connect(self.backend))
         self.assertQuiet(made=1)
@@ -104,7 +105,7 @@ class EndpointConnectTests(SynchronousTestCase):
 
     def test_refusedAtOnce(self) -> None:
         """
-        A connect that fails before it is pending does too.
+        A connect may fail before it is pending.
         """
         self.backend.refuse = ConnectionRefusedError()
         self.assertIsNone(self.connect(self.backend))
@@ -140,7 +141,7 @@ class EndpointConnectTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        A connect that is given up is cancelled, and nobody is told.
+        A connect that is given up is cancelled, and calls no callback.
         """
         self.begin()
         self.attempt.cancel()
@@ -174,8 +175,8 @@ class EndpointConnectTests(SynchronousTestCase):
 
     def test_firstOfSeveral(self) -> None:
         """
-        Of several addresses that are tried at once the first one connected is
-        kept, and the others are closed, also those that no transport has yet.
+        When several addresses are tried at once, the first one connected is kept, and
+        the others are closed, even those without a transport yet.
         """
         self.begin()
         factory, _ = self.backend.pending[0]
@@ -190,8 +191,8 @@ class EndpointConnectTests(SynchronousTestCase):
 
     def test_handshake(self) -> None:
         """
-        A TLS destination is connected when its handshake is done; what it says
-        in the same breath is kept.
+        A TLS destination is connected when its handshake is done; bytes that it sends
+        together with the handshake are kept.
         """
         self.begin()
         side = self.side()
@@ -287,7 +288,8 @@ class SocketConnectTests(SynchronousTestCase):
 
     def assertQuiet(self, made: int = 0, failed: int = 0) -> None:
         """
-        It called back so often, and nothing more is to come of it.
+        Check how many times the connect has called back, and that it will not call
+        again.
         """
         self.clock.advance(10)
         self.assertEqual((len(self.made), len(self.failed)), (made, failed))
@@ -298,8 +300,8 @@ class SocketConnectTests(SynchronousTestCase):
 
     def test_connected(self) -> None:
         """
-        It is connected without its endpoint, has no delay in small writes, and
-        is not read as yet.
+        A plain destination is connected without its endpoint, has no delay in small
+        writes, and is not read yet.
         """
         self.dial(self.target)
         handle = self.made[0]
@@ -312,8 +314,8 @@ class SocketConnectTests(SynchronousTestCase):
 
     def test_side(self) -> None:
         """
-        Who needs a transport for it gets one, that is not read as yet either, and
-        whose end is its own affair.
+        A relay that needs a transport for the socket gets one that is not read yet, and
+        that ends independently of the connector.
         """
         connector = self.connector(self.backend)
         ours, peer = socket.socketpair()
@@ -330,7 +332,7 @@ class SocketConnectTests(SynchronousTestCase):
 
     def test_connectedLater(self) -> None:
         """
-        So it is if that takes a while.
+        A connect that takes a while succeeds in the same way.
         """
         self.patch(socketconnector, "_connected", lambda handle: False)
         self.dial(self.target)
@@ -340,7 +342,7 @@ class SocketConnectTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        One that is refused fails, once; there is nothing else to try.
+        A connect that is refused fails, once, if there is no other address to try.
         """
         self.dial(self.nobody)
         self.turn()
@@ -350,7 +352,7 @@ class SocketConnectTests(SynchronousTestCase):
 
     def test_noSuchPath(self) -> None:
         """
-        So does one that fails before it is under way.
+        A connect that fails before it is under way also fails once.
         """
         self.assertIsNone(self.dial(Target(socket.AF_UNIX, "/nowhere/socket")))
         self.failed[0].trap(ConnectError)
@@ -358,7 +360,7 @@ class SocketConnectTests(SynchronousTestCase):
 
     def test_timeout(self) -> None:
         """
-        One that hangs fails when the connect timeout is over.
+        A connect that hangs fails when the connect time-out is over.
         """
         self.patch(socketconnector, "_connected", lambda handle: False)
         self.dial(self.target)
@@ -368,7 +370,7 @@ class SocketConnectTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        One that is given up is closed, and nobody is told.
+        A connect that is given up is closed, and calls no callback.
         """
         self.patch(socketconnector, "_connected", lambda handle: False)
         before = os.listdir("/proc/self/fd")
@@ -380,8 +382,8 @@ class SocketConnectTests(SynchronousTestCase):
 
     def named(self) -> Any:
         """
-        Make a name's endpoint that knows two addresses, of which the first
-        worked; its own connects are the test's to play.
+        Make a name's endpoint with two addresses, of which the first has worked; the
+        test plays the endpoint's own connects.
         """
         name: Any = NameEndpoint(self.clock, "app", self.nobody.name[1], 5, None, True)
         first = IPv4Address("TCP", "127.0.0.1", self.nobody.name[1])
@@ -392,8 +394,8 @@ class SocketConnectTests(SynchronousTestCase):
 
     def test_name(self) -> None:
         """
-        Of a name, the address that works is dialed. When it does not any more,
-        the others are tried within the same connect.
+        Of a name, a plain socket connects to the address that has worked. When that
+        address fails, the others are tried within the same connect.
         """
         name = self.named()
         self.connect(name)
@@ -407,7 +409,7 @@ class SocketConnectTests(SynchronousTestCase):
 
     def test_nameNotDialable(self) -> None:
         """
-        A name of which no address is known to work connects by its own means.
+        A name of which no address has worked yet is connected by its endpoint.
         """
         name = self.named()
         name.plainFailed()
@@ -418,8 +420,8 @@ class SocketConnectTests(SynchronousTestCase):
 
     def test_nameHangs(self) -> None:
         """
-        When that address hangs until the time is over, the connect has failed;
-        the next one tries them all.
+        When that address hangs until the time is over, the connect has failed; the next
+        connect tries all addresses.
         """
         self.patch(socketconnector, "_connected", lambda handle: False)
         name = self.named()

@@ -73,7 +73,7 @@ class RelayedTests(SynchronousTestCase):
 
     def test_notIdle(self) -> None:
         """
-        A byte in either direction keeps it open.
+        A byte in either direction keeps a session open.
         """
         on = self.on(idleTimeout=10)
         on.advance(8)
@@ -89,8 +89,8 @@ class RelayedTests(SynchronousTestCase):
 
     def test_stillDelivered(self) -> None:
         """
-        So do bytes that a slow peer takes, as long as it takes any: a session is
-        closed when it has taken none for the whole time.
+        A slow peer keeps its session open as long as it takes bytes: a session is
+        closed when its peer has taken none for the whole time.
         """
         on = self.on(idleTimeout=10)
         on.advance(5)
@@ -105,8 +105,8 @@ class RelayedTests(SynchronousTestCase):
 
     def test_deliveredLate(self) -> None:
         """
-        A session that is closed is not cut off while its client still takes what
-        was written, and is when it takes no more.
+        A session that is closed is not cut off while its client still takes what was
+        written, and is when the client takes no more.
         """
         on = self.on(idleTimeout=10)
         self.client.dataBuffer = bytes(41)  # type: ignore[attr-defined]
@@ -121,7 +121,7 @@ class RelayedTests(SynchronousTestCase):
 
     def test_cutOff(self) -> None:
         """
-        What does not close in order by the next look is cut off, even if one
+        A session that does not close in order by the next look is cut off, even if one
         side is closed meanwhile.
         """
         on = self.on(idleTimeout=10, halfClosedTimeout=30)
@@ -171,7 +171,7 @@ class RelayedTests(SynchronousTestCase):
 
     def test_halfClosedAsIdle(self) -> None:
         """
-        By default a half-closed session has the idle time: an answer may take as
+        By default a half-closed session has the idle time-out: an answer may take as
         long as any other byte.
         """
         on = self.on(halfClosedTimeout="idle", idleTimeout=100)
@@ -259,8 +259,8 @@ class RelayedTests(SynchronousTestCase):
 
     def test_refusesToClose(self) -> None:
         """
-        A transport of somebody else's that raises when it is closed is cut off,
-        and keeps nobody else open.
+        A transport from another library that raises when it is closed is cut off, and
+        keeps no other session open.
         """
         on = self.on(idleTimeout=10)
         second = on.client()
@@ -324,8 +324,8 @@ class WaitingTests(SynchronousTestCase):
 
     def test_queueAfterHandshake(self) -> None:
         """
-        The time in the queue counts from the entry into it, as that of HAProxy
-        does: a TLS handshake that took long takes nothing away.
+        The time in the queue counts from the entry into it, as in HAProxy: a long TLS
+        handshake takes nothing away from it.
         """
         on = Rig(**{**OFF, "queueTimeout": 10})
         on.balancer.pause()
@@ -357,7 +357,7 @@ class WaitingTests(SynchronousTestCase):
 
     def test_queueOff(self) -> None:
         """
-        Without that time-out it waits for ever.
+        Without that time-out a client waits for ever.
         """
         on = Rig(**OFF)
         on.balancer.pause()
@@ -413,7 +413,7 @@ class WaitingTests(SynchronousTestCase):
 
     def test_handshakeOff(self) -> None:
         """
-        Without that time-out it may take for ever.
+        Without that time-out a handshake may take for ever.
         """
         on = Rig(**OFF)
         on.client()
@@ -442,8 +442,7 @@ class LookTests(SynchronousTestCase):
 
     def test_notBefore(self) -> None:
         """
-        Nobody looks at a session before its time, however many others come, ask
-        and go.
+        No session is looked at before its time, however many others come, ask and go.
         """
         on = Rig(**{**OFF, "idleTimeout": 100, "answerTimeout": 2})
         looks: list[Session] = []
@@ -527,7 +526,8 @@ class LookTests(SynchronousTestCase):
 
     def test_slicesOfTheBusy(self) -> None:
         """
-        So are those that have passed bytes since they were connected.
+        Sessions that have passed bytes since they were connected are closed in slices,
+        too.
         """
         on, closed = self.crowd(1000, idleTimeout=15)
         wires = self.clients(on, 1000)
@@ -541,7 +541,7 @@ class LookTests(SynchronousTestCase):
 
     def test_slicesOfTheQueue(self) -> None:
         """
-        So are 10,000 that wait.
+        10,000 sessions that wait are closed in slices, too.
         """
         on, closed = self.crowd(10_000, queueTimeout=10)
         on.balancer.pause()
@@ -552,8 +552,8 @@ class LookTests(SynchronousTestCase):
 
     def test_othersEnd(self) -> None:
         """
-        A session that ends while those that are due with it are looked at has one
-        end, and so has each of the others.
+        When a session ends while the sessions that are due with it are looked at, it
+        has one end, and so has each of the others.
         """
         for moved in (False, True):
             on = Rig(**{**OFF, "idleTimeout": 10})
@@ -580,8 +580,8 @@ class LookTests(SynchronousTestCase):
 
     def test_pulledMeanwhile(self) -> None:
         """
-        A session that a worker pulls while those that waited too long are ended,
-        as one of them made room, is served.
+        If ending a session that waited too long makes room, another session that a
+        worker pulls then is served.
         """
         on = Rig(**{**OFF, "queueTimeout": 10})
         on.balancer.pause()
@@ -593,7 +593,7 @@ class LookTests(SynchronousTestCase):
 
     def test_observerRaises(self) -> None:
         """
-        An observer that raises keeps nobody from being ended.
+        An observer that raises does not keep any session from being ended.
         """
         on = Rig(**{**OFF, "idleTimeout": 10})
         on.balancer._events.observers = [RaisingObserver(), on.recorder]

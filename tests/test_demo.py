@@ -26,7 +26,7 @@ class TryOutTests(SynchronousTestCase):
 
     def test_command(self) -> None:
         """
-        It can be copied, whatever was listened on.
+        The printed command can be copied, whatever address is listened on.
         """
         for address, command in (
             ("0.0.0.0:8080", "curl http://localhost:8080"),
@@ -77,7 +77,7 @@ class DemoTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Start it.
+        Start the demo.
         """
         self.reactor: Any = MemoryReactorClock()
         self.balancer = LoadBalancer(self.reactor, ["8080"])
@@ -88,7 +88,7 @@ class DemoTests(SynchronousTestCase):
 
     def stop(self) -> None:
         """
-        Stop it, and see that nothing is left.
+        Stop the demo, and check that nothing is left.
         """
         self.successResultOf(self.demo.stopService())
         self.assertFalse(self.demo.running)
@@ -153,7 +153,7 @@ class DemoTests(SynchronousTestCase):
 
     def test_twice(self) -> None:
         """
-        It can be started again after it was stopped.
+        The demo can be started again after it was stopped.
         """
         for _ in range(2):
             self.stop()
@@ -169,7 +169,7 @@ class DemoTests(SynchronousTestCase):
 
 async def _client(balancer: LoadBalancer, request: bytes = b"") -> Peer:
     """
-    Connect to a balancer, and send it something.
+    Connect a client to a balancer, and send bytes.
     """
     peer = await connected(int(balancer.addresses[0].rpartition(":")[2]))
     peer.write(request)
@@ -229,8 +229,8 @@ async def test_demo(monkeypatch: MonkeyPatch) -> None:
 @pytest_twisted.ensureDeferred
 async def test_waiting() -> None:
     """
-    A client waits while the server works for another, and is told how long it has
-    waited.
+    A client waits while the server works for another, and reads in the answer how long
+    it has waited.
     """
     balancer = _balancer()
     demo = Demo(reactor, balancer, 1)
@@ -266,8 +266,8 @@ async def test_moreSlots() -> None:
 @pytest_twisted.ensureDeferred
 async def test_noClientLosesAnything(monkeypatch: MonkeyPatch) -> None:
     """
-    While its server is stopped, a client that it has begun to serve gets its answer,
-    and one that comes then waits until the server is back.
+    While a server is stopped, a client that the server has begun to serve gets its
+    answer, and one that comes then waits until the server is back.
     """
     monkeypatch.setattr("iawlb.demo.STOP_EVERY", 0.3)
     monkeypatch.setattr("iawlb.demo.AWAY", 0.2)

@@ -83,7 +83,7 @@ class RequestTests(SynchronousTestCase):
 
     def test_bareLines(self) -> None:
         """
-        Somebody who types the request at a terminal is answered too.
+        A request typed at a terminal, with bare line feeds, is answered too.
         """
         self.request.dataReceived(b"GET /0\n\n")
         self.reactor.advance(0)
@@ -91,7 +91,7 @@ class RequestTests(SynchronousTestCase):
 
     def test_head(self) -> None:
         """
-        Who asks for the head alone does not get the body.
+        A HEAD request is answered without a body.
         """
         self.request.dataReceived(b"HEAD /0 HTTP/1.1\r\n\r\n")
         self.reactor.advance(0)
@@ -109,7 +109,7 @@ class RequestTests(SynchronousTestCase):
 
     def test_silent(self) -> None:
         """
-        A client that does not finish its request is not waited for for ever.
+        A client that does not finish its request is closed after a while.
         """
         self.request.dataReceived(b"GET / HTTP/1.1\r\n")
         self.reactor.advance(PATIENCE)
@@ -118,7 +118,7 @@ class RequestTests(SynchronousTestCase):
 
     def test_endless(self) -> None:
         """
-        Nor does the server hold a request of any length.
+        A client whose request is too long is closed.
         """
         self.request.dataReceived(b"a" * MOST_HEAD)
         self.assertFalse(self.transport.disconnecting)
@@ -138,7 +138,7 @@ class RequestTests(SynchronousTestCase):
 
     def test_halfClosedEarly(self) -> None:
         """
-        One that ends its half before the request is complete is closed.
+        A client that ends its half before its request is complete is closed.
         """
         self.request.dataReceived(b"GET / HTTP/1.0\r\n")
         self.request.readConnectionLost()

@@ -15,7 +15,7 @@ from tests.doubles import destination
 
 def connect(one: Destination, times: int = 1) -> None:
     """
-    So many connects begin together and succeed.
+    Begin several connects together, which all succeed.
     """
     for _ in range(times):
         one.take()
@@ -25,7 +25,7 @@ def connect(one: Destination, times: int = 1) -> None:
 
 class StateTests(SynchronousTestCase):
     """
-    Whether it takes sessions.
+    Whether a destination takes sessions.
     """
 
     def test_load(self) -> None:
@@ -63,8 +63,8 @@ class StateTests(SynchronousTestCase):
 
     def test_whyIsOneLine(self) -> None:
         """
-        Why it is down may quote the peer; it is one line all the same, without
-        control characters.
+        The reason why a destination is down may quote the peer; it is one line all the
+        same, without control characters.
         """
         one = destination("web-1")
         one.failed("bad name: \x1b[2J\nforged line")
@@ -84,7 +84,7 @@ class StateTests(SynchronousTestCase):
 
     def test_repr(self) -> None:
         """
-        In a log or a debugger one sees which it is and how it is.
+        In a log or a debugger one sees the destination's name and state.
         """
         one = destination("web-1")
         one.take()
@@ -107,7 +107,7 @@ class StateTests(SynchronousTestCase):
 
 class SlotTests(SynchronousTestCase):
     """
-    How many sessions it takes.
+    How many sessions a destination takes.
     """
 
     def test_noMoreThanSlots(self) -> None:
@@ -173,8 +173,8 @@ class WindowTests(SynchronousTestCase):
 
     def test_startsWithOne(self) -> None:
         """
-        A destination that nobody knows yet gets one client, so that only one has
-        to wait if it is silent.
+        A new destination gets one client at first, so that only one has to wait if the
+        destination is silent.
         """
         self.assertEqual(self.window(destination()), 1)
 
@@ -224,7 +224,7 @@ class WindowTests(SynchronousTestCase):
 
     def test_busyTimeBeforeFailure(self) -> None:
         """
-        What was in use before a failure does not count after it.
+        The number of connects in use before a failure does not count after it.
         """
         one = destination()
         for number in range(1, 60):
@@ -237,7 +237,7 @@ class WindowTests(SynchronousTestCase):
 
     def test_startsAgainAfterFailure(self) -> None:
         """
-        After a failure it is one at a time again.
+        After a failure the window is one connect again.
         """
         one = destination()
         for number in range(1, 6):
@@ -268,7 +268,7 @@ class FailedOnceTests(SynchronousTestCase):
 
     def test_together(self) -> None:
         """
-        Those that had begun when the first failed are one with it.
+        Connects that had begun when the first one failed count as the same failure.
         """
         one = destination()
         seen = [one.failedOnce(*each) for each in ((0, 4), (1, 5), (4, 6), (5, 7))]

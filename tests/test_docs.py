@@ -77,14 +77,14 @@ def table(page: str, heading: str) -> list[list[str]]:
 
 def slug(heading: str) -> str:
     """
-    Make the anchor of a heading, as those who show Markdown do.
+    Make the anchor of a heading, as programs that show Markdown do.
     """
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def commands() -> list[list[str]]:
     """
-    List the command lines of all pages that run us.
+    List the command lines of all pages that run iawlb.
     """
     found = []
     for page in PAGES:
@@ -125,8 +125,7 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_ranges(self) -> None:
         """
-        What the reference says is the least and the most is taken, and nothing
-        beyond is.
+        The limits in the reference are accepted, and values beyond them are refused.
         """
         ranges = {row[0]: row[3] for row in table("reference.md", "Options")}
         for each in fields(Settings):
@@ -172,7 +171,7 @@ class ReferenceTests(SynchronousTestCase):
 
     def test_events(self) -> None:
         """
-        The reference lists the events that an observer is told.
+        The reference lists the events that an observer receives.
         """
         listed = {row[0]: row[1] for row in table("reference.md", "Events")}
         real = {
@@ -221,7 +220,7 @@ class PageTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """
-        What a page names of our modules is there.
+        The names of our modules on a page exist.
         """
         found = set()
         for page in PAGES:
@@ -340,9 +339,9 @@ class Example:
     """
     An example of the documentation, with ports of its own.
 
-    @ivar port: Where it listens instead of 8080.
-    @ivar ports: All ports that it gets, by those in the file.
-    @ivar program: It, running.
+    @ivar port: The port that it listens on instead of 8080.
+    @ivar ports: The example's own ports, by those in the file.
+    @ivar program: The example, running.
     """
 
     def __init__(self, name: str, folder: Path, stack: ExitStack) -> None:
@@ -367,7 +366,7 @@ class Example:
 
     def start(self, *command: str) -> Program:
         """
-        Run it.
+        Run the example.
         """
         text = re.sub(
             r"\b(8080|9001|9002)\b",
@@ -396,9 +395,9 @@ class Example:
 
     def stop(self) -> str:
         """
-        End it, and see that nothing went wrong.
+        End the example, and check that nothing went wrong.
 
-        @return: What it has written.
+        @return: What the example has written.
         """
         self.program.stop()
         assert "Traceback" not in self.program.text(), self.program.text()
@@ -468,8 +467,8 @@ def test_scriptCannotListen(example: Make) -> None:
 
 def test_control(example: Make, tmp_path: Path) -> None:
     """
-    Destinations can be listed, paused, resumed, added and removed while it runs,
-    and clients wait meanwhile.
+    Destinations can be listed, paused, resumed, added and removed while the balancer
+    runs, and clients wait meanwhile.
     """
     balancer = example("control.py")
     balancer.serve("9001", "one")
@@ -557,8 +556,8 @@ def test_factory(example: Make) -> None:
 
 def test_takeOver(example: Make) -> None:
     """
-    The server answers what it can, and the balancer gets the rest, with what was
-    read.
+    The server answers what it can, and hands the rest to the balancer, with the bytes
+    that it has read.
     """
     balancer = example("takeover.py")
     balancer.serve("9001", "one")

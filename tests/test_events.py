@@ -27,7 +27,7 @@ from tests.doubles import destination, session
 
 class Recording:
     """
-    An observer that keeps what it is told, and may raise then.
+    An observer that keeps its events, and may raise then.
     """
 
     def __init__(self, error: Exception | None = None) -> None:
@@ -44,7 +44,7 @@ class Recording:
 
 class EventsTests(SynchronousTestCase):
     """
-    Who is told.
+    Which observers are called, and what happens when one raises.
     """
 
     def tell(self, *observers: Any) -> list[tuple[Any, ...]]:
@@ -62,7 +62,7 @@ class EventsTests(SynchronousTestCase):
 
     def test_allAreTold(self) -> None:
         """
-        Each observer is told of every step, in order.
+        Each observer is called at every step, in order.
         """
         observers = [Recording(), Recording()]
         expected = self.tell(*observers)
@@ -110,7 +110,7 @@ class EventLogTests(SynchronousTestCase):
 
     def line(self, kind: str, *told: object) -> str:
         """
-        The one line it writes.
+        Return the one line that the log writes.
         """
         (event,) = self.lines(kind, *told)
         return formatEvent(event)
@@ -127,8 +127,9 @@ class EventLogTests(SynchronousTestCase):
 
     def test_servedSession(self) -> None:
         """
-        The line of a session that was served says who, to where, how it ended,
-        how long each part took, how much was passed and in how many tries.
+        The line of a session that was served has the client, the destination, how the
+        session ended, how long each part took, how many bytes were passed and in how
+        many tries.
         """
         relay = Recording()
         relay.bytesIn, relay.bytesOut = 120, 4096  # type: ignore[attr-defined]
@@ -148,7 +149,7 @@ class EventLogTests(SynchronousTestCase):
 
     def test_unservedSession(self) -> None:
         """
-        The line of a session that nobody served says that it waited all the time.
+        The line of a session that was not served says that it waited all the time.
         """
         self.assertEqual(
             self.line(
@@ -193,8 +194,8 @@ class EventLogTests(SynchronousTestCase):
 
     def test_errorsOnly(self) -> None:
         """
-        Who asks for errors only has a line of each session that was not closed by
-        both sides, of each change of a destination, and no other.
+        With the log of errors only, there is a line for each session that was not
+        closed by both sides and for each change of a destination, and no other.
         """
         for outcome in Outcome:
             one = self.ended(outcome)
@@ -208,7 +209,7 @@ class EventLogTests(SynchronousTestCase):
 
     def test_fields(self) -> None:
         """
-        A program can read the parts of the line without parting it.
+        A program can read the parts of the line without splitting it.
         """
         (event,) = self.lines(
             "sessionChanged", self.ended(Outcome.KILLED), events.SESSION_ENDED

@@ -212,7 +212,7 @@ async def test_raises(
 
 def heard(client: socket.socket) -> bool:
     """
-    Say whether a client has got an answer, or its end.
+    Return whether a client has received an answer, or its end.
     """
     try:
         client.recv(1)
@@ -258,7 +258,7 @@ class ConnectTests(SynchronousTestCase):
 
     def test_failedConnect(self) -> None:
         """
-        What follows a failed connect.
+        The step after a failed connect raises.
         """
         for kind, name in (
             (Worker, "failed"),
@@ -277,7 +277,7 @@ class ConnectTests(SynchronousTestCase):
 
     def test_someArePutBack(self) -> None:
         """
-        One of several sessions that are put back: the other keeps its place.
+        Putting back one of several sessions raises: the other keeps its place.
         """
         rig = Rig()
         (backend,) = rig.backends
@@ -319,7 +319,7 @@ class ConnectTests(SynchronousTestCase):
 
     def test_pendingConnect(self) -> None:
         """
-        A step of a connect that takes a while: it has failed.
+        A step of a connect that takes a while raises: the connect has failed.
         """
         connector, handle = Mock(pending={}), Mock()
         failed: list[Exception] = []
@@ -332,8 +332,8 @@ class ConnectTests(SynchronousTestCase):
 
     def test_sideOwner(self) -> None:
         """
-        What is to follow bytes that come before there is a relay: that connection
-        is reset.
+        The owner raises for bytes that come before there is a relay: that connection is
+        reset.
         """
 
         class Owner(SideOwner):
@@ -349,8 +349,8 @@ class ConnectTests(SynchronousTestCase):
 
     def test_lostSide(self) -> None:
         """
-        What is to follow the loss of a connection that nobody relays as yet: the
-        connection is lost, and that is all.
+        The owner raises for the loss of a connection that is not relayed yet: the
+        connection is lost, and nothing else is affected.
         """
 
         class Owner(SideOwner):
@@ -366,8 +366,8 @@ class ConnectTests(SynchronousTestCase):
 
     def test_reader(self) -> None:
         """
-        A reader that the poller serves: it is told that it is not served any more,
-        and what it makes of that harms nobody.
+        A reader that the poller serves raises: its C{connectionLost} is called, and if
+        that raises too, nothing else is affected.
         """
         poller = SocketPoller(reactor, 1000)
         poller.start()
@@ -389,7 +389,8 @@ class ConnectTests(SynchronousTestCase):
 
     def test_discarding(self) -> None:
         """
-        Reading to nowhere, after the destination is gone: the session ends.
+        Discarding a client's bytes after the destination is gone raises: the session
+        ends.
         """
         ours = Mock()
         _Discarding(ours).failed()
@@ -397,7 +398,7 @@ class ConnectTests(SynchronousTestCase):
 
     def test_clientLeaves(self) -> None:
         """
-        What follows when the client leaves during the connect.
+        The step after a client's leaving during the connect raises.
         """
         for kind, name in ((Worker, "dropped"), (Destination, "connectEnded")):
             rig = Rig(slots=1)
@@ -412,7 +413,7 @@ class ConnectTests(SynchronousTestCase):
 
     def test_batch(self) -> None:
         """
-        One of a batch that enters the queue; the others are served.
+        One session of a batch raises when it enters the queue; the others are served.
         """
         rig = Rig(acceptBatch=3)
         self.once(ConnectionQueue, "put")
@@ -438,7 +439,7 @@ class ConnectTests(SynchronousTestCase):
 
     def test_failing(self) -> None:
         """
-        When the end of a session fails, too, it ends.
+        Even if ending a session raises too, the session ends.
         """
         rig = Rig(slots=1)
         (backend,) = rig.backends
@@ -452,7 +453,8 @@ class ConnectTests(SynchronousTestCase):
 
     def test_room(self) -> None:
         """
-        Looking for room after a session: it is done again after the next.
+        Looking for room after a session raises: it is tried again after the next
+        session.
         """
         rig = Rig(maxConnections=1)
         pool = rig.balancer._pool
@@ -481,7 +483,7 @@ class LogTests(SynchronousTestCase):
 
     def test_oncePerSecond(self) -> None:
         """
-        The first has its traceback, and the others are counted.
+        The first failure has its traceback, and the others are counted.
         """
         clock = Clock()
         lines = logged(self)

@@ -65,7 +65,7 @@ class Counting:
 
 class Telling:
     """
-    A socket whose next look tells an error.
+    A socket whose next look at its bytes raises an error.
     """
 
     def __init__(self, real: Any, error: type[OSError]) -> None:
@@ -138,7 +138,7 @@ class Base(SynchronousTestCase):
 
     def join(self, client: Any, destination: Any) -> None:
         """
-        Make a relay; it is not started.
+        Make a relay, without starting it.
         """
         self.relay = FastRelay(
             client,
@@ -151,7 +151,7 @@ class Base(SynchronousTestCase):
 
     def prepare(self, ended: tuple[bool, bool] = NEITHER) -> None:
         """
-        Make a relay between transports of Twisted's; it is not started.
+        Make a relay between transports of Twisted's, without starting it.
 
         @param ended: Whether the client and the destination have ended already.
         """
@@ -161,7 +161,7 @@ class Base(SynchronousTestCase):
 
     def start(self) -> None:
         """
-        Start one between them.
+        Start a relay between two sockets.
         """
         self.join(self.clientSide, self.destinationSide)
         self.relay.start()
@@ -208,9 +208,10 @@ class Base(SynchronousTestCase):
 
     def drained(self, peer: socket.socket) -> tuple[bytes, str]:
         """
-        Have a peer read until its connection is over, while the relay goes on.
+        Have a peer read until its connection is over, while the relay continues.
 
-        @return: What it read, and whether it was C{"ended"} or C{"reset"}.
+        @return: What the peer read, and whether the connection C{"ended"} or was
+            C{"reset"}.
         """
         got = b""
         while True:
@@ -253,7 +254,8 @@ class Base(SynchronousTestCase):
 
     def assertEnded(self, outcome: Outcome) -> None:
         """
-        The session is over, it was said so once, and nothing is left of it.
+        Check that the session is over, that its end was reported once, and that nothing
+        is left of it.
         """
         self.assertEqual((self.released, self.outcomes), (1, [outcome]))
         self.assertEqual(self.poller._served, {})
@@ -269,7 +271,8 @@ class BytesTests(Base):
 
     def test_bothWays(self) -> None:
         """
-        Bytes pass both ways, are counted, and it is known who is to speak next.
+        Bytes pass both ways and are counted, and the relay knows which side is to send
+        next.
         """
         for unix in (False, True):
             self.begin(unix)
@@ -284,7 +287,7 @@ class BytesTests(Base):
 
     def test_oneChunk(self) -> None:
         """
-        Of each socket one chunk is passed in a turn, however much it has: so a
+        One chunk of each socket is passed in a turn, however many bytes it has: so a
         busy session leaves the others their turn.
         """
         self.begin()
@@ -297,8 +300,8 @@ class BytesTests(Base):
 
     def test_backPressure(self) -> None:
         """
-        While a peer does not read, at most one chunk is held for it, and nothing
-        is done for it; when it reads, it gets all, in order.
+        While a peer does not read, at most one chunk is held for it, and no turn is
+        spent on it; when the peer reads, it gets all, in order.
         """
         for unix in (False, True):
             self.begin(unix)
@@ -374,7 +377,8 @@ class BytesTests(Base):
 
     def test_plain(self) -> None:
         """
-        It takes only a kernel's socket of which Twisted holds no bytes.
+        The fast relay takes only a socket of the kernel's for which Twisted holds no
+        bytes.
         """
         side, _ = self.side()
         self.assertTrue(plain(side))
@@ -437,9 +441,9 @@ class EndTests(Base):
 
     def test_resetBehindEnd(self) -> None:
         """
-        A client that is reset just as the end behind its last bytes is looked for
-        was reset, and not ended; the bytes are delivered. If there is nothing to
-        see as yet, the next turn tells.
+        If a reset is found when the relay looks for an end behind the last bytes, the
+        client was reset, and has not ended; the bytes are delivered. If nothing is to
+        be seen yet, the next turn shows it.
         """
         for error, how, outcome in (
             (ConnectionResetError, "reset", [Outcome.CLIENT_RESET]),
@@ -489,9 +493,9 @@ class EndTests(Base):
 
     def test_resetBehindMuch(self) -> None:
         """
-        The bytes that a slow peer has not taken yet come before the reset, those
-        too that nobody had read; its own end meanwhile does not make it a clean
-        end.
+        The bytes that a slow peer has not taken yet come before the reset, including
+        those that were not read yet; if the peer ends meanwhile, its reset does not
+        become a clean end.
         """
         self.begin()
         sent = self.fill(self.destination)
@@ -507,8 +511,8 @@ class EndTests(Base):
 
     def test_resetBehindUnsent(self) -> None:
         """
-        The same when only the kernel still has bytes for it: its own end does not
-        make its reset a clean end.
+        If only the kernel still has bytes for a peer that is to be reset, the peer's
+        own end does not make that a clean end.
         """
         self.begin()
         sent = b""
@@ -527,7 +531,7 @@ class EndTests(Base):
 
     def test_closedTwice(self) -> None:
         """
-        To close or reset what is closed does nothing.
+        Closing or resetting a socket that is closed does nothing.
         """
         self.begin()
         client = self.relay.client
@@ -551,8 +555,8 @@ class EndTests(Base):
 
     def test_sendToReset(self) -> None:
         """
-        Who was reset while something was sent to it still has its last words
-        delivered, and then its reset.
+        When a send finds that a peer was reset, the bytes that the peer had sent before
+        are still delivered, and then the reset.
         """
         self.begin()
         self.client.send(b"question")
@@ -563,7 +567,7 @@ class EndTests(Base):
 
     def test_sendMoreToReset(self) -> None:
         """
-        So it has if more is to be sent to it meanwhile.
+        So they are if more is to be sent to that peer meanwhile.
         """
         self.begin()
         words = payload(3 * CHUNK)
@@ -575,7 +579,7 @@ class EndTests(Base):
 
     def test_endToReset(self) -> None:
         """
-        So it has if an end was to be sent to it.
+        So they are if an end was to be sent to that peer.
         """
         self.begin()
         self.client.shutdown(socket.SHUT_WR)
@@ -586,8 +590,8 @@ class EndTests(Base):
 
     def test_closedUnread(self) -> None:
         """
-        So it has if it is a Unix socket, which has no resets, and had not read
-        all.
+        So they are if that peer is a Unix socket, which has no resets, and had not read
+        everything.
         """
         self.begin(unix=True)
         self.fill(self.client)
@@ -630,9 +634,9 @@ class EndTests(Base):
 
     def test_resetWhileBothWait(self) -> None:
         """
-        A client is reset while neither peer takes any more. What the destination
-        goes on to send is read, to nowhere and uncounted: it may be one that takes
-        nothing before it has sent all.
+        A client is reset while neither peer takes any more. Further bytes of the
+        destination are read and discarded, and not counted: the destination may be a
+        program that takes nothing before it has sent everything.
         """
         self.begin()
         sent = self.fill(self.client)
@@ -691,7 +695,7 @@ class EndTests(Base):
 
     def test_resetBehindAllSent(self) -> None:
         """
-        The same if all that it has not taken is the kernel's already.
+        The same if the kernel has all the bytes that the destination has not taken.
         """
         self.begin()
         slow = self.relay.destination
@@ -709,8 +713,8 @@ class EndTests(Base):
 
     def test_hangupWhileUnread(self) -> None:
         """
-        A client that closes while it is not read costs no turn until it is; then
-        all that it sent is delivered, and its end.
+        A client that closes while it is not read costs no turn until it is read; then
+        everything that it sent is delivered, and its end.
         """
         self.begin(unix=True)
         sent = self.fill(self.client)
@@ -723,8 +727,8 @@ class EndTests(Base):
 
     def test_goneAfterEnd(self) -> None:
         """
-        A client that ended its half and then is gone altogether, as only Unix
-        sockets can tell, leaves the destination nobody to answer.
+        When a client has ended its half and then closes, which only Unix sockets
+        report, the destination is closed, as no client is left to answer.
         """
         self.begin(unix=True)
         self.client.shutdown(socket.SHUT_WR)
@@ -735,9 +739,9 @@ class EndTests(Base):
 
     def test_linger(self) -> None:
         """
-        A client that still sends when the destination has answered and closed
-        gets the whole answer and its end, and is read, to nowhere, until it has
-        sent all: a close before would reset it.
+        A client that still sends when the destination has answered and closed gets the
+        whole answer and the end. It is read until it has sent everything, and its bytes
+        are discarded: a close before that would reset it.
         """
         for ending in (socket.socket.close, self.reset):
             self.setUp()
@@ -757,8 +761,8 @@ class EndTests(Base):
 
     def test_lingerSlowly(self) -> None:
         """
-        The same of a client that is slow to take the answer; also when it ends
-        before it has, or is reset.
+        So does a client that is slow to take the answer; also when it ends before it
+        has the answer, or is reset.
         """
         answer = payload(MUCH)
         for ending, expected in (
@@ -786,8 +790,8 @@ class EndTests(Base):
 
     def test_close(self) -> None:
         """
-        A session that is closed is closed behind the bytes; what comes of a peer
-        afterwards goes nowhere.
+        A session that is closed is closed behind the bytes; bytes that a peer sends
+        afterwards are discarded.
         """
         self.begin()
         self.fill(self.destination)
@@ -804,8 +808,8 @@ class EndTests(Base):
 
     def test_closeAndNumberUsedAgain(self) -> None:
         """
-        What comes of a peer afterwards changes no count, whatever socket has got
-        the number of the one that was closed.
+        Bytes that a peer sends after the close change no count, whichever socket has
+        got the number of the closed one.
         """
         self.begin()
         self.client.send(b"abc")
@@ -820,8 +824,8 @@ class EndTests(Base):
 
     def test_closeBehindBytes(self) -> None:
         """
-        One that is closed is closed for the peer that takes its bytes slowly when it
-        has them all.
+        A session that is closed is closed for a slow peer only when the peer has all
+        its bytes.
         """
         self.begin()
         self.fill(self.destination)
@@ -832,7 +836,7 @@ class EndTests(Base):
 
     def test_abort(self) -> None:
         """
-        One that is aborted resets both, at once.
+        A session that is aborted is reset on both sides, at once.
         """
         self.begin()
         self.fill(self.destination)
@@ -859,7 +863,7 @@ async def test_chosen(family: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_automatic() -> None:
     """
-    Nobody needs to ask for it.
+    The fast relay is used without being asked for.
     """
     async with stage() as on:
         server = await on.serve()
@@ -880,8 +884,8 @@ def ours(thing: object) -> bool:
 @pytest_twisted.ensureDeferred
 async def test_noCycles() -> None:
     """
-    A thousand sessions leave the garbage collector nothing of ours to find: its
-    work would stop all others meanwhile.
+    A thousand sessions leave the garbage collector no object of ours: its work would
+    stop all other sessions meanwhile.
     """
     async with stage(relay="fast") as on:
         await on.serve(make=Echo)

@@ -37,8 +37,9 @@ class MemoryTests(SynchronousTestCase):
 
     def test_silentHoldNoSlot(self) -> None:
         """
-        Clients that say nothing hold no slot and no place: a client that says
-        something is served before them. Each is served in the order of first bytes.
+        Clients that send nothing hold no slot and no place: a client that sends
+        something is served before them. Clients are served in the order of their first
+        bytes.
         """
         rig = self.rig()
         silent = rig.clients(3)
@@ -94,7 +95,7 @@ class MemoryTests(SynchronousTestCase):
 
     def test_timeout(self) -> None:
         """
-        A client that says nothing for as long as a TLS handshake may take is closed.
+        A client that sends nothing for as long as a TLS handshake may take is closed.
         The queue time-out counts from its first byte.
         """
         rig = self.rig(handshakeTimeout="5s", queueTimeout="3s")
@@ -117,7 +118,8 @@ class MemoryTests(SynchronousTestCase):
 
     def test_manyTimeouts(self) -> None:
         """
-        When many are due at once, they are closed some in each turn, and all of them.
+        When many silent clients are due at once, some are closed in each turn, until
+        all are.
         """
         rig = self.rig(handshakeTimeout="5s")
         clients = rig.clients(250)
@@ -134,7 +136,7 @@ class MemoryTests(SynchronousTestCase):
 
     def test_noTimeout(self) -> None:
         """
-        Without that time-out it may be silent for ever.
+        Without that time-out a client may be silent for ever.
         """
         rig = self.rig(handshakeTimeout=0)
         client = rig.client()
@@ -143,8 +145,8 @@ class MemoryTests(SynchronousTestCase):
 
     def test_secure(self) -> None:
         """
-        Over TLS it is the first byte that is decrypted, be it read along with the
-        handshake or not.
+        Over TLS the first decrypted byte counts, whether it is read together with the
+        handshake or later.
         """
         rig = self.rig(2)
         for early in (False, True):
@@ -163,8 +165,8 @@ class MemoryTests(SynchronousTestCase):
 
     def test_taken(self) -> None:
         """
-        A program that takes a connection over, with bytes that it has read, has its
-        first byte.
+        A connection that a program hands over, with bytes that it has read, has its
+        first byte already.
         """
         rig = self.rig()
         protocol = Protocol()
@@ -185,7 +187,8 @@ class MemoryTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        A balancer that stops closes them when the drain is cut, and leaves no timer.
+        A balancer that stops closes silent clients when the drain is cut, and leaves no
+        timer.
         """
         rig = self.rig()
         client = rig.client()
@@ -261,8 +264,8 @@ async def test_socketsLeave(family: str, relay: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_readDescriptor() -> None:
     """
-    What the reactor reads is what it expects there; and a socket that it finds broken
-    is that of a client that has left.
+    The reactor finds the methods that it expects of a reader; and if it finds a socket
+    broken, that client has left.
     """
     async with stage(takeSlot="first-byte", relay="portable") as on:
         client = await on.client()

@@ -50,7 +50,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_batchCounts(self) -> None:
         """
-        Those that wait for their batch have a place in the queue already.
+        Clients that wait for their batch have a place in the queue already.
         """
         rig = Rig(queueSize=8, acceptBatch=20)
         rig.clients(3)
@@ -71,9 +71,9 @@ class RoomTests(SynchronousTestCase):
 
     def test_turnedAway(self) -> None:
         """
-        An endpoint of the program's own cannot be told to wait: a connection
-        that finds no room there is closed, and the log says so once a second,
-        with their number.
+        An endpoint of the program's own cannot be paused: a connection for which there
+        is no room is closed, and the log says so once a second, with the number of such
+        connections.
         """
         lines = logged(self)
         rig = Rig(maxConnections=1)
@@ -113,7 +113,7 @@ class BatchTests(SynchronousTestCase):
 
     def test_delay(self) -> None:
         """
-        One that does not fill is handed over after a short time.
+        A batch that does not fill enters the queue after a short time.
         """
         rig = Rig(acceptBatch=3, acceptDelay="20ms")
         rig.client()
@@ -150,7 +150,7 @@ class BatchTests(SynchronousTestCase):
 
     def test_leaves(self) -> None:
         """
-        A client that leaves its batch is not handed over.
+        A client that leaves its batch does not enter the queue.
         """
         rig = Rig(acceptBatch=3)
         rig.client().lose(reset=True)
@@ -218,8 +218,8 @@ class WaitTests(SynchronousTestCase):
 
     def test_halfClose(self) -> None:
         """
-        A client that has ended its half waits on, as its answer is still to
-        come; the destination sees its bytes and its end.
+        A client that has ended its half keeps waiting, as its answer is still to come;
+        the destination gets its bytes and its end.
         """
         client = self.rig.client()
         client.receive(b"all I say")
@@ -243,7 +243,7 @@ class WaitTests(SynchronousTestCase):
 
     def secure(self) -> Wire:
         """
-        A client connects over TLS, and has not ended its handshake.
+        Connect a client over TLS, without finishing its handshake.
         """
         protocol = self.rig.balancer.factory.buildProtocol(None)
         wire = SecureWire(protocol)
@@ -253,8 +253,8 @@ class WaitTests(SynchronousTestCase):
 
     def test_handshake(self) -> None:
         """
-        A TLS client reaches the queue when its handshake is done; what it says
-        in the same breath is kept.
+        A TLS client enters the queue when its handshake is done; bytes that it sends
+        together with the handshake are kept.
         """
         wire = self.secure()
         self.assertEqual(self.rig.balancer.waiting, 0)
@@ -266,7 +266,7 @@ class WaitTests(SynchronousTestCase):
 
     def test_leavesInHandshake(self) -> None:
         """
-        One that leaves during its handshake is recorded as such.
+        A client that leaves during its handshake is recorded as such.
         """
         self.secure().lose(reset=True)
         self.assertEqual(self.rig.recorder.outcomes, {1: Outcome.CLIENT_LEFT_HANDSHAKE})
@@ -304,9 +304,9 @@ class DescribeTests(SynchronousTestCase):
 
     def test_hostile(self) -> None:
         """
-        A client of a Unix socket chooses its own name, and writes no line of its
-        own into the log with it, nor does it send anything to the terminal; bytes
-        that are no UTF-8 are shown too.
+        A client of a Unix socket chooses its own name, but can write no line of its own
+        into the log with it, nor send anything to the terminal; bytes that are not
+        UTF-8 are shown too.
         """
         for name, text in (
             (b"\0a\nb", r"unix:@a\nb"),

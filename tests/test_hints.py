@@ -134,7 +134,7 @@ class HintTests(SynchronousTestCase):
 
     def test_both(self) -> None:
         """
-        Whoever mistypes an address is told how to write it.
+        A user who mistypes an address gets a hint how to write it.
         """
         for text, *parts in BOTH:
             self.hinted(text, True, *parts)
@@ -149,7 +149,7 @@ class HintTests(SynchronousTestCase):
 
     def test_destinations(self) -> None:
         """
-        For a destination, what suits a destination is suggested.
+        The hint for a destination suits a destination.
         """
         for text, *parts in DESTINATIONS:
             self.hinted(text, False, *parts)
@@ -199,7 +199,7 @@ class HintTests(SynchronousTestCase):
 
     def test_quoted(self) -> None:
         """
-        What is long is shown by its beginning.
+        A long text is shown by its beginning.
         """
         self.assertEqual(quoted("a" * 60), repr("a" * 60))
         self.assertEqual(quoted("a" * 61), repr("a" * 60) + "...")
@@ -209,7 +209,7 @@ class HintTests(SynchronousTestCase):
     @given(st.text("tcp:,;/[]. -=0189ab", max_size=40), st.booleans())
     def test_any(self, text: str, listening: bool) -> None:
         """
-        Whatever is typed, what it is answered is one line that is not long.
+        Whatever is typed, the answer is one short line.
         """
         found = hint(text, listening)
         if found is not None:

@@ -27,14 +27,14 @@ OPTIONS = (
 
 def optionsOf(handle: Any) -> list[int]:
     """
-    Ask the kernel what it was told about a socket.
+    Ask the kernel for the options of a socket.
     """
     return [handle.getsockopt(*each) for each in OPTIONS]
 
 
 class KeepAliveTests(SynchronousTestCase):
     """
-    What the kernel is told.
+    The options that the kernel gets.
     """
 
     def setUp(self) -> None:
@@ -54,7 +54,7 @@ class KeepAliveTests(SynchronousTestCase):
 
     def test_off(self) -> None:
         """
-        What is switched off is left as the system has it.
+        An option that is switched off keeps the system's value.
         """
         KeepAlive(0, 15, 4, 0).apply(self.listening)
         self.assertEqual(optionsOf(self.listening), self.before)
@@ -63,8 +63,8 @@ class KeepAliveTests(SynchronousTestCase):
 
     def test_first(self) -> None:
         """
-        Nothing of it matters to a connection that is younger than the shorter of
-        its times.
+        No option matters to a connection that is younger than the shorter of the two
+        times.
         """
         firsts = [KeepAlive(i, 1, 1, u).first for i, u in ((0, 0), (5, 0), (5, 3))]
         self.assertEqual(firsts, [0, 5, 3])

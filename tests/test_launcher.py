@@ -28,8 +28,8 @@ class PlainErrorsTests(SynchronousTestCase):
 
     def test_error(self) -> None:
         """
-        What twistd writes of a daemon that could not start is written as it would be
-        without a daemon, whatever it holds.
+        What twistd writes about a daemon that could not start is written as it would be
+        without a daemon, whatever the message holds.
         """
         for said in ("cannot listen on 80: taken", 'it\'s "taken"', "löst \\ \x01"):
             encoded = said.encode()
@@ -45,14 +45,14 @@ class PlainErrorsTests(SynchronousTestCase):
 
     def test_others(self) -> None:
         """
-        Anything else is written as it is.
+        Any other text is written as it is.
         """
         for text in ("", "iawlb: no\n", "An error has occurred: x\nPlease\n"):
             self.assertEqual(self.written(text), text)
 
     def test_stream(self) -> None:
         """
-        It is the stream in all else.
+        In all else the object behaves as the stream.
         """
         stream = StringIO()
         errors: Any = PlainErrors(stream)

@@ -58,8 +58,8 @@ class LimitTests(SynchronousTestCase):
 
     def test_asManyAsFilesAllow(self) -> None:
         """
-        By default as many connections are served as there can be open files for,
-        less those that the balancer itself needs.
+        By default the number of connections is what the limit of open files allows,
+        less the files that the balancer itself needs.
         """
         self.limit(1024, 1024)
         most = connectionLimit(0)

@@ -70,8 +70,8 @@ async def test_stale(form: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_alive(busy: bool, tmp_path: Path) -> None:
     """
-    One that another process listens on, be it busy or not, is left to it; the
-    start fails and names it.
+    A Unix socket that another process listens on, be it busy or not, is not removed;
+    the start fails and names the socket.
     """
     where = path(tmp_path)
     with socket.socket(socket.AF_UNIX) as other:
@@ -91,7 +91,7 @@ async def test_alive(busy: bool, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_twice(tmp_path: Path) -> None:
     """
-    So it is when the other is a balancer too.
+    So it is when the other process is a balancer too.
     """
     async with stage(f"unix:{path(tmp_path)}") as on:
         await on.serve(make=Echo)
@@ -153,7 +153,7 @@ except Exception as error:
 
 async def clearElsewhere(where: str) -> str:
     """
-    Have another process clear a stale socket away; return what it says.
+    Have another process remove a stale socket; return what that process says.
     """
     command = getProcessOutput(sys.executable, ("-c", CLEAR, where), os.environ)
     said: bytes = await command.addTimeout(LIMIT, reactor)
@@ -163,8 +163,8 @@ async def clearElsewhere(where: str) -> str:
 @pytest_twisted.ensureDeferred
 async def test_refusing(tmp_path: Path) -> None:
     """
-    A Unix socket that refuses, as no destination is up, is left to its process by
-    another that would listen there; it listens again, and is gone after the end.
+    A Unix socket that refuses, because no destination is up, is not removed by another
+    balancer that wants to listen there; it listens again, and is gone after the end.
     """
     where = path(tmp_path)
     async with stage(f"unix:{where}", whenDown="refuse") as on:
@@ -195,7 +195,7 @@ async def test_refusing(tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_killedWhileRefusing(tmp_path: Path) -> None:
     """
-    One whose process was killed while it refused is stale.
+    A Unix socket whose process was killed while it refused is stale.
     """
     where = path(tmp_path)
     killed(where)
@@ -208,7 +208,7 @@ async def test_killedWhileRefusing(tmp_path: Path) -> None:
 
 def test_cannotClaim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Where there are no abstract names, a socket that nobody answers on is stale.
+    Where there are no abstract names, a socket on which no process answers is stale.
     """
     where = path(tmp_path)
     killed(where)
@@ -283,16 +283,16 @@ async def test_listenAgainLater(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    When it cannot listen again, say for want of a descriptor, the log says so,
-    and it is tried until it can. The destination that has returned serves those
-    that waited meanwhile.
+    When a listener cannot listen again, for lack of a descriptor for instance, the log
+    says so, and it tries until it can. The destination that has returned serves the
+    clients that waited meanwhile.
     """
     monkeypatch.setattr(iawlb.frontend.listener, "RETRY", 0.05)
     events = EventLoggingObserver()
 
     def errors() -> list[str]:
         """
-        Why it could not listen, each time.
+        List why it could not listen, each time.
         """
         return [e["why"] for e in events if e["log_level"] is LogLevel.error]
 

@@ -62,7 +62,7 @@ async def test_anyPort(text: str) -> None:
 @implementer(IStreamServerEndpoint)
 class Late:
     """
-    An endpoint that takes its time.
+    An endpoint that does not listen at once.
     """
 
     def __init__(self) -> None:
@@ -115,8 +115,8 @@ async def test_listenWherePrivileged() -> None:
 @pytest_twisted.ensureDeferred
 async def test_cannotListenWhileRunning() -> None:
     """
-    A listener that cannot be opened is an error for the caller, and is not added;
-    those that are open stay so.
+    A listener that cannot be opened is an error for the caller, and is not added; the
+    listeners that are open stay open.
     """
     server = await Server(Echo).listen()
     balancer = LoadBalancer(reactor, ["127.0.0.1:0"], [f"127.0.0.1:{server.number}"])
@@ -154,7 +154,8 @@ async def test_listenWhileRefusing() -> None:
 @pytest_twisted.ensureDeferred
 async def test_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    That an endpoint failed which took its time is logged, since nobody waits.
+    When an endpoint that did not listen at once fails, the log says so, since no caller
+    waits for it.
     """
     events = EventLoggingObserver()
     monkeypatch.setattr(Listeners, "log", Logger(observer=events))
@@ -173,8 +174,8 @@ async def test_late(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_circle() -> None:
     """
     A destination that is a listener of the balancer's is refused by C{add}, by
-    C{listen} and at the start, whichever way its port is known; no listener is
-    left open, and the others are not touched.
+    C{listen} and at the start, in whichever way its port is known; no listener is left
+    open, and the others are not affected.
     """
     port = freePort()
     balancer = LoadBalancer(reactor, [f"127.0.0.1:{port}"])
