@@ -695,7 +695,7 @@ class EndTests(Base):
 
     def test_resetBehindAllSent(self) -> None:
         """
-        The same if the kernel has all the bytes that the destination has not taken.
+        So it may if the kernel has all the bytes that the destination has not taken.
         """
         self.begin()
         slow = self.relay.destination

@@ -179,8 +179,8 @@ class NameEndpointTests(SynchronousTestCase):
 
     def test_stale(self) -> None:
         """
-        A destination that moved is found by its name: an old answer is renewed,
-        beside the connections, which do not wait for that.
+        A destination that moved is found by its name: an old answer is renewed, while
+        the connections do not wait.
         """
         self.resolved("192.0.2.1")
         self.reactor.advance(FRESH)
@@ -237,7 +237,7 @@ class NameEndpointTests(SynchronousTestCase):
 
     def test_addresses(self) -> None:
         """
-        Of an answer, each IP address is taken once, and not too many.
+        Each IP address of an answer is kept once, and not too many.
         """
         looking = self.endpoint.lookUp()
         many = [f"192.0.2.{each}" for each in range(100)]
@@ -247,7 +247,7 @@ class NameEndpointTests(SynchronousTestCase):
 
     def test_ahead(self) -> None:
         """
-        A name is looked up before its first connection; an address needs none.
+        A name is looked up before its first connection; an address needs no lookup.
         """
         looking = lookedUp(self.endpoint)
         self.resolver.answer("192.0.2.1")
@@ -268,7 +268,7 @@ class NameEndpointTests(SynchronousTestCase):
 
     def test_named(self) -> None:
         """
-        An endpoint shows where it leads.
+        The text of an endpoint shows its host and port.
         """
         self.assertEqual(repr(self.endpoint), "<NameEndpoint app:9001>")
 
@@ -276,8 +276,8 @@ class NameEndpointTests(SynchronousTestCase):
 
     def test_oneAddress(self) -> None:
         """
-        A connect has its time limit and local address, and fails of what the
-        destination said.
+        A connect has its time limit and local address, and fails with the destination's
+        error.
         """
         self.resolved("192.0.2.1")
         connecting = self.connect()
@@ -365,8 +365,8 @@ class NameEndpointTests(SynchronousTestCase):
 
     def test_firstFailure(self) -> None:
         """
-        What is told of a failed connect is what the preferred address failed of:
-        of the last it may only be that this machine has no IPv6.
+        A failed connect reports the error of the preferred address: the last address
+        may fail only because this machine has no IPv6.
         """
         self.resolved("192.0.2.1", "::1")
         connecting = self.connect()
@@ -412,8 +412,9 @@ class NameEndpointTests(SynchronousTestCase):
 
     def test_target(self) -> None:
         """
-        The address that worked may be dialed, from the local address that was
-        asked for, until it fails; then there are others to try, or none.
+        The address that worked is the target of plain sockets, from the local address
+        that was asked for, until it fails; then there are other addresses to try, or
+        none.
         """
         self.dialable()
         for addresses in (("192.0.2.1", "::1"), ("192.0.2.1",)):
@@ -428,8 +429,8 @@ class NameEndpointTests(SynchronousTestCase):
 
     def test_targetMoves(self) -> None:
         """
-        Of who dials, too, an old answer is renewed; an address that is no answer
-        any more is not dialed.
+        With plain sockets, too, an old answer is renewed; an address that is no longer
+        in the answer is not used.
         """
         self.dialable()
         self.resolved("192.0.2.1")
@@ -445,7 +446,7 @@ class NameEndpointTests(SynchronousTestCase):
 
     def test_notDialable(self) -> None:
         """
-        A destination with a time-out of its own is not dialed.
+        A destination with a time-out of its own is not connected by a plain socket.
         """
         self.resolved("192.0.2.1")
         self.connectTo(0)

@@ -114,8 +114,8 @@ class UnknownOptionTests(SynchronousTestCase):
 
     def test_others(self) -> None:
         """
-        For what nobody can guess there is the help; a negative number is no
-        option.
+        For an option that cannot be guessed, the message points to the help; a negative
+        number is no option.
         """
         for given in ("--zzzz", "-z", "--" + "x" * 500, "--a\nb"):
             self.assertIn("--help lists", self.said("8080", "9001", given))

@@ -77,7 +77,8 @@ class CircleTests(SynchronousTestCase):
 
     def test_own(self) -> None:
         """
-        The machine's own name and addresses lead to it, if it listens on all.
+        The machine's own name and addresses lead to a listener that listens on all
+        addresses.
         """
         checkCircle(f"{socket.gethostname()}:80", "127.0.0.1:80")
         self.assertRaises(

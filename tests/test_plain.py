@@ -25,7 +25,7 @@ from tests.test_side import Owner
 
 class CountingReactor(MemoryReactorClock):
     """
-    Counts how often it was asked to watch a connection, or not to.
+    A reactor that counts how many times it was asked to watch a connection, or to stop.
     """
 
     asked = 0
@@ -75,8 +75,8 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_notRead(self) -> None:
         """
-        It is ready at once, and until somebody wants its bytes the reactor hears
-        nothing of it, not even that it is not to be read.
+        A plain connection is ready at once, and until its bytes are wanted the reactor
+        is not called about it, not even to stop reading.
         """
         self.connect()
         self.assertEqual(self.owner.told, ["made", "ready"])
@@ -86,7 +86,8 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        Then it is read and written as any other, and pauses as any other.
+        Once its bytes are wanted, a plain connection is read, written and paused as any
+        other.
         """
         self.connect()
         self.side.resumeProducing()
@@ -105,7 +106,8 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_lost(self) -> None:
         """
-        When it is lost its protocol is told, once, and its descriptor is closed.
+        When a connection is lost, its protocol is called once, and its descriptor is
+        closed.
         """
         self.connect()
         self.connection.connectionLost(Failure(ConnectionDone()))
@@ -115,7 +117,7 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_addresses(self) -> None:
         """
-        It knows both its addresses, and its name in Twisted's log lines.
+        A connection has both its addresses, and its name in Twisted's log lines.
         """
         host, port = self.handle.getsockname()
         self.assertEqual(self.connection.getHost(), IPv4Address("TCP", host, port))
@@ -162,7 +164,7 @@ class ClientTests(SynchronousTestCase):
 
     def assertLost(self, told: str) -> None:
         """
-        Its owner knows, and nothing is left of it.
+        Check that the owner was called, and that nothing is left of the client.
         """
         self.assertEqual(self.owner.told, [told])
         self.assertTrue(self.client.lost)
@@ -170,7 +172,7 @@ class ClientTests(SynchronousTestCase):
 
     def test_close(self) -> None:
         """
-        It is closed in order.
+        A client can be closed in order.
         """
         self.client.watch()
         self.client.close()
@@ -187,7 +189,8 @@ class ClientTests(SynchronousTestCase):
 
     def test_drop(self) -> None:
         """
-        Or reset, with nobody told, also when it was handed over; once.
+        A client can be reset without a call of its owner, even after its socket was
+        handed over; once.
         """
         self.client.handOver()
         self.client.drop()
@@ -197,7 +200,7 @@ class ClientTests(SynchronousTestCase):
 
     def test_leaves(self) -> None:
         """
-        It may be reset while it waits.
+        A client may reset its connection while it waits.
         """
         self.client.watch()
         self.resets.check()
@@ -210,7 +213,7 @@ class ClientTests(SynchronousTestCase):
 
     def test_handOver(self) -> None:
         """
-        Whoever relays it gets the socket, and nobody watches it any more.
+        The relay gets the socket, which is no longer watched.
         """
         self.client.watch()
         self.assertEqual((self.client.ready, self.client.secure), (True, False))

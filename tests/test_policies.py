@@ -36,7 +36,7 @@ def loaded(name: str, active: int, weight: int = 1, order: int = 0) -> Destinati
 
 class ChoiceTests(SynchronousTestCase):
     """
-    The policies that choose among those that wait.
+    The policies that choose among waiting destinations.
     """
 
     def test_names(self) -> None:
@@ -57,7 +57,8 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_leastKnowsWeights(self) -> None:
         """
-        Of two that serve the same number, the one of more weight is chosen.
+        Of two destinations that serve the same number, the one with the larger weight
+        is chosen.
         """
         light, heavy = loaded("a", 2), loaded("b", 2, weight=2)
         self.assertIs(Least().choose([light, heavy]), heavy)
@@ -66,8 +67,8 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_leastTies(self) -> None:
         """
-        Among equals the one that waits longest is chosen, so with one slot each
-        they take turns; also when they all weigh the same, but not 1.
+        Among equals the one that has waited longest is chosen, so with one slot each
+        they take turns; also when all have the same weight, but not 1.
         """
         for weight in (1, 3):
             a, b, c = (loaded(name, 0, weight) for name in "abc")
@@ -92,8 +93,8 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_leastInTurnsByWeight(self) -> None:
         """
-        Idle destinations share the connections as their weights say, and a heavy
-        one gets them spread, not in a row.
+        Idle destinations share the connections by their weights, and a heavy one gets
+        its connections spread, not in a row.
         """
         waiting = [loaded(n, 0, w) for n, w in (("a", 1), ("b", 3), ("c", 1))]
         self.assertEqual(self.picks(Least(), waiting, 15), 3 * "babcb")
@@ -119,8 +120,8 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_leastOwesNothing(self) -> None:
         """
-        A destination that was added, or away for long, gets its share from then on,
-        and no more to make up for what it has not had.
+        A destination that was added, or away for long, gets its share from then on, and
+        nothing for the time before.
         """
         old = [loaded(n, 0, w) for n, w in (("a", 1), ("b", 3))]
         least = Least()
@@ -133,7 +134,7 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_leastTurnsBeginAnew(self) -> None:
         """
-        The turns go on as they were when their numbers begin anew.
+        The turns continue as they were when their numbers begin anew.
         """
         self.patch(policies, "MOST_ROUNDS", 5.0)
         waiting = [loaded(n, 0, w) for n, w in (("a", 1), ("b", 3), ("c", 1))]
@@ -152,8 +153,8 @@ class ChoiceTests(SynchronousTestCase):
     )
     def test_leastOfAny(self, loads: list[tuple[int, int]]) -> None:
         """
-        Whoever waits, none that is less loaded is passed over, and no equal of the
-        same weight that waits longer.
+        Whichever destinations wait, no less loaded one is passed over, and no equal one
+        of the same weight that has waited longer.
         """
         waiting = [loaded(str(n), *load) for n, load in enumerate(loads)]
         chosen = Least().choose(waiting)
@@ -176,7 +177,7 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_fifo(self) -> None:
         """
-        The one that waits longest is chosen, whatever its load.
+        The destination that has waited longest is chosen, whatever its load.
         """
         busy, idle = loaded("a", 9), loaded("b", 0)
         self.assertIs(Fifo().choose([busy, idle]), busy)
@@ -201,7 +202,7 @@ class ChoiceTests(SynchronousTestCase):
 
 class SourceTests(SynchronousTestCase):
     """
-    The same client to the same destination.
+    The same client gets the same destination.
     """
 
     def placed(self, available: Sequence[Destination]) -> dict[str, str]:
@@ -294,8 +295,8 @@ class SourceTests(SynchronousTestCase):
 
     def test_nothingAvailable(self) -> None:
         """
-        While no destination is up a client is bound to none; once one is, the
-        longest waiting may take it.
+        While no destination is up a client is bound to none; once a destination is up,
+        the one that has waited longest may serve the client.
         """
         self.assertIsNone(Source().bind(session(1), []))
         a, b = destination("a"), destination("b")

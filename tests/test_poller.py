@@ -28,7 +28,7 @@ from tests.doubles import Handling
 @implementer(IReadDescriptor)
 class Reader:
     """
-    Counts how often it was asked to read.
+    A reader that counts how many times it was asked to read.
     """
 
     def __init__(self, handle: socket.socket) -> None:
@@ -37,19 +37,19 @@ class Reader:
 
     def fileno(self) -> int:
         """
-        Its descriptor.
+        Return the reader's descriptor.
         """
         return self.handle.fileno()
 
     def logPrefix(self) -> str:
         """
-        Its name.
+        Return the reader's name.
         """
         return "reader"
 
     def doRead(self) -> None:
         """
-        Count it.
+        Count the call.
         """
         self.read += 1
 
@@ -87,13 +87,13 @@ class PollerTests(SynchronousTestCase):
 
     def handler(self, name: str) -> Handling:
         """
-        Make a handler that only writes down that it was called.
+        Make a handler that only records its calls.
         """
         return Handling(lambda events: self.seen.append((name, events)))
 
     def turn(self) -> list[tuple[str, int]]:
         """
-        Take a turn, and say who was called with what.
+        Take a turn, and return which handlers were called with what.
         """
         self.seen.clear()
         self.poller.doRead()
@@ -101,8 +101,8 @@ class PollerTests(SynchronousTestCase):
 
     def test_oneReader(self) -> None:
         """
-        It is one reader of the reactor, however many sockets there are, and none
-        once it is stopped; it can be started again.
+        The poller is one reader of the reactor, however many sockets there are, and
+        none once it is stopped; it can be started again.
         """
         self.assertTrue(verifyObject(IReadDescriptor, self.poller))
         self.assertEqual(self.poller.logPrefix(), "iawlb")
@@ -115,7 +115,7 @@ class PollerTests(SynchronousTestCase):
 
     def test_wakesReactor(self) -> None:
         """
-        The reactor sees that one of its sockets is ready, and no more when all
+        The reactor sees that a socket of the poller's is ready, and no longer once all
         were served.
         """
         mine, peer = self.pair()
@@ -143,8 +143,8 @@ class PollerTests(SynchronousTestCase):
 
     def test_change(self) -> None:
         """
-        A socket is told of what it waits for, and of nothing else; who is told
-        can change too.
+        A socket's handler is called for the events it waits for, and for nothing else;
+        the handler can be replaced.
         """
         mine, peer = self.pair()
         peer.send(b"x")
@@ -160,8 +160,8 @@ class PollerTests(SynchronousTestCase):
 
     def test_removed(self) -> None:
         """
-        A socket that was removed is told nothing, even if another descriptor of
-        the same connection keeps the kernel's end of it open.
+        The handler of a socket that was removed is not called, even if another
+        descriptor of the same connection keeps the kernel's end of it open.
         """
         mine, peer = self.pair()
         with mine.dup():
@@ -175,8 +175,8 @@ class PollerTests(SynchronousTestCase):
 
     def test_withdrawn(self) -> None:
         """
-        A socket that is withdrawn stays open, and is told nothing; it can be
-        served anew.
+        A socket that is withdrawn stays open, and its handler is not called; it can be
+        added again.
         """
         mine, _ = self.pair()
         number = mine.fileno()
@@ -188,8 +188,8 @@ class PollerTests(SynchronousTestCase):
 
     def test_sameNumber(self) -> None:
         """
-        What the kernel had to tell of a socket that was closed in the same turn
-        is not told to a new one that got its number.
+        Events of a socket that was closed in the same turn are not reported to a new
+        socket that got its number.
         """
         (one, peer), (two, other), spare = self.pair(), self.pair(), self.pair()
         peer.send(b"x")
@@ -235,7 +235,7 @@ class PollerTests(SynchronousTestCase):
 
     def test_reader(self) -> None:
         """
-        What reads for the reactor can read for the poller as well, and stop.
+        A reader of the reactor can be served by the poller as well, and can stop.
         """
         reader = Reader(self.pair()[0])
         peer = self.peers[reader.handle]
@@ -252,8 +252,8 @@ class PollerTests(SynchronousTestCase):
 
     def test_afterRound(self) -> None:
         """
-        What is to be done after a round is done when those that were ready by its
-        end have been served, and once; and at once between turns.
+        A call after a round is made once, when the sockets that were ready by the
+        round's end have been served, and at once between turns.
         """
         self.poller.afterRound(lambda: self.seen.append(("at once", 0)))
         self.assertEqual(self.seen, [("at once", 0)])
@@ -276,8 +276,8 @@ class PollerTests(SynchronousTestCase):
 
     def test_nestedRound(self) -> None:
         """
-        A handler may have the reactor take a turn, which serves the others; what
-        is closed in that turn is told nothing any more.
+        A handler may have the reactor take a turn, which serves the other sockets; the
+        handler of a socket that is closed in that turn is not called any more.
         """
         (one, its), (two, other) = self.pair(), self.pair()
 
@@ -331,8 +331,8 @@ class PollerTests(SynchronousTestCase):
 
     def test_closedAndRaises(self) -> None:
         """
-        Nor does one that has closed its socket before it raises, or what was to
-        follow a round, cost the others.
+        A handler that closes its socket before it raises, and a call after a round that
+        raises, do not affect the other sockets.
         """
         (bad, its), (good, _) = self.pair(), self.pair()
 
@@ -357,8 +357,8 @@ class PollerTests(SynchronousTestCase):
 
     def test_replacedAndRaises(self) -> None:
         """
-        One that has another take its place before it raises does not cost that
-        one either.
+        A handler that puts another in its place before it raises does not affect that
+        one.
         """
         mine, its = self.pair()
 
@@ -410,8 +410,8 @@ class WaitTests(PollerTests):
 
     def test_oneReader(self) -> None:
         """
-        The poller is no reader of the reactor while it waits for both, and the
-        reactor is as before once the poller is stopped; it can be started again.
+        The poller is no reader of the reactor while it waits for both, and the reactor
+        is as before once the poller is stopped; the poller can be started again.
         """
         readers = self.reactor.getReaders()
         for _ in range(2):
@@ -463,7 +463,7 @@ class WaitTests(PollerTests):
 
     def test_timerOfAQuietPoller(self) -> None:
         """
-        So are they when no socket is ready.
+        The reactor's timers are also called in time when no socket is ready.
         """
         self.reactor.callLater(0.01, self.reactor.stop)
         self.run_()
@@ -506,8 +506,8 @@ class WaitTests(PollerTests):
 
     def test_crash(self) -> None:
         """
-        A reactor that crashes in a handler leaves its main loop at once, also if
-        nothing else is to come.
+        A reactor that crashes in a handler leaves its main loop at once, also if no
+        other event is to come.
         """
         mine, peer = self.pair()
         peer.send(b"x")
@@ -522,7 +522,8 @@ class WaitTests(PollerTests):
 
     def test_stop(self) -> None:
         """
-        So does one that a handler stops, as a program's observer may.
+        A reactor that a handler stops, as a program's observer may do, leaves its main
+        loop, too.
         """
         mine, peer = self.pair()
         peer.send(b"x")
@@ -560,8 +561,8 @@ class WaitTests(PollerTests):
 
     def test_iterate(self) -> None:
         """
-        An iteration that somebody asks for takes no longer than asked, however
-        much there is to serve.
+        An iteration takes no longer than its caller asked, however many sockets are
+        ready.
         """
         mine, peer = self.pair()
         peer.send(b"x")
@@ -576,7 +577,7 @@ class WaitTests(PollerTests):
 
     def test_afterRoundInTheLoop(self) -> None:
         """
-        What is to follow a round does so before the poller waits again.
+        Calls after a round are made before the poller waits again.
         """
         one, its = self.pair()
 
@@ -597,8 +598,8 @@ class ShareTests(SynchronousTestCase):
 
     def test_views(self) -> None:
         """
-        One socket reads as much as the buffer holds; many get less each, down to
-        a bound, so that a round stays short; a socket that has not passed much
+        One socket reads as much as the buffer holds; many get less each, down to a
+        bound, so that a round stays short; a socket that has not passed many bytes
         reads less in any case.
         """
         kilo = 1024

@@ -73,16 +73,16 @@ class TwistdTests(Case):
 
     def assertLeft(self, writer: LogWriter | None) -> None:
         """
-        Check that twistd makes its log itself.
+        Check that the log is left to twistd.
         """
         self.assertIsNone(writer)
         self.assertIsNone(self.application.getComponent(ILogObserver))
 
     def test_foreground(self) -> None:
         """
-        In the foreground it goes to standard output, whether that is said or not;
-        the lines of sessions, which go past Twisted's logger, stand among
-        Twisted's in the order in which they came.
+        In the foreground the log goes to standard output, whether that is asked for or
+        not; the lines of sessions, which bypass Twisted's logger, are among Twisted's
+        lines in the order in which they came.
         """
         for name in (None, "", "-"):
             writer = self.takeTwistds(logfile=name)
@@ -118,8 +118,8 @@ class TwistdTests(Case):
 
     def test_signal(self) -> None:
         """
-        SIGUSR1 begins a new log file, as is so with twistd's own; but if somebody
-        handles that signal already, it is left to them.
+        SIGUSR1 begins a new log file, as with twistd's own log; but if the signal has a
+        handler already, the handler stays.
         """
         path = self.folder / "log"
         self.reactor.callFromThread = lambda call, *arguments: call(*arguments)
@@ -157,7 +157,8 @@ class TwistdTests(Case):
 
     def test_elsewhere(self) -> None:
         """
-        Where twistd logs to neither, it is left to that; so is what it refuses.
+        Where twistd logs to neither a file nor standard output, the log is left to
+        twistd; so are options that twistd refuses.
         """
         self.assertLeft(self.takeTwistds(syslog=True))
         self.assertLeft(self.takeTwistds(logger=lambda: None))
@@ -165,7 +166,7 @@ class TwistdTests(Case):
 
     def test_noDescriptor(self) -> None:
         """
-        The same if standard output is closed, or an object in memory.
+        So it is if standard output is closed, or an object in memory.
         """
         for file in (None, StringIO()):
             self.patch(sys, "stdout", file)
@@ -179,7 +180,7 @@ class TwistTests(Case):
 
     def test_taken(self) -> None:
         """
-        What twist writes, JSON or text, goes through a writer; the lines of
+        The log that twist writes, JSON or text, goes through a writer; the lines of
         sessions go through Twisted's logger like all others.
         """
         launcher: dict[str, Any] = {"logFile": self.stdout}

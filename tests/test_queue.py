@@ -34,8 +34,8 @@ from tests.doubles import destination, session
 
 class Bound(Fifo):
     """
-    A policy that binds each session to the destination that its client's address
-    names, if that is available.
+    A policy that binds each session to the destination that its client's address names,
+    if that destination is available.
     """
 
     binds = True
@@ -51,7 +51,7 @@ class Bound(Fifo):
 
 class Counting(Source):
     """
-    Counts how often it is asked, and about how many destinations.
+    A policy that counts how many times it is asked, and about how many destinations.
     """
 
     def __init__(self) -> None:
@@ -85,10 +85,9 @@ def queueOf(
 
 def rebound(queue: ConnectionQueue, effort: int = 1) -> int:
     """
-    Tell a queue that the available destinations have changed, and let it bind all
-    anew.
+    Have a queue bind all sessions anew, after the available destinations have changed.
 
-    @return: In how many steps.
+    @return: The number of steps that this took.
     """
     queue.rebind()
     steps = 1
@@ -99,7 +98,7 @@ def rebound(queue: ConnectionQueue, effort: int = 1) -> int:
 
 class ContractTests(SynchronousTestCase):
     """
-    What a user of Twisted's own queue may rely on.
+    What the users of Twisted's own queue rely on.
     """
 
     def setUp(self) -> None:
@@ -112,14 +111,14 @@ class ContractTests(SynchronousTestCase):
 
     def test_isDeferredQueue(self) -> None:
         """
-        It can stand where Twisted's queue can.
+        The queue can be used where Twisted's queue can.
         """
         self.assertIsInstance(self.queue, DeferredQueue)
         self.assertEqual(self.queue.size, 2)
 
     def test_firstInFirstOut(self) -> None:
         """
-        Who came first is served first.
+        Sessions are served in the order in which they came.
         """
         for each in self.sessions[:2]:
             self.queue.put(each)
@@ -128,8 +127,8 @@ class ContractTests(SynchronousTestCase):
 
     def test_getBeforePut(self) -> None:
         """
-        A worker that waits gets the next session at once, and it does not count
-        as waiting.
+        A worker that waits gets the next session at once, and the session does not
+        count as waiting.
         """
         getting = self.queue.get(self.a)
         self.assertNoResult(getting)
@@ -139,7 +138,7 @@ class ContractTests(SynchronousTestCase):
 
     def test_overflow(self) -> None:
         """
-        A full queue says so, keeps those that wait, and takes more once one has
+        A full queue raises, keeps the waiting sessions, and takes more once one has
         gone.
         """
         first, second, third, *_ = self.sessions
@@ -154,7 +153,7 @@ class ContractTests(SynchronousTestCase):
 
     def test_handedOverBeyondSize(self) -> None:
         """
-        A queue that may hold nothing still hands over to who waits.
+        A queue that may hold nothing still hands sessions over to a waiting worker.
         """
         queue = queueOf(Least(), self.a, size=0)
         self.assertRaises(QueueOverflow, queue.put, self.sessions[0])
@@ -225,8 +224,8 @@ Queue = DeferredQueue[Session]
 
 class BothQueuesTests(SynchronousTestCase):
     """
-    What a user of Twisted's own queue may rely on, who names no destination: each
-    test is run over that queue too.
+    What the users of Twisted's own queue, who name no destination, rely on: each test
+    is run over that queue too.
     """
 
     def queues(self, size: int | None, backlog: int | None) -> Iterator[Queue]:
@@ -245,8 +244,8 @@ class BothQueuesTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """
-        Those that wait for sessions get them in the order in which they asked,
-        and sessions that wait are got in the order in which they were put.
+        Callers that wait for sessions get them in the order in which they asked, and
+        waiting sessions are returned in the order in which they were put.
         """
         for queue in self.queues(2, 2):
             got: list[Session] = []
@@ -266,7 +265,8 @@ class BothQueuesTests(SynchronousTestCase):
 
     def test_noBacklog(self) -> None:
         """
-        Nobody may wait where the backlog is 0, but what is there can be got.
+        No caller may wait where the backlog is 0, but a session that is there can be
+        got.
         """
         for queue in self.queues(None, 0):
             self.assertRaises(QueueUnderflow, queue.get)
@@ -287,8 +287,8 @@ class BothQueuesTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        Who gives up before there is a session takes none along, and leaves room
-        in the backlog; who gives up after has it already.
+        A caller that gives up before there is a session takes none along, and leaves
+        room in the backlog; a caller that gives up later has the session already.
         """
         for queue in self.queues(None, 2):
             first, second = queue.get(), queue.get()
@@ -304,14 +304,14 @@ class BothQueuesTests(SynchronousTestCase):
 
 class OrderTests(SynchronousTestCase):
     """
-    Who is served before whom.
+    The order in which sessions are served.
     """
 
     def test_putBackKeepsPlace(self) -> None:
         """
         Sessions whose connects failed are served before those that never left the
-        queue, and among each other in the order in which they were accepted,
-        whatever the order of their failures.
+        queue, and among each other in the order in which they were accepted, whatever
+        the order of their failures.
         """
         a = destination("a")
         sessions = [session(number) for number in range(1, 7)]
@@ -340,9 +340,9 @@ class OrderTests(SynchronousTestCase):
 
     def test_spillOver(self) -> None:
         """
-        A program that gets sessions without naming a destination gets the oldest
-        of those that any destination may serve, when no destination waits for it:
-        so it can serve by itself what is too much for them.
+        A program that gets sessions without naming a destination gets the oldest of
+        those that any destination may serve, when no destination waits for it: so the
+        program can serve what is too much for the destinations.
         """
         a, b = destination("a"), destination("b", 1)
         queue = queueOf(Bound(), a, b)
@@ -361,7 +361,7 @@ class OrderTests(SynchronousTestCase):
 
     def test_boundDoesNotBlock(self) -> None:
         """
-        A client bound to a full destination waits for it, while those behind it
+        A client bound to a full destination waits for it, while the clients behind it
         are served.
         """
         a, b = destination("a"), destination("b", 1)
@@ -376,8 +376,8 @@ class OrderTests(SynchronousTestCase):
 
     def test_boundAndUnboundInOrder(self) -> None:
         """
-        A destination takes those bound to it and those that anyone may serve in
-        the order in which they came.
+        A destination takes the sessions bound to it and those that any destination may
+        serve in the order in which they came.
         """
         a = destination("a")
         queue = queueOf(Bound(), a)
@@ -400,8 +400,8 @@ class OrderTests(SynchronousTestCase):
 
     def test_rebind(self) -> None:
         """
-        When a destination goes, its waiting clients move to another at once; when
-        it comes back, so do they; none loses its place.
+        When a destination goes, its waiting clients move to another at once; when the
+        destination comes back, they move back; no client loses its place.
         """
         a, b = destination("a"), destination("b", 1)
         queue = queueOf(Source(), a, b)
@@ -424,9 +424,9 @@ class OrderTests(SynchronousTestCase):
 
     def test_rebindWhatMustMove(self) -> None:
         """
-        When a destination goes, the policy is asked about its own clients alone;
-        when it comes back, each client's own destination is compared with that
-        one. So the others of a hundred destinations cost nothing.
+        When a destination goes, the policy is asked about that destination's clients
+        alone; when it comes back, the policy compares it with each client's present
+        destination. So the others of a hundred destinations cost nothing.
         """
         policy = Counting()
         destinations = [destination(str(n), n) for n in range(10)]
@@ -449,9 +449,9 @@ class OrderTests(SynchronousTestCase):
 
     def test_rebindInSteps(self) -> None:
         """
-        However many wait, a change takes the program a step at a time. Meanwhile
-        no client is stuck or lost: those that have lost their destination come
-        first, the others are served by the one that they had.
+        However many clients wait, a change is worked off in steps. Meanwhile no client
+        is stuck or lost: the clients that have lost their destination come first, and
+        the others can still be served by the destination they had.
         """
         a, b, c = (destination(name, n) for n, name in enumerate("abc"))
         queue = queueOf(Source(), a, b, c)
@@ -530,8 +530,8 @@ class OrderTests(SynchronousTestCase):
 
     def test_rebindWithoutBinding(self) -> None:
         """
-        Where any destination may serve any client, a destination that goes moves
-        nobody.
+        Where any destination may serve any client, no client moves when a destination
+        goes.
         """
         a = destination("a")
         queue = queueOf(First(), a)
@@ -564,8 +564,8 @@ class OrderTests(SynchronousTestCase):
 
     def test_oldest(self) -> None:
         """
-        The one that waits the longest is found in whichever line it stands, also
-        when it came back after a failed connect.
+        The session that has waited longest is found in whichever line it is, also when
+        it came back after a failed connect.
         """
         a, b = destination("a"), destination("b", 1)
         queue = queueOf(Bound(), a, b)
@@ -695,11 +695,9 @@ class FaultyPolicyTests(SynchronousTestCase):
 
 class MachineBase(RuleBasedStateMachine):
     """
-    Any order of steps leaves the queue as a plain list, searched from its start,
-    would be.
-
-    The model's list holds those that wait by age, and who may serve one is asked
-    anew each time it is looked at.
+    Any order of steps leaves the queue as a plain list, searched from its start, would
+    be. The model's list holds the waiting sessions by age, and asks anew each time
+    which destination may serve a session.
     """
 
     policy: IPolicy
@@ -745,7 +743,7 @@ class MachineBase(RuleBasedStateMachine):
 
     def modelOffers(self, each: Session) -> bool:
         """
-        The model offers a session to those that wait.
+        Offer a session to the destinations that wait in the model.
         """
         able = [who for who in self.getters if self.may(each, who)]
         if not able:
@@ -757,7 +755,7 @@ class MachineBase(RuleBasedStateMachine):
 
     def chooses(self, able: list[Destination]) -> Destination:
         """
-        The policy's choice, in the words of its promise.
+        Return the policy's choice, in the words of its promise.
         """
         raise NotImplementedError
 
@@ -794,7 +792,7 @@ class MachineBase(RuleBasedStateMachine):
     @rule(data=st.data(), back=st.booleans())
     def finish(self, data: st.DataObject, back: bool) -> None:
         """
-        A session ends, or its connect fails and it is put back.
+        Let a session end, or let its connect fail and put it back.
         """
         each = data.draw(st.sampled_from(list(self.served)))
         self.served.pop(each).give()
@@ -807,7 +805,7 @@ class MachineBase(RuleBasedStateMachine):
     @rule(data=st.data())
     def discard(self, data: st.DataObject) -> None:
         """
-        A client leaves, who waits or does not.
+        Let a client leave, whether it waits or not.
         """
         known = [*self.waiting, *self.served, session(0)]
         each = data.draw(st.sampled_from(known))
@@ -819,7 +817,7 @@ class MachineBase(RuleBasedStateMachine):
     @rule(index=st.integers(0, 2))
     def get(self, index: int) -> None:
         """
-        A worker asks, if it may.
+        Let a worker ask, if it may.
         """
         who = self.destinations[index]
         if who in self.getters:
@@ -854,15 +852,15 @@ class MachineBase(RuleBasedStateMachine):
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
         """
-        Some worker gives up.
+        Let a worker give up.
         """
         self.giveUp(data.draw(st.sampled_from(self.getters)))
 
     @rule(index=st.integers(0, 2), how=st.sampled_from(["paused", "down"]))
     def change(self, index: int, how: str) -> None:
         """
-        A destination becomes available, or no longer is; then its worker gives up
-        and the queue is told.
+        Let a destination become available, or stop being so; then its worker gives up
+        and the queue binds anew.
         """
         who = self.destinations[index]
         if how == "paused":
@@ -879,8 +877,9 @@ class MachineBase(RuleBasedStateMachine):
     @invariant()
     def sameAsModel(self) -> None:
         """
-        The same sessions wait, in the same order; the same destinations got the
-        same sessions in the same order; nobody is lost or there twice.
+        Check that the same sessions wait in the same order, that the same destinations
+        got the same sessions in the same order, and that no session is lost or there
+        twice.
         """
         assert list(self.queue) == self.waiting
         assert len(self.queue) == len(self.waiting)
@@ -901,7 +900,8 @@ class LeastMachine(MachineBase):
 
     def chooses(self, able: list[Destination]) -> Destination:
         """
-        The smallest load, and of equals who waits longest.
+        Return the destination with the smallest load, and of equals the one that has
+        waited longest.
         """
         loads = [each.active for each in able]
         return able[loads.index(min(loads))]
@@ -930,15 +930,16 @@ class SourceMachine(MachineBase):
 
     def chooses(self, able: list[Destination]) -> Destination:
         """
-        The only one that may, or who waits longest while nobody can be bound to.
+        Return the only destination that may serve the session, or the one that has
+        waited longest while no destination can be bound to.
         """
         return able[0]
 
 
 class Named(Fifo):
     """
-    A policy of a user's own: some clients are bound by their address, if what it
-    names is available.
+    A policy of a user's own: some clients are bound by their address, if the
+    destination that it names is available.
     """
 
     binds = True
@@ -963,7 +964,7 @@ class NamedMachine(SourceMachine):
 
 class StepsMachine(RuleBasedStateMachine):
     """
-    The steps in which sessions are bound anew, with anything else between them.
+    The steps in which sessions are bound anew, with any other steps between them.
     """
 
     policy: IPolicy = Source()
@@ -989,7 +990,7 @@ class StepsMachine(RuleBasedStateMachine):
     @rule(number=st.integers(1, 12), host=st.integers(1, 9))
     def put(self, number: int, host: int) -> None:
         """
-        Clients come, several of them from one address.
+        Let clients come, several of them from one address.
         """
         for each in range(number):
             self.count += 1
@@ -1057,14 +1058,14 @@ class StepsMachine(RuleBasedStateMachine):
     @rule(effort=st.integers(1, 60))
     def rebindSome(self, effort: int) -> None:
         """
-        Some are bound anew.
+        Bind some sessions anew.
         """
         self.queue.rebindSome(effort)
 
     @rule()
     def rebindAll(self) -> None:
         """
-        All are, and each stands where it belongs.
+        Bind all sessions anew, and check that each is in the line where it belongs.
         """
         while self.queue.rebindSome(100):
             pass
@@ -1083,7 +1084,7 @@ class StepsMachine(RuleBasedStateMachine):
     @invariant()
     def nobodyIsLost(self) -> None:
         """
-        Those wait that are to, in order.
+        Check that the right sessions wait, in order.
         """
         order = sorted(self.waiting, key=lambda each: each.place)
         assert list(self.queue) == order
@@ -1107,7 +1108,7 @@ class StepsMachine(RuleBasedStateMachine):
 
 class NamedStepsMachine(StepsMachine):
     """
-    The same for a policy of a user's own.
+    The same steps for a policy of a user's own.
     """
 
     policy = Named()
@@ -1115,7 +1116,7 @@ class NamedStepsMachine(StepsMachine):
 
 class PartStepsMachine(StepsMachine):
     """
-    The same where a destination's line may not take all of the queue.
+    The same steps where a destination's line may not take all of the queue.
     """
 
     bindable = 40
@@ -1151,25 +1152,29 @@ class InterleavingTests(SynchronousTestCase):
 
     def test_first(self) -> None:
         """
-        The same, and each goes to the first that waits.
+        The queue matches the model, and each session goes to the first destination that
+        waits.
         """
         self.check(FirstMachine)
 
     def test_source(self) -> None:
         """
-        The same, and each goes to the destination it is bound to.
+        The queue matches the model, and each session goes to the destination it is
+        bound to.
         """
         self.check(SourceMachine)
 
     def test_named(self) -> None:
         """
-        The same with a policy of a user's own, that binds some.
+        The queue matches the model with a policy of a user's own, which binds some
+        sessions.
         """
         self.check(NamedMachine)
 
     def test_steps(self) -> None:
         """
-        The same while it takes several steps to bind those that wait anew.
+        The queue matches the model while it takes several steps to bind the waiting
+        sessions anew.
         """
         for machine in (StepsMachine, NamedStepsMachine, PartStepsMachine):
             self.check(machine)
@@ -1177,8 +1182,8 @@ class InterleavingTests(SynchronousTestCase):
 
 class ManyTests(SynchronousTestCase):
     """
-    As many as a crowd. With storage that has to be searched or moved at each step
-    these would take minutes.
+    A crowd of sessions. With storage that has to be searched or moved at each step
+    these tests would take minutes.
     """
 
     number = 100_000

@@ -37,14 +37,14 @@ class OncePerSecondTests(SynchronousTestCase):
 
     def add(self, number: int) -> None:
         """
-        So many happen now.
+        Count several events now.
         """
         for _ in range(number):
             self.limited.add()
 
     def test_firstAtOnce(self) -> None:
         """
-        One that happens alone is written at once, and nothing after it.
+        A single event is written at once, and nothing after it.
         """
         self.add(1)
         self.assertEqual(self.lines, [(0.0, 1)])

@@ -33,13 +33,13 @@ class Above(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Keep it.
+        Keep the bytes.
         """
         self.received += data
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Keep it.
+        Keep the reason.
         """
         self.reason = reason
 
@@ -53,12 +53,12 @@ def record(size: int) -> bytes:
 
 class RecordWatchTests(SynchronousTestCase):
     """
-    What comes from a TLS peer, in pieces of any size.
+    Bytes from a TLS peer, in pieces of any size.
     """
 
     def ended(self, pieces: list[bytes], error: type[Exception]) -> bool:
         """
-        Play a connection; say whether it ended in order.
+        Play a connection; return whether it ended in order.
         """
         above = Above()
         watch = RecordWatch(None, above)
@@ -94,7 +94,7 @@ class RecordWatchTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """
-        Twisted asks it about ends, and finds what it looks for.
+        Twisted asks the protocol about ends, and finds the interface that it looks for.
         """
         watch = RecordWatch(None, Above())
         self.assertTrue(verifyObject(IHalfCloseableProtocol, watch))
@@ -143,7 +143,7 @@ class FalseEndTests(SynchronousTestCase):
 
     def test_reset(self) -> None:
         """
-        What was a reset is not taken for an end in order.
+        A reset is not taken for an end in order.
         """
         linger = struct.pack("ii", 1, 0)
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

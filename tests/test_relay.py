@@ -24,7 +24,7 @@ class Early(SideOwner):
 
     def sideLost(self, side: Any, reset: bool) -> None:
         """
-        Not expected.
+        Do nothing: not expected.
         """
         raise AssertionError("lost")
 
@@ -36,7 +36,7 @@ class Base(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make both sides, and the relay; it is not started.
+        Make both sides and the relay, without starting it.
         """
         self.released = 0
         self.outcomes: list[Outcome] = []
@@ -61,7 +61,7 @@ class BytesTests(Base):
 
     def test_passed(self) -> None:
         """
-        What one side receives is written to the other, and counted.
+        The bytes that one side receives are written to the other, and counted.
         """
         self.relay.start()
         self.client.receive(b"question")
@@ -73,7 +73,7 @@ class BytesTests(Base):
 
     def test_early(self) -> None:
         """
-        What came before the relay was started comes first, and once.
+        Bytes that came before the relay was started come first, and once.
         """
         self.client.receive(b"1")
         self.client.receive(b"2")
@@ -85,8 +85,8 @@ class BytesTests(Base):
 
     def test_earlyEnd(self) -> None:
         """
-        A client that had ended before is served: its bytes and its end are
-        passed on.
+        A client that ended before the relay started is served: its bytes and its end
+        are passed on.
         """
         self.client.receive(b"all")
         self.client.end()
@@ -107,8 +107,8 @@ class BytesTests(Base):
 
     def test_backPressure(self) -> None:
         """
-        A transport that has enough to write stops the other side's reading, and
-        lets it go on later.
+        A transport that has enough to write stops the other side's reading, and lets it
+        continue later.
         """
         self.relay.start()
         for wire, other in (
@@ -155,7 +155,7 @@ class BytesTests(Base):
 
     def test_undelivered(self) -> None:
         """
-        What waits to be written is not delivered, on either side that is open.
+        Bytes that wait to be written count as undelivered, on either side that is open.
         """
         self.relay.start()
         self.client.dataBuffer = b"12"  # type: ignore[attr-defined]
@@ -166,7 +166,7 @@ class BytesTests(Base):
 
     def test_afterTheStart(self) -> None:
         """
-        A TLS transport that tells of its handshake again disturbs nothing.
+        A TLS transport that reports its handshake again disturbs nothing.
         """
         self.relay.start()
         self.relay.sideMade(self.sides[0])
@@ -181,14 +181,14 @@ class EndTests(Base):
 
     def setUp(self) -> None:
         """
-        Start it.
+        Start the relay.
         """
         super().setUp()
         self.relay.start()
 
     def assertEnded(self, *outcomes: Outcome) -> None:
         """
-        Check how it ended, if it did, and that the slot was released once.
+        Check how the session ended, if it did, and that the slot was released once.
         """
         self.assertEqual(self.outcomes, list(outcomes))
         if outcomes:
@@ -196,8 +196,8 @@ class EndTests(Base):
 
     def test_inOrder(self) -> None:
         """
-        One end is passed on; with the other, both sides are closed, and the
-        session has ended once both are.
+        The end of one side is passed on; after the other end, both sides are closed,
+        and the session has ended once both are.
         """
         self.client.end()
         self.assertTrue(self.destination.ended)
@@ -214,7 +214,7 @@ class EndTests(Base):
 
     def test_destinationEndsFirst(self) -> None:
         """
-        The same when the destination ends first.
+        So it is when the destination ends first.
         """
         self.destination.end()
         self.assertTrue(self.client.ended)
@@ -229,7 +229,7 @@ class EndTests(Base):
 
     def test_resetPassedOn(self) -> None:
         """
-        A reset of one side resets the other, and is told.
+        A reset of one side resets the other, and the outcome says so.
         """
         for one, other, outcome in (
             ("client", "destination", Outcome.CLIENT_RESET),
@@ -243,8 +243,8 @@ class EndTests(Base):
 
     def test_clientResetAfterEnd(self) -> None:
         """
-        A client that had sent all and is reset leaves nobody to answer: the
-        destination takes what is to be written, and is closed.
+        A client that had sent everything and then resets is gone: the destination takes
+        what is to be written, and is closed.
         """
         self.client.receive(b"all")
         self.client.end()
@@ -258,8 +258,8 @@ class EndTests(Base):
 
     def test_destinationResetAfterEnd(self) -> None:
         """
-        A destination that had answered and is reset has answered: the client is
-        not reset, and what it still sends goes nowhere.
+        A destination that had ended its answer and then resets has answered: the client
+        is not reset, and what it still sends is discarded.
         """
         self.destination.receive(b"answer")
         self.destination.end()
@@ -277,8 +277,8 @@ class EndTests(Base):
 
     def test_clientClosesBothHalves(self) -> None:
         """
-        A client that cannot have halves, as with TLS, and closes is done: so is
-        its destination.
+        A client that cannot have halves, as with TLS, and closes is done: its
+        destination is closed.
         """
         self.client.lose()
         self.assertEqual(self.destination.closing, "close")
@@ -287,8 +287,9 @@ class EndTests(Base):
 
     def test_destinationClosesBothHalves(self) -> None:
         """
-        A destination that closes so ends the client, which is read to nowhere
-        until it closes: so it gets the whole answer.
+        When a destination without halves closes, the client is sent the end, and is
+        read until it closes, while its bytes are discarded: so it gets the whole
+        answer.
         """
         self.destination.receive(b"answer")
         self.destination.lose()
@@ -300,7 +301,7 @@ class EndTests(Base):
 
     def test_destinationClosesAfterClientsEnd(self) -> None:
         """
-        The same when the client had ended: it is closed.
+        If the client had ended before that, it is closed.
         """
         self.client.end()
         self.destination.lose()
@@ -310,8 +311,8 @@ class EndTests(Base):
 
     def test_unanswered(self) -> None:
         """
-        A destination that ends in order and has answered nothing is told apart
-        from a normal end, with and without halves. The client is ended in order.
+        A destination that ends in order without having answered has an outcome of its
+        own, with and without halves. The client is ended in order.
         """
         for end in (self._end, self._lose):
             self.setUp()
@@ -332,9 +333,9 @@ class EndTests(Base):
 
     def test_answered(self) -> None:
         """
-        Normal ends are not taken for that: a destination that ends behind its
-        answer, or that was asked nothing; one that ends since the client has
-        said its last word, and ended; and a client that resets.
+        Normal ends do not have that outcome: a destination that ends behind its answer,
+        or that was asked nothing; one that ends because the client has sent its
+        farewell, and ended; and a client that resets.
         """
         for end in (self._end, self._lose):
             for happens, outcome in (
@@ -364,8 +365,7 @@ class EndTests(Base):
 
     def test_halfClosed(self) -> None:
         """
-        The one who is to blame, if nothing more comes, is the one that has not
-        ended.
+        If nothing more comes, the outcome names the side that has not ended.
         """
         late = (
             Outcome.CLIENT_HALF_CLOSED_TIMEOUT,
@@ -384,8 +384,8 @@ class EndTests(Base):
 
     def test_close(self) -> None:
         """
-        A session can be closed: both sides, after what they have to write; the
-        outcome is the one given first.
+        A session can be closed: both sides, after what they have to write; the outcome
+        is the one given first.
         """
         self.relay.close(Outcome.IDLE_TIMEOUT)
         self.assertEqual(self.client.closing, "close")
@@ -396,7 +396,7 @@ class EndTests(Base):
 
     def test_closeRest(self) -> None:
         """
-        So can what is left of one.
+        A session of which one side is closed can be closed, too.
         """
         self.destination.lose()
         self.relay.close(Outcome.CLIENT_HALF_CLOSED_TIMEOUT)
@@ -407,7 +407,7 @@ class EndTests(Base):
 
     def test_abort(self) -> None:
         """
-        It can be cut off: what was left of it is reset, and an outcome that it
+        A session can be cut off: what was left of it is reset, and an outcome that it
         had stays.
         """
         self.relay.close(Outcome.IDLE_TIMEOUT)
@@ -420,8 +420,8 @@ class EndTests(Base):
 
     def test_leak(self) -> None:
         """
-        A side that is lost while the other is paused by its full buffer leaves
-        nobody behind: the other is no longer held back, and is reset.
+        When a side is lost while the other is paused by its full buffer, the other is
+        no longer held back, and is reset: no connection stays open.
         """
         for which in (0, 1):
             self.setUp()

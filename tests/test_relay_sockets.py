@@ -65,7 +65,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 class Speaker(Peer):
     """
-    Speaks as soon as it is connected.
+    A server that speaks as soon as it is connected.
     """
 
     words = b"220 welcome\r\n"
@@ -92,7 +92,7 @@ class Hasty(Speaker):
 
 class AnswerAtEnd(Peer):
     """
-    Answers once it has the whole request, as C{wc} would.
+    A server that answers once it has the whole request, as C{wc} would.
     """
 
     def readConnectionLost(self) -> None:
@@ -106,7 +106,7 @@ class AnswerAtEnd(Peer):
 
 def stall(peer: Peer) -> None:
     """
-    Have a peer read no more, and its kernel hold little for it.
+    Stop a peer's reading, and make its kernel hold few bytes.
     """
     peer.transport.pauseProducing()
     handle = peer.transport.getHandle()
@@ -115,7 +115,7 @@ def stall(peer: Peer) -> None:
 
 def resume(peer: Peer) -> None:
     """
-    Have it read on.
+    Have a peer read again.
     """
     peer.transport.resumeProducing()
 
@@ -142,8 +142,8 @@ async def ends(peer: Peer) -> None:
 @pytest_twisted.ensureDeferred
 async def test_bytesBothWays(relay: str, family: str, tmp_path: Path) -> None:
     """
-    What one side sends is what the other gets, both ways at once, however it is
-    cut into writes.
+    The bytes that one side sends arrive at the other, both ways at once, however they
+    are cut into writes.
     """
     async with rig(relay, family, tmp_path) as on:
         client, destination = await on.pair()
@@ -198,7 +198,7 @@ async def test_answerAfterEnd(relay: str, family: str, tmp_path: Path) -> None:
 
 class Dying(Peer):
     """
-    Answers a question, and ends at the next as if it was killed then.
+    A server that answers a question, and ends at the next one as if it was killed then.
     """
 
     def dataReceived(self, data: bytes) -> None:
@@ -214,10 +214,10 @@ class Dying(Peer):
 
 async def asked(on: Running, *words: bytes, leaves: bool = False) -> Outcome | None:
     """
-    Say something, wait for the answer if it is a question, and so on.
+    Send several messages, and wait for the answer to each that is a question.
 
-    @param leaves: Whether the client does not wait for the end after the last.
-    @return: How the session is said to have ended.
+    @param leaves: Whether the client does not wait for the end after the last message.
+    @return: The outcome of the session.
     """
     before = len(on.records.ended)
     client = await on.client()
@@ -236,7 +236,7 @@ async def asked(on: Running, *words: bytes, leaves: bool = False) -> Outcome | N
 @pytest_twisted.ensureDeferred
 async def test_unanswered(relay: str, family: str, tmp_path: Path) -> None:
     """
-    A server that was killed in mid-request is not said to have closed as usual,
+    The end of a server that was killed in mid-request is not logged as a normal close,
     although its kernel closes in order; a client that has left has not waited.
     """
     async with rig(relay, family, tmp_path, Dying) as on:
@@ -261,8 +261,8 @@ async def test_lastWord(relay: str, family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("answered", [False, True])
 def test_waiting(answered: bool) -> None:
     """
-    A client that has said its last word, and ended, waits for nothing, also when
-    neither was read as yet; else it waits if its question stands for a while.
+    A client that has sent its farewell, and ended, waits for nothing, also when neither
+    was read yet; otherwise the client waits if its question has stood for a while.
     """
     with socket.create_server(("127.0.0.1", 0)) as listening:
         theirs = socket.create_connection(listening.getsockname())
@@ -280,7 +280,7 @@ def test_waiting(answered: bool) -> None:
 @pytest_twisted.ensureDeferred
 async def test_endBeforeConnected(relay: str, family: str, tmp_path: Path) -> None:
     """
-    A client that sent all and ended while it waited is served like any other.
+    A client that sent everything and ended while it waited is served like any other.
     """
     async with rig(relay, family, tmp_path, AnswerAtEnd) as on:
         on.balancer.pause()
@@ -330,8 +330,8 @@ async def test_destinationSpeaksAndCloses(
     relay: str, family: str, tmp_path: Path
 ) -> None:
     """
-    What a destination says is delivered even if it closes at once, and the end
-    after it.
+    The bytes that a destination sends are delivered even if it closes at once, and the
+    end after them.
     """
     async with rig(relay, family, tmp_path, Hasty) as on:
         for number in range(1, 21):
@@ -347,8 +347,8 @@ async def test_endBehindManyBytes(
     relay: str, family: str, tmp_path: Path, stalled: str
 ) -> None:
     """
-    An end that comes while bytes still wait for a slow reader overtakes none of
-    them, whatever their number.
+    An end that comes while bytes still wait for a slow reader overtakes none of these
+    bytes, whatever their number.
     """
     sizes = [1, 4095, 4096, 4097, 100_000, 131_073, 209_000, 212_992, 220_001]
     sizes += [16_384 * number + 7 for number in range(14, 30, 3)]
@@ -383,7 +383,7 @@ async def test_backPressure(
     relay: str, family: str, tmp_path: Path, stalled: str
 ) -> None:
     """
-    While one side does not read, the other is not read either; when it reads
+    While one side does not read, the other is not read either; when that side reads
     again, it gets everything. The other direction does not suffer.
     """
     async with rig(relay, family, tmp_path) as on:
@@ -456,8 +456,8 @@ async def test_resetOfStalled(
     relay: str, tcp: str, tmp_path: Path, resetter: str
 ) -> None:
     """
-    When a side that did not read is reset, the other is reset at once, although
-    it was not being read: nobody is left hanging.
+    When a side that did not read is reset, the other is reset at once, although it was
+    not being read: no connection hangs.
     """
     async with rig(relay, tcp, tmp_path) as on:
         stalled, writer = byName(resetter, *await on.pair())
@@ -473,7 +473,7 @@ async def test_resetOfStalled(
 
 class Blocking(Echo):
     """
-    Takes nothing while it has something to send, as a simple program does.
+    A program that takes nothing while it has something to send, as simple programs do.
     """
 
     def connectionMade(self) -> None:
@@ -490,8 +490,8 @@ async def test_resetWhileBothWait(
     relay: str, tcp: str, tmp_path: Path, ends: bool
 ) -> None:
     """
-    A client that does not read and is reset leaves no destination waiting that takes
-    nothing before it has sent all; also if the client has ended its half.
+    When a client that does not read is reset, a destination that takes nothing before
+    it has sent everything does not hang; also if the client has ended its half.
     """
     async with rig(relay, tcp, tmp_path, Blocking) as on:
         client, _ = await on.pair()
@@ -509,8 +509,8 @@ async def test_resetWhileBothWait(
 @pytest_twisted.ensureDeferred
 async def test_resetWhileNotRead(relay: str, tmp_path: Path, resetter: str) -> None:
     """
-    The reset of a side that is not read, since the other takes no more, is
-    noticed; the other gets what had been read of it, then the reset.
+    The reset of a side that is not read, because the other takes no more, is noticed;
+    the other gets the bytes that had been read, then the reset.
     """
 
     async def play(family: str) -> None:
@@ -742,8 +742,8 @@ async def test_nothingLeft(relay: str, family: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_countedOverUnix(relay: str, tmp_path: Path) -> None:
     """
-    What a Unix socket's peer has been given counts, also if it has not read it, when
-    the session is cut off.
+    When the session is cut off, bytes that were given to the peer of a Unix socket
+    count, even if the peer has not read them.
     """
     async with rig(relay, "unix", tmp_path) as on:
         client, destination = await on.pair()

@@ -82,7 +82,7 @@ class Tls:
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     """
-    One certificate for all tests.
+    Make one certificate for all tests.
     """
     return Tls(tmp_path_factory.mktemp("tls"))
 
@@ -126,9 +126,9 @@ async def test_probe(tls: Tls, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_silent(tls: Tls, tmp_path: Path) -> None:
     """
-    Sockets that connect to a TLS listener and say nothing are ended after the
-    handshake time-out, also where they take all the room, and before any client
-    was served: then others are.
+    Sockets that connect to a TLS listener and send nothing are ended after the
+    handshake time-out, also when they take all the room and no client was served
+    before: then other clients are served.
     """
     async with rig(
         "portable",
@@ -150,8 +150,8 @@ async def test_silent(tls: Tls, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_firstByte(tls: Tls, tmp_path: Path) -> None:
     """
-    Where clients enter the queue by their first byte, it is the first that is
-    decrypted: clients that have ended their handshake and say nothing hold up nobody,
+    Where clients enter the queue by their first byte, the first decrypted byte counts:
+    clients that have finished their handshake and send nothing hold up no other client,
     and are closed after a while.
     """
     async with rig(
@@ -183,8 +183,9 @@ async def test_firstByte(tls: Tls, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_endInTheQueue(tls: Tls, tmp_path: Path, abortOnClose: bool) -> None:
     """
-    A TLS client that closes while it waits keeps its place, as the end of TLS is
-    something to be read; unless users say that every end is a leave.
+    A TLS client that closes while it waits keeps its place, since the end of TLS is
+    something to be read; unless users say that every end means that the client has
+    left.
     """
     async with rig(
         "portable",
@@ -215,7 +216,7 @@ async def test_endInTheQueue(tls: Tls, tmp_path: Path, abortOnClose: bool) -> No
 @pytest_twisted.ensureDeferred
 async def test_keepAlive(tls: Tls, tmp_path: Path) -> None:
     """
-    The kernel asks a TLS client too whether it is still there.
+    The kernel also probes whether a TLS client is still there.
     """
     async with rig("fast", "tcp4", tmp_path, listener=tls.server()) as on:
         await on.client(wrap=tls.client)
@@ -295,7 +296,7 @@ async def test_destinationString(tls: Tls, tmp_path: Path) -> None:
 
     def fromString(plain: IStreamClientEndpoint) -> IStreamClientEndpoint:
         """
-        Write it as a user would.
+        Write the destination as a user would.
         """
         assert isinstance(plain, PlainEndpoint)
         assert plain.target is not None
@@ -337,8 +338,8 @@ async def test_dialed(tls: Tls, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_destinationCloses(tls: Tls, tmp_path: Path) -> None:
     """
-    A TLS client gets all that a destination said before it closed, and an end in
-    order.
+    A TLS client gets all the bytes that a destination sent before it closed, and an end
+    in order.
     """
     async with rig("portable", "tcp4", tmp_path, listener=tls.server()) as on:
         for number, size in enumerate((1, 16384, 65537, 2 * MIB)):
@@ -355,8 +356,8 @@ async def test_destinationCloses(tls: Tls, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_tlsDestinationCloses(tls: Tls, tmp_path: Path) -> None:
     """
-    When a TLS destination closes, the client gets its end, and may go on sending
-    to nobody until it closes too.
+    When a TLS destination closes, the client gets its end, and may go on sending, into
+    the void, until it closes too.
     """
     async with rig(
         "portable",
@@ -495,7 +496,7 @@ async def test_cutShort(tls: Tls, tmp_path: Path, how: str) -> None:
 @pytest_twisted.ensureDeferred
 async def test_clientCutShort(tls: Tls, tmp_path: Path, how: str) -> None:
     """
-    The same of a TLS client: the destination is reset.
+    So it is with a TLS client: the destination is reset.
     """
     async with rig(
         "portable",

@@ -14,7 +14,7 @@ from iawlb.relay.resets import ResetWatch
 
 class Watched:
     """
-    A connection that is told.
+    A watched connection that counts its calls.
     """
 
     def __init__(self, transport: socket.socket) -> None:
@@ -24,13 +24,13 @@ class Watched:
 
     def fileno(self) -> int:
         """
-        The descriptor of its transport.
+        Return the descriptor of its transport.
         """
         return self.transport.fileno()
 
     def hungUp(self) -> None:
         """
-        Count it.
+        Count the call.
         """
         self.told += 1
 
@@ -51,12 +51,12 @@ def reset(peer: socket.socket) -> None:
 
 class ResetsTests(SynchronousTestCase):
     """
-    Who is told of what.
+    Which connections are reported as reset, or as left.
     """
 
     def setUp(self) -> None:
         """
-        Watch nobody.
+        Make a watch without connections.
         """
         self.resets = ResetWatch()
 
@@ -74,7 +74,7 @@ class ResetsTests(SynchronousTestCase):
 
     def test_reset(self) -> None:
         """
-        A reset is told once, of the one that was reset.
+        A reset is reported once, for the connection that was reset.
         """
         (one, peer), (other, _) = self.pair(), self.pair()
         self.resets.watch(one)
@@ -89,7 +89,7 @@ class ResetsTests(SynchronousTestCase):
 
     def test_unreadBytes(self) -> None:
         """
-        It is told although there are bytes to be read.
+        A reset is reported even though there are bytes to be read.
         """
         one, peer = self.pair()
         self.resets.watch(one)
@@ -139,7 +139,7 @@ class ResetsTests(SynchronousTestCase):
     def test_leaves(self) -> None:
         """
         A peer that ends its half before anything was read, and has sent nothing, has
-        left; that is told once, whether it only ends its half or closes.
+        left; this is reported once, whether the peer only ends its half or closes.
         """
         for make in (self.pair, self.unix):
             for close in (True, False):
@@ -159,8 +159,8 @@ class ResetsTests(SynchronousTestCase):
 
     def test_asksAndEnds(self) -> None:
         """
-        A peer that has sent something before it ends its half may wait for an
-        answer, so it has not left. That is found out once, and costs nothing after.
+        A peer that has sent something before it ends its half may wait for an answer,
+        so it has not left. This is found out once, and costs nothing later.
         """
         for make in (self.pair, self.unix):
             one, peer = make()
@@ -196,8 +196,8 @@ class ResetsTests(SynchronousTestCase):
 
     def test_abortOnClose(self) -> None:
         """
-        Where users say that no client ends its half to wait for an answer, each one
-        that does has left.
+        Where users say that no client ends its half to wait for an answer, each client
+        that ends its half has left.
         """
         self.resets = ResetWatch(abortOnClose=True)
         for make in (self.pair, self.unix):
@@ -213,7 +213,7 @@ class ResetsTests(SynchronousTestCase):
 
     def test_relayed(self) -> None:
         """
-        Once it is relayed, an end is no leave.
+        Once a connection is relayed, an end does not mean that the peer has left.
         """
         one, peer = self.pair()
         self.resets.watch(one, True)
@@ -225,7 +225,7 @@ class ResetsTests(SynchronousTestCase):
 
     def test_forget(self) -> None:
         """
-        Who is forgotten is not told.
+        A connection that is no longer watched is not called.
         """
         one, peer = self.pair()
         self.resets.watch(one)
@@ -237,7 +237,7 @@ class ResetsTests(SynchronousTestCase):
 
     def test_watchTwice(self) -> None:
         """
-        To watch twice is to watch once.
+        Watching a connection twice is the same as once.
         """
         one, _ = self.pair()
         self.resets.watch(one)
@@ -248,7 +248,7 @@ class ResetsTests(SynchronousTestCase):
 
     def test_noDescriptor(self) -> None:
         """
-        What is no socket, or is closed, cannot be watched.
+        An object without a socket, or with a closed one, cannot be watched.
         """
         closed = socket.socket()
         closed.close()
@@ -259,8 +259,8 @@ class ResetsTests(SynchronousTestCase):
 
     def test_tellingOneForgetsAnother(self) -> None:
         """
-        When two were reset and the first of them takes the other along, that is
-        not told any more.
+        When two connections were reset and the first one's call closes the other, the
+        other is not called.
         """
         (one, peer), (other, its) = self.pair(), self.pair()
 
@@ -278,7 +278,7 @@ class ResetsTests(SynchronousTestCase):
 
     def test_hasLeft(self) -> None:
         """
-        One connection can be asked, watched or not.
+        One connection can be checked, watched or not.
         """
         one, peer = self.pair()
         self.assertFalse(self.resets.hasLeft(one))

@@ -14,7 +14,7 @@ from iawlb.relay.sends import SendWatch, unconfirmed, unsent
 
 class Watched:
     """
-    A connection that is told.
+    A connection that counts its calls.
     """
 
     def __init__(self, transport: socket.socket) -> None:
@@ -23,13 +23,13 @@ class Watched:
 
     def fileno(self) -> int:
         """
-        The descriptor of its transport.
+        Return the descriptor of its transport.
         """
         return self.transport.fileno()
 
     def allSent(self) -> None:
         """
-        Count it.
+        Count the call.
         """
         self.told += 1
 
@@ -59,8 +59,8 @@ class SendsTests(SynchronousTestCase):
 
     def test_whenSent(self) -> None:
         """
-        Who has sent all is told at once, and who has not when the peer has made
-        room for it.
+        A connection that has sent all is called at once; one that has not, when the
+        peer has made room.
         """
         one, peer = self.pair()
         self.sends.whenSent(one)
@@ -83,8 +83,7 @@ class SendsTests(SynchronousTestCase):
 
     def test_unixSent(self) -> None:
         """
-        A Unix socket keeps what was written when it is closed, so it need not
-        wait.
+        A Unix socket keeps what was written when it is closed, so it need not wait.
         """
         mine, peer = socket.socketpair()
         self.addCleanup(mine.close)
@@ -123,8 +122,8 @@ class SendsTests(SynchronousTestCase):
 
     def test_unconfirmed(self) -> None:
         """
-        What the peer has not confirmed is counted, also when it was sent or the
-        peer has reset the connection, and without the end behind it.
+        Bytes that the peer has not acknowledged are counted, also when they were sent
+        or the peer has reset the connection, and without the end behind them.
         """
         one, peer = self.pair()
         number = one.fileno()
@@ -142,7 +141,7 @@ class SendsTests(SynchronousTestCase):
 
     def test_forgetUnsent(self) -> None:
         """
-        Who is closed before all was sent is not told.
+        A connection that is closed before all was sent is not called.
         """
         one, _ = self.pair()
         accepted = one.transport

@@ -51,9 +51,10 @@ class Door:
     """
     A listener's endpoint, and its port, played by the test.
 
-    @ivar error: What listening fails of, if anything.
-    @ivar opening: What it returns when it takes its time.
-    @ivar listening: Whether it is open.
+    @ivar error: The error that listening fails with, if any.
+    @ivar opening: The Deferred that C{listen} returns when the endpoint does not listen
+        at once.
+    @ivar listening: Whether the port is open.
     """
 
     def __init__(self, error: Exception | None = None, late: bool = False) -> None:
@@ -82,7 +83,7 @@ class Door:
 
 class MakeTests(SynchronousTestCase):
     """
-    What is wrong is said when the balancer is made.
+    A wrong argument is refused when the balancer is made.
     """
 
     def test_example(self) -> None:
@@ -124,8 +125,7 @@ class MakeTests(SynchronousTestCase):
 
     def test_weights(self) -> None:
         """
-        What is given to L{LoadBalancer.add} wins over what is behind the
-        address.
+        Settings given to L{LoadBalancer.add} override those behind the address.
         """
         balancer = LoadBalancer(Clock(), observers=[])
         added = balancer.add("a:1 weight=2 slots=3", slots=5)
@@ -169,18 +169,18 @@ class LastPolicy:
 
 class PolicyTests(SynchronousTestCase):
     """
-    Who gets the next client, through the whole balancer.
+    Which destination gets the next client, through the whole balancer.
     """
 
     def served(self, rig: Rig) -> str:
         """
-        Name those that were pulled for, in order.
+        List the destinations that pulled, in order.
         """
         return "".join(name or "-" for _, name in rig.recorder.pulls)
 
     def test_least(self) -> None:
         """
-        By default the least loaded gets it, and equals take turns.
+        By default the least loaded destination gets the client, and equals take turns.
         """
         rig = Rig(3)
         rig.clients(6)
@@ -201,7 +201,7 @@ class PolicyTests(SynchronousTestCase):
 
     def test_fifo(self) -> None:
         """
-        Under fifo the one that has waited longest gets it.
+        Under fifo the destination that has waited longest gets the client.
         """
         rig = Rig(3, policy="fifo", slots=1)
         rig.clients(3)
@@ -261,7 +261,7 @@ class PolicyTests(SynchronousTestCase):
 
     def test_raises(self) -> None:
         """
-        When it raises that is logged, and the client is served all the same.
+        When a policy raises, that is logged, and the client is served all the same.
         """
         for binds in (False, True):
             rig = Rig(2, policy=BrokenPolicy(binds))
@@ -275,7 +275,7 @@ class PolicyTests(SynchronousTestCase):
 
     def test_raisesOnPutBack(self) -> None:
         """
-        Also one whose connect failed.
+        So is a client whose connect failed.
         """
         rig = Rig(2, policy=BrokenPolicy(False), slots=1)
         a, b = rig.backends
@@ -288,13 +288,13 @@ class PolicyTests(SynchronousTestCase):
 
 class ObserverTests(SynchronousTestCase):
     """
-    Observers are told, and cannot do harm.
+    Observers are called, and cannot do harm.
     """
 
     def test_raises(self) -> None:
         """
-        What an observer raises is logged; the sessions and the other observers
-        do not notice.
+        An exception of an observer is logged; the sessions and the other observers are
+        not affected.
         """
 
         class Broken(Recorder):
@@ -330,8 +330,8 @@ class WaitTests(SynchronousTestCase):
 
     def test_served(self) -> None:
         """
-        Clients that come while everything is down are served when a destination
-        returns; they notice nothing but the wait.
+        Clients that come while every destination is down are served when one returns;
+        they notice nothing but the wait.
         """
         rig = Rig(2)
         for backend in rig.backends:
@@ -346,7 +346,7 @@ class WaitTests(SynchronousTestCase):
 
     def test_timeout(self) -> None:
         """
-        Or they are closed, once they have waited for the queue timeout.
+        Clients that have waited for the queue time-out are closed.
         """
         rig = Rig(queueTimeout="5s")
         rig.backends[0].refuse = SILENT
@@ -358,7 +358,7 @@ class WaitTests(SynchronousTestCase):
 
     def test_noDestination(self) -> None:
         """
-        The same holds for a balancer that has no destination as yet.
+        Clients also wait for a balancer that has no destination yet.
         """
         rig = Rig(0)
         rig.clients(2)
@@ -385,7 +385,7 @@ class ChangeTests(SynchronousTestCase):
 
     def test_addSource(self) -> None:
         """
-        Under source those that wait and belong to the new one move to it.
+        Under source, the waiting clients that belong to a new destination move to it.
         """
         rig = Rig(policy="source", slots=1)
         for number in range(1, 20):
@@ -398,8 +398,8 @@ class ChangeTests(SynchronousTestCase):
 
     def test_remove(self) -> None:
         """
-        One that is removed takes no more, finishes what it has, and then is
-        gone; the name can be given again.
+        A destination that is removed takes no more clients, finishes those it has, and
+        then is gone; its name can be given again.
         """
         rig = Rig(2)
         first, _ = rig.clients(2)
@@ -430,7 +430,7 @@ class ChangeTests(SynchronousTestCase):
 
     def test_removeIdle(self) -> None:
         """
-        One that serves nobody is gone at once, also before the start.
+        A destination that serves no client is gone at once, also before the start.
         """
         rig = Rig()
         self.successResultOf(rig.balancer.remove("a"))
@@ -440,8 +440,8 @@ class ChangeTests(SynchronousTestCase):
 
     def test_removeTwice(self) -> None:
         """
-        One that is removed twice leaves alone another that got its name as soon as it
-        was gone.
+        Removing a destination twice does not remove another that got its name as soon
+        as it was gone.
         """
         rig = Rig()
         client, again = rig.client(), Backend()
@@ -479,8 +479,8 @@ class ChangeTests(SynchronousTestCase):
 
     def test_pause(self) -> None:
         """
-        A paused destination keeps its sessions and takes no more, and others
-        serve; of several that are paused each is resumed by its name.
+        A paused destination keeps its sessions and takes no more, and other
+        destinations serve; of several that are paused each is resumed by its name.
         """
         rig = Rig(2)
         rig.clients(2)
@@ -556,9 +556,8 @@ class RebindTests(SynchronousTestCase):
 
     def turns(self) -> int:
         """
-        Let turns pass until no client is asked about.
-
-        @return: How many it took.
+        Let turns pass until the policy is asked about no client. Return the number of
+        turns.
         """
         clock = self.rig.clock
         asked = [self.asked]
@@ -575,8 +574,8 @@ class RebindTests(SynchronousTestCase):
 
     def test_inTurns(self) -> None:
         """
-        However many wait, other programs in the process have a turn after every
-        few hundred. In the end each client waits for the destination that it is
+        However many clients wait, other code in the process has a turn after every few
+        hundred of them. In the end each client waits for the destination that it is
         bound to now.
         """
         balancer = self.rig.balancer
@@ -631,7 +630,7 @@ class StopTests(SynchronousTestCase):
 
     def test_idle(self) -> None:
         """
-        With no session it is done at once, and leaves no timer.
+        Without a session a balancer stops at once, and leaves no timer.
         """
         rig = Rig()
         self.assertTrue(rig.balancer.running)
@@ -641,7 +640,7 @@ class StopTests(SynchronousTestCase):
 
     def test_finish(self) -> None:
         """
-        Those that wait and those that are served finish first.
+        The clients that wait and those that are served finish first.
         """
         rig = Rig(slots=1)
         clients = rig.clients(3)
@@ -657,8 +656,8 @@ class StopTests(SynchronousTestCase):
 
     def test_drainTimeout(self) -> None:
         """
-        Sessions that do not finish, as they are idle or wait for nobody, are
-        closed at the drain timeout.
+        Sessions that do not finish, because they are idle or no destination serves
+        them, are closed at the drain time-out.
         """
         rig = Rig(slots=1, drainTimeout="5s")
         served, waiting = rig.clients(2)
@@ -740,7 +739,7 @@ class StopTests(SynchronousTestCase):
 
     def test_allDown(self) -> None:
         """
-        A destination that returns during the drain serves those that wait.
+        A destination that returns during the drain serves the clients that wait.
         """
         rig = Rig(whenDown="refuse")
         (a,) = rig.backends
@@ -781,8 +780,8 @@ class ListenTests(SynchronousTestCase):
 
     def test_openAndClose(self) -> None:
         """
-        They listen from the start to the stop, and their addresses can be read;
-        a second start changes nothing.
+        Listeners listen from the start to the stop, and their addresses can be read; a
+        second start changes nothing.
         """
         door = Door()
         balancer = self.balancer(door)
@@ -799,8 +798,8 @@ class ListenTests(SynchronousTestCase):
 
     def test_fails(self) -> None:
         """
-        When one cannot listen the start fails with its address, and those that
-        listen already are closed.
+        When a listener cannot listen, the start fails with its address, and the
+        listeners that listen already are closed.
         """
         taken = CannotListenError("192.0.2.2", 80, OSError(98, "Address in use"))
         for error in (taken, LookupError("Address in use")):
@@ -827,7 +826,7 @@ class ListenTests(SynchronousTestCase):
 
     def test_late(self) -> None:
         """
-        An endpoint may take its time to listen.
+        An endpoint may listen later than at once.
         """
         door = Door(late=True)
         balancer = self.balancer(door)
@@ -839,7 +838,7 @@ class ListenTests(SynchronousTestCase):
 
     def test_failsLate(self) -> None:
         """
-        When it fails then, the log says so.
+        When such an endpoint fails, the log says so.
         """
         door = Door(late=True)
         self.balancer(door).startService()
@@ -850,7 +849,7 @@ class ListenTests(SynchronousTestCase):
 
     def test_stoppedWhileOpening(self) -> None:
         """
-        One that has not opened when the balancer stops is given up quietly.
+        A listener that has not opened when the balancer stops is given up quietly.
         """
         door = Door(late=True)
         balancer = self.balancer(door)
@@ -875,7 +874,7 @@ class TakeOverTests(SynchronousTestCase):
 
     def test_data(self) -> None:
         """
-        What the program had read comes to the destination first.
+        The destination first gets the bytes that the program had read.
         """
         rig = Rig()
         wire = self.wire()
@@ -885,7 +884,7 @@ class TakeOverTests(SynchronousTestCase):
 
     def test_noData(self) -> None:
         """
-        It need not have read any; the destination can speak first.
+        The program need not have read any bytes; the destination can speak first.
         """
         rig = Rig()
         wire = self.wire()
@@ -895,7 +894,7 @@ class TakeOverTests(SynchronousTestCase):
 
     def test_secure(self) -> None:
         """
-        A TLS connection is past its handshake when the program has it.
+        A TLS connection that a program has is past its handshake.
         """
         rig = Rig()
         protocol = Protocol()
@@ -920,7 +919,7 @@ class TakeOverTests(SynchronousTestCase):
 
     def test_noRoom(self) -> None:
         """
-        So is one for which there is no room.
+        A connection for which there is no room is left as it is, too.
         """
         rig = Rig(maxConnections=1)
         rig.client()
@@ -931,7 +930,7 @@ class TakeOverTests(SynchronousTestCase):
 
     def test_before(self) -> None:
         """
-        Before the balancer is started they wait.
+        Before the balancer is started the connections wait.
         """
         backend = Backend()
         balancer = LoadBalancer(Clock(), destinations=[backend], observers=[])

@@ -129,8 +129,8 @@ async def test_families(outside: str, inside: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_hostileName(tmp_path: Path) -> None:
     """
-    What a Unix client has named its socket reaches the log as one line that
-    prints, whether the name is a path or abstract.
+    The name that a Unix client has given its socket reaches the log as one printable
+    line, whether the name is a path or abstract.
     """
     where = str(tmp_path / "listener")
     async with stage(f"unix:{where}") as on:
@@ -202,9 +202,9 @@ async def test_oneAtATime() -> None:
 @pytest_twisted.ensureDeferred
 async def test_blackHole() -> None:
     """
-    A destination that refuses in no time does not swallow the clients, although
-    it has nothing to do while the healthy one is busy: it gets less than one try
-    in a hundred, and no client notices.
+    A destination that refuses at once does not swallow the clients, although it is idle
+    while the healthy one is busy: it gets less than one try in a hundred, and no client
+    notices.
     """
     async with stage(slots=10) as on:
         on.balancer.add(f"127.0.0.1:{freePort()}", name="bad")
@@ -311,8 +311,8 @@ async def sixClients(on: Stage) -> list[socket.socket]:
 @pytest_twisted.ensureDeferred
 async def test_cutTakesOthersAlong() -> None:
     """
-    When the drain is cut, a slot that becomes free is offered to those that wait,
-    who may have left: each has one end.
+    When the drain is cut, a slot that becomes free is offered to waiting clients, which
+    may have left: each client has one end.
     """
     with socket.create_server(("127.0.0.1", 0), backlog=0) as silent:
         fillers = [socket.socket() for _ in range(3)]
@@ -339,10 +339,9 @@ async def test_leavesInOrder(
     family: str, relay: str, abortOnClose: bool, tmp_path: Path
 ) -> None:
     """
-    A client that closes while it waits, and has sent nothing, has left: its place
-    is free within a second, and no destination sees it. One that has sent something
-    may still wait for the answer, and keeps its place, unless the user says
-    otherwise.
+    A client that closes while it waits, and has sent nothing, has left: its place is
+    free within a second, and no destination sees it. A client that has sent something
+    may still wait for the answer, and keeps its place, unless the user says otherwise.
     """
     async with stage(
         explicit(family, tmp_path), slots=1, relay=relay, abortOnClose=abortOnClose
@@ -367,8 +366,8 @@ async def test_leavesInOrder(
 @pytest_twisted.ensureDeferred
 async def test_leavesBeforeTheLook(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    Clients that connected and closed while they waited hold up nobody: who comes
-    next is served as soon as there is a slot, though nobody has looked meanwhile.
+    Clients that connected and closed while they waited hold up no other client: the
+    next one is served as soon as there is a slot, even before the regular check.
     """
     async with stage(slots=1) as on:
         await on.serve(make=Echo)
@@ -410,8 +409,8 @@ async def test_leavesInConnect() -> None:
 @pytest_twisted.ensureDeferred
 async def test_timeoutTakesOthersAlong(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    So has each when a time-out makes the slot free; the look at those that are due
-    goes on.
+    When a time-out makes a slot free, each client has one end, too, and the look at the
+    clients that are due goes on.
     """
     async with stage(slots=1, queueTimeout=0) as on:
         await on.serve()
@@ -495,8 +494,8 @@ async def test_refuse(family: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_refuseFromTheStart(tmp_path: Path) -> None:
     """
-    So it is while there is no destination as yet, and again when the last one is
-    removed.
+    A balancer also refuses while it has no destination yet, and again when the last one
+    is removed.
     """
     async with stage(explicit("tcp4", tmp_path), whenDown="refuse") as on:
         with pytest.raises(ConnectionRefusedError):
@@ -559,7 +558,7 @@ async def test_resetInQueue() -> None:
 @pytest_twisted.ensureDeferred
 async def test_resetJustBefore() -> None:
     """
-    Also one that is reset in the moment before it is its turn.
+    So does a client that is reset in the moment before its turn.
     """
     async with stage(queueTimeout="600s", idleTimeout=0, halfClosedTimeout=0) as on:
         server = await on.serve(make=Echo)
@@ -581,7 +580,7 @@ async def test_resetJustBefore() -> None:
 @pytest_twisted.ensureDeferred
 async def test_halfCloseInQueue() -> None:
     """
-    A client that has said all and ended its half while it waits is served when
+    A client that has sent everything and ended its half while it waits is served when
     its turn comes.
     """
     async with stage() as on:
@@ -599,8 +598,8 @@ async def test_halfCloseInQueue() -> None:
 @pytest_twisted.ensureDeferred
 async def test_queueFull() -> None:
     """
-    While the queue is full nobody is accepted, and nobody is turned away: the
-    kernel holds them. Once a quarter has gone more are accepted; all are served.
+    While the queue is full no client is accepted, and none is turned away: the kernel
+    holds them. Once a quarter has gone more are accepted; all are served.
     """
     async with stage(queueSize=8, slots=1) as on:
         server = await on.serve()
@@ -716,7 +715,7 @@ async def test_drainTimeout() -> None:
 @pytest_twisted.ensureDeferred
 async def test_cutDrain() -> None:
     """
-    Nor past the moment in which the drain is cut short.
+    Sessions do not live on past the moment in which the drain is cut short.
     """
     async with stage(drainTimeout="60s", slots=1) as on:
         server = await on.serve()
@@ -814,8 +813,8 @@ async def test_again(family: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_cannotStart() -> None:
     """
-    When one listener's address is taken the start fails and names it, and the
-    others do not stay open.
+    When one listener's address is taken the start fails and names it, and the other
+    listeners do not stay open.
     """
     free, taken = freePort(), await Server().listen()
     balancer = LoadBalancer(
@@ -839,8 +838,8 @@ async def test_cannotStart() -> None:
 @pytest_twisted.ensureDeferred
 async def test_takeOver() -> None:
     """
-    A program that has read from a client of its own can hand it over; nothing of
-    what was said is lost.
+    A program that has read from a client of its own can hand the client over; no byte
+    is lost.
     """
     async with stage() as on:
         await on.serve(make=Echo)
@@ -981,13 +980,13 @@ class Starved(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """
-        It is over.
+        Called when the process is over.
         """
         self.ended = True
 
     async def port(self) -> int:
         """
-        Wait until it listens.
+        Wait until the balancer listens, and return its port.
         """
         await until(lambda: self.output.endswith(b"\n") or self.ended)
         assert self.output, self.log.decode()
@@ -995,7 +994,7 @@ class Starved(ProcessProtocol):
 
     def processorTime(self) -> float:
         """
-        The time that it has computed, in seconds.
+        The processor time that the process has used, in seconds.
         """
         fields = Path(f"/proc/{self.transport.pid}/stat").read_text().rpartition(")")
         user, system = fields[2].split()[11:13]
@@ -1012,7 +1011,7 @@ class Starved(ProcessProtocol):
 
     async def stop(self) -> None:
         """
-        End it.
+        End the process.
         """
         self.transport.signalProcess(signal.SIGTERM)
         await until(lambda: self.ended)
@@ -1021,7 +1020,7 @@ class Starved(ProcessProtocol):
 @implementer(IStreamClientEndpoint)
 class Lacking:
     """
-    An endpoint whose connects lack a descriptor at first.
+    An endpoint whose connects fail at first for lack of a descriptor.
     """
 
     def __init__(self, real: IStreamClientEndpoint) -> None:
@@ -1041,8 +1040,8 @@ class Lacking:
 @pytest_twisted.ensureDeferred
 async def test_acceptsNoMore() -> None:
     """
-    While a connect lacks a descriptor nobody else is accepted, who would take it
-    when there is one; then all are served.
+    While a connect waits for a descriptor no other client is accepted, which would take
+    the descriptor; then all clients are served.
     """
     server = await Server(Echo).listen()
     endpoint = Lacking(TCP4ClientEndpoint(reactor, "127.0.0.1", server.number))
@@ -1063,8 +1062,8 @@ async def test_acceptsNoMore() -> None:
 @pytest_twisted.ensureDeferred
 async def test_noLocalAddress() -> None:
     """
-    A destination with a local address that this machine does not have is passed
-    over, and the other serves as if it were alone: accepting never stops.
+    A destination with a local address that this machine does not have is passed over,
+    and the other destination serves as if it were alone: accepting never stops.
     """
     server = await Server(Echo).listen()
     async with stage() as on:
@@ -1084,9 +1083,9 @@ async def test_noLocalAddress() -> None:
 @pytest_twisted.ensureDeferred
 async def test_noDescriptor(spare: int) -> None:
     """
-    A balancer that has too few descriptors for its clients serves as many as it
-    can, and the others after them. Nobody is lost; it does not compute while it
-    waits, and says once a second what it lacks.
+    A balancer that has too few descriptors for its clients serves as many as it can,
+    and the others after them. No client is lost; the process does not spin while it
+    waits, and logs once a second what is short.
     """
     server = await Server(Echo).listen()
     balancer = Starved(server.number, spare)

@@ -21,7 +21,7 @@ from tests.doubles import session
 
 class Counting:
     """
-    What a relay tells of its bytes.
+    A relay's counts of bytes.
     """
 
     bytesIn = 0
@@ -30,7 +30,7 @@ class Counting:
 
 class Noting:
     """
-    An observer that keeps what it is told of sessions.
+    An observer that keeps the events of sessions.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Noting:
 
     def sessionChanged(self, session: Session, event: str) -> None:
         """
-        Keep it.
+        Keep the event.
         """
         self.told.append((session.number, event, session.outcome, session.ended))
 
@@ -50,7 +50,7 @@ class OutcomeTests(SynchronousTestCase):
 
     def test_eachIsItsOwn(self) -> None:
         """
-        No two outcomes are one, even where they share their letters; each has a
+        No two outcomes are the same, even where they share their letters; each has a
         text for people.
         """
         self.assertEqual(len(Outcome.__members__), len(list(Outcome)))
@@ -137,8 +137,8 @@ class TableTests(SynchronousTestCase):
 
     def test_begin(self) -> None:
         """
-        Sessions are numbered in the order of accept, and the record says who came
-        to which listener, and when.
+        Sessions are numbered in the order of accept, and the record has the client, the
+        listener and the time.
         """
         self.clock.advance(7)
         first, second = self.begin(), self.begin()
@@ -155,7 +155,7 @@ class TableTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """
-        Each end is told once, with how and when, after the record is complete;
+        Each end is reported once, with outcome and time, after the record is complete;
         the number of an ended session is not used again.
         """
         first, second = self.begin(), self.begin()
@@ -182,8 +182,8 @@ class TableTests(SynchronousTestCase):
 
     def test_whenEmpty(self) -> None:
         """
-        Who waits for the last session is told when it has ended, and not before;
-        who asks when none lives is told at once.
+        A caller that waits for the last session is called when the session has ended,
+        and not before; if no session lives, at once.
         """
         self.successResultOf(self.table.whenEmpty())
         first, second = self.begin(), self.begin()

@@ -130,8 +130,8 @@ class SettingsTests(SynchronousTestCase):
 
     def test_checkNames(self) -> None:
         """
-        A setting that does not exist is refused, with the one that was meant, or
-        with those that there are.
+        A setting that does not exist is refused, with the one that was meant, or with
+        all settings that there are.
         """
         checkNames({"slots": "1", "name": "a"}, DestinationSettings, "a destination")
         for kind, key, message in (
@@ -182,8 +182,8 @@ class SplitTests(SynchronousTestCase):
 
     def test_split(self) -> None:
         """
-        What stands behind an address is parted from it; the address is left as it
-        was written, spaces within included.
+        The settings behind an address are split from it; the address is left as it was
+        written, including spaces within it.
         """
         for text, address, behind in (
             ("9001", "9001", {}),
@@ -201,7 +201,8 @@ class SplitTests(SynchronousTestCase):
 
     def test_givenTwice(self) -> None:
         """
-        A setting that is given twice is refused, since nobody knows which counts.
+        A setting that is given twice is refused, since it is not clear which value
+        counts.
         """
         error = self.assertRaises(InvalidSetting, splitSettings, "a:1 slots=1 slots=2")
         self.assertEqual(str(error), "slots is given twice")

@@ -27,7 +27,7 @@ from tests.doubles import Wire
 
 class Owner(SideOwner):
     """
-    Writes down what it is told.
+    An owner that records its calls.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Owner(SideOwner):
 
 class Kernel:
     """
-    What the kernel would tell, written down.
+    A stand-in for both watches, which records what a side asks of them.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Kernel:
 
     def watch(self, side: Side, unread: bool = False) -> None:
         """
-        To be watched.
+        Record that a side is watched.
         """
         self.watched.add(side)
         if unread:
@@ -87,13 +87,13 @@ class Kernel:
 
     def forget(self, side: Side) -> None:
         """
-        Not any more.
+        Record that a side is no longer watched.
         """
         self.watched.discard(side)
 
     def whenSent(self, side: Side) -> None:
         """
-        To be reset.
+        Record that a side waits until all is sent.
         """
         self.sending.append(side)
 
@@ -116,7 +116,7 @@ class Base(SynchronousTestCase):
 
     def setUp(self) -> None:
         """
-        Make it; it is not connected.
+        Make a side; it is not connected.
         """
         self.owner = Owner()
         self.kernel = Kernel()
@@ -125,7 +125,7 @@ class Base(SynchronousTestCase):
 
     def connect(self, make: Callable[[Side], Any] = Wire) -> Any:
         """
-        Connect it.
+        Connect the side.
         """
         wire = make(self.side)
         self.side.makeConnection(wire)
@@ -154,7 +154,8 @@ class ConnectedTests(Base):
 
     def test_interfaces(self) -> None:
         """
-        Transports find what they look for: ends, handshakes and back-pressure.
+        Transports find the interfaces that they look for: ends, handshakes and
+        back-pressure.
         """
         self.connect()
         self.assertTrue(verifyObject(IHalfCloseableProtocol, self.side))
@@ -162,8 +163,8 @@ class ConnectedTests(Base):
 
     def test_plain(self) -> None:
         """
-        A plain connection is ready at once, and not read before somebody wants
-        its bytes; while it is not read, its reset can be watched for.
+        A plain connection is ready at once, and is not read before its bytes are
+        wanted; while it is not read, it can be watched for a reset.
         """
         wire = self.connect()
         self.assertEqual(self.owner.told, ["made", "ready"])
@@ -177,8 +178,9 @@ class ConnectedTests(Base):
 
     def test_watchForLeave(self) -> None:
         """
-        An end is a leave while nothing was read. When it is relayed, or bytes came
-        before, it is none; or it is, if the user says so of all ends.
+        An end means that the peer has left while nothing was read. When the connection
+        is relayed, or bytes came before, it does not; or it does, if the user says so
+        of all ends.
         """
         wire = self.connect()
         self.side.watch()
@@ -198,8 +200,8 @@ class ConnectedTests(Base):
 
     def test_peerLeft(self) -> None:
         """
-        When the peer has left, the connection is closed; over TLS it is reset, as
-        nobody would answer the close.
+        When the peer has left, the connection is closed; over TLS it is reset, since
+        the peer would not answer the close.
         """
         for kind, how in ((Wire, "close"), (TlsWire, "abort")):
             self.setUp()
@@ -276,8 +278,8 @@ class RecordsTests(Base):
 
     def test_end(self) -> None:
         """
-        It is an end, unless that is not wanted, or if the connection's first bytes
-        were not seen.
+        An end behind a complete record is an end, unless the user wants it to be a cut,
+        or the connection's first bytes were not seen.
         """
         self.assertEqual(self.lose(), ["lost"])
         self.assertEqual(self.lose(strict=True), ["reset"])
@@ -298,12 +300,12 @@ class RecordsTests(Base):
 
 class ReadTests(Base):
     """
-    What comes.
+    What a side receives.
     """
 
     def setUp(self) -> None:
         """
-        Connect it.
+        Connect the side.
         """
         super().setUp()
         self.wire = self.connect()
@@ -311,7 +313,8 @@ class ReadTests(Base):
 
     def test_told(self) -> None:
         """
-        Bytes, the end and the loss are told in order; one that ended is watched.
+        Bytes, the end and the loss are reported in order; a side that has ended is
+        watched.
         """
         self.side.resumeProducing()
         self.wire.receive(b"x")
@@ -326,15 +329,15 @@ class ReadTests(Base):
 
     def test_reset(self) -> None:
         """
-        A reset is told as such.
+        A reset is reported as such.
         """
         self.wire.lose(reset=True)
         self.assertEqual(self.owner.told, ["reset"])
 
     def test_resetAfterClose(self) -> None:
         """
-        What becomes of a connection that was closed, with nothing left to write,
-        is of no interest; with something left, it is.
+        A reset of a connection that was closed, with nothing left to write, counts as
+        an end in order; with something left, it does not.
         """
         self.side.close()
         self.wire.lose(reset=True)
@@ -347,7 +350,7 @@ class ReadTests(Base):
 
     def test_noReadingAfterEnd(self) -> None:
         """
-        What ended or is gone is not read again.
+        A side that has ended or is closed is not read again.
         """
         self.wire.end()
         self.side.resumeProducing()
@@ -361,14 +364,14 @@ class ReadTests(Base):
 
     def test_hungUp(self) -> None:
         """
-        One that was found to be reset is closed so.
+        A side that was found to be reset is closed as reset.
         """
         self.side.hungUp()
         self.assertEqual(self.wire.closing, "abort")
 
     def test_consumerGone(self) -> None:
         """
-        That the other transport is gone is the relay's to deal with.
+        When the other transport is gone, the relay decides what follows.
         """
         self.side.stopProducing()
         self.assertIsNone(self.wire.closing)
@@ -376,7 +379,7 @@ class ReadTests(Base):
 
 class WriteTests(Base):
     """
-    What goes.
+    What a side sends.
     """
 
     def test_end(self) -> None:
@@ -448,7 +451,7 @@ class ResetTests(Base):
 
     def test_noSocket(self) -> None:
         """
-        On a transport that is no socket it comes at once.
+        On a transport without a socket the reset comes at once.
         """
         for make in (Wire, TlsWire):
             self.setUp()
@@ -474,7 +477,7 @@ class ResetTests(Base):
 
     def test_nothingToWrite(self) -> None:
         """
-        It comes too when nothing waits to be written.
+        The reset also comes when nothing waits to be written.
         """
         connection = self.connection()
         self.side.transport = connection
@@ -485,7 +488,8 @@ class ResetTests(Base):
 
     def test_closeChangesNothing(self) -> None:
         """
-        That all else ends in order does not turn it into an end in order.
+        If the session ends in order otherwise, the reset does not become an end in
+        order.
         """
         connection = self.connection()
         self.side.transport = connection
@@ -512,7 +516,7 @@ class ResetTests(Base):
 
     def test_belowTls(self) -> None:
         """
-        With TLS it waits for the socket below, to which TLS may pass on bytes in
+        With TLS the reset waits for the socket below, to which TLS may pass on bytes in
         the next turn of the reactor.
         """
         connection = self.connection()
@@ -568,7 +572,7 @@ class FalseEndTests(Base):
 
     def test_reset(self) -> None:
         """
-        What was a reset is not taken for an end.
+        A reset is not taken for an end.
         """
         connection = self.begin()
         linger = struct.pack("ii", 1, 0)
@@ -593,7 +597,7 @@ class FalseEndTests(Base):
 
     def test_end(self) -> None:
         """
-        An end is one, also if the kernel has nothing to say of it.
+        An end is an end, also if the kernel cannot be asked.
         """
         connection = self.begin()
         connection.readConnectionLost(Failure(ConnectionDone()))

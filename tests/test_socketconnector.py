@@ -39,12 +39,12 @@ from tests.net import freePort, listening
 
 class TargetTests(SynchronousTestCase):
     """
-    What is dialed.
+    The targets of plain sockets.
     """
 
     def test_linkLocal(self) -> None:
         """
-        The interface of a link-local address is dialed by its number.
+        The interface of a link-local address is given to the kernel by its number.
         """
         number, name = socket.if_nameindex()[0]
         target = targetOf(IPv6Address("TCP", f"fe80::1%{name}", 80), 80, None)
@@ -52,8 +52,8 @@ class TargetTests(SynchronousTestCase):
 
     def test_endpoint(self) -> None:
         """
-        Who cannot dial a plain endpoint connects to it the usual way; there is no
-        other address to try when it fails.
+        A caller that needs a transport connects to a plain endpoint in the usual way;
+        there is no other address to try when that fails.
         """
         backend = Backend()
         backend.hold = True
@@ -178,8 +178,8 @@ class DialerTests(SynchronousTestCase):
 
     def test_answerWithBytes(self) -> None:
         """
-        The packet that tells the destination that it is connected is spared where
-        the client's first bytes come in time.
+        The packet that would wake the destination only to say that it is connected is
+        saved if the client's first bytes come in time.
         """
         server = listening(self)
         server.setblocking(False)
@@ -196,9 +196,9 @@ class DialerTests(SynchronousTestCase):
 
     def test_answerAlone(self) -> None:
         """
-        A destination that is to speak first is told when what was ready has been
-        served, and before anything is waited for; those whose client has left
-        meanwhile do not matter.
+        A destination that speaks first gets that packet when the sockets that were
+        ready have been served, and before the poller waits; connects whose client has
+        left meanwhile do not matter.
         """
         server = listening(self)
         server.setblocking(False)
@@ -215,8 +215,8 @@ class DialerTests(SynchronousTestCase):
 
     def test_answerAtOnce(self) -> None:
         """
-        A connect that nothing else is served with, or that took its time, is told
-        at once.
+        The packet is sent at once if no round is under way, or if the connect took a
+        while.
         """
         server = listening(self)
         server.setblocking(False)
@@ -228,8 +228,8 @@ class DialerTests(SynchronousTestCase):
 
     def test_later(self) -> None:
         """
-        One that takes longer succeeds when the kernel says so. Its socket is then
-        whoever's asked for it, and watched no more.
+        A connect that takes longer succeeds when the kernel reports it. Its socket then
+        belongs to the caller, and is no longer watched.
         """
         self.slowly()
         server = listening(self)
@@ -244,8 +244,8 @@ class DialerTests(SynchronousTestCase):
 
     def test_closedByAsker(self) -> None:
         """
-        Whoever asked for it may close it at once, as a probe does, and dial anew:
-        the new socket, which has the old one's number, is waited for.
+        The caller may close the socket at once, as a probe does, and connect anew: the
+        new socket, which has the old one's number, is waited for.
         """
         self.slowly()
         name = listening(self).getsockname()
@@ -266,7 +266,7 @@ class DialerTests(SynchronousTestCase):
 
     def test_takenOver(self) -> None:
         """
-        If that one has the poller serve it, it stays served.
+        If the caller has the poller serve the socket, it stays served.
         """
         self.slowly()
         seen: list[int] = []
@@ -294,8 +294,8 @@ class DialerTests(SynchronousTestCase):
 
     def test_noSuchPath(self) -> None:
         """
-        A connect that fails at once says why, and leaves no descriptor; be it
-        that such a path cannot be.
+        A connect that fails at once reports why, and leaves no descriptor; also if the
+        path is an impossible one.
         """
         before = os.listdir("/proc/self/fd")
         for path, number in (
@@ -335,8 +335,8 @@ class DialerTests(SynchronousTestCase):
 
     def test_fullBacklog(self) -> None:
         """
-        Nor does a Unix socket whose backlog is full mean that the destination is
-        down.
+        A connect to a Unix socket whose backlog is full fails by a shortage, which does
+        not make the destination down.
         """
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -352,7 +352,7 @@ class DialerTests(SynchronousTestCase):
 
     def test_timeout(self) -> None:
         """
-        A connect that hangs fails when its time is over, each at its own; all of
+        A connect that hangs fails when its time is over, each at its own time; all of
         them cost one timer.
         """
         name = self.silent()
@@ -375,7 +375,7 @@ class DialerTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """
-        A connect that is given up is closed at once, and nobody is told.
+        A connect that is given up is closed at once, and calls no callback.
         """
         name = self.silent()
         before = os.listdir("/proc/self/fd")
@@ -390,8 +390,8 @@ class DialerTests(SynchronousTestCase):
 
     def test_together(self) -> None:
         """
-        Who gives up its other connects as the first of them fails is not told of
-        those as well.
+        A caller that gives up its other connects when the first of them fails gets no
+        callback for those.
         """
         name = self.silent()
         dialings: list[Any] = []
@@ -454,7 +454,7 @@ class DialerTests(SynchronousTestCase):
 
     def test_raises(self) -> None:
         """
-        If who asked for the socket fails, it is not served any more all the same.
+        If the callback raises, the socket is not served any more all the same.
         """
         self.slowly()
 

@@ -176,7 +176,8 @@ class RoomTests(SynchronousTestCase):
 
     def test_importOnlyThoseAbove(self) -> None:
         """
-        Who reads the modules in order never meets one that was not met before.
+        A reader who reads the modules in order never meets one that was not read
+        before.
         """
         for place, name in enumerate(ROOMS):
             path = PACKAGE.joinpath(*name.split("."))
@@ -186,7 +187,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_rulesKnowNoReactor(self) -> None:
         """
-        The rules open no connection: they import nothing of Twisted that could.
+        The rules open no connection: they import no part of Twisted that could.
         """
         allowed = tuple(
             f"twisted.internet.{each}." for each in ("address", "defer", "interfaces")
@@ -209,7 +210,7 @@ class RoomTests(SynchronousTestCase):
 
     def test_twistedIsNotHidden(self) -> None:
         """
-        The folder of the plugin neither hides Twisted from those who run Python
+        The folder of the plugin neither hides Twisted from programs that run Python
         here, nor the plugin from C{twistd}.
         """
         for folder in ("twisted", "twisted/plugins"):
@@ -237,12 +238,12 @@ class RoomTests(SynchronousTestCase):
 
 class InterfaceTests(SynchronousTestCase):
     """
-    Those that say they provide something of ours do.
+    Objects that declare an interface of ours provide it.
     """
 
     def provides(self, interface: type[Interface], provider: Any) -> None:
         """
-        Both the object and its class keep the promise.
+        Check that both an object and its class provide an interface.
         """
         verifyObject(interface, provider)
         verifyClass(interface, type(provider))
@@ -272,8 +273,8 @@ class InterfaceTests(SynchronousTestCase):
 
     def test_fastRelay(self) -> None:
         """
-        The fast relay is one too, and what serves its sockets is a reader of the
-        reactor.
+        The fast relay is a relay too, and the object that serves its sockets is a
+        reader of the reactor.
         """
         poller = SocketPoller(MemoryReactorClock(), 1024)
         sides: list[socket.socket] = []
@@ -291,7 +292,7 @@ class InterfaceTests(SynchronousTestCase):
 
     def test_plainEndpoint(self) -> None:
         """
-        What may be dialed is an endpoint all the same.
+        An endpoint that plain sockets can connect to is an endpoint all the same.
         """
         target = Target(socket.AF_UNIX, "/nowhere")
         self.provides(IStreamClientEndpoint, PlainEndpoint(Backend(), target))

@@ -39,8 +39,8 @@ class _Reactor(MemoryReactorClock):
     A reactor that may find an address taken.
 
     @ivar taken: A port that cannot be listened on.
-    @ivar free: What it says of a port when asked for any.
-    @ivar turns: How often it was run by hand.
+    @ivar free: The port that it returns when asked for any.
+    @ivar turns: How many times it was run by hand.
     """
 
     taken: int | None = None
@@ -109,7 +109,7 @@ def _names(options: Options) -> list[str]:
 
 class OptionsTests(_Case):
     """
-    What is said on the command line is what the balancer does.
+    The options on the command line reach the balancer.
     """
 
     def test_positional(self) -> None:
@@ -218,8 +218,8 @@ class OptionsTests(_Case):
 
     def test_behindAddresses(self) -> None:
         """
-        Settings of one destination or listener stand behind its address; --slots
-        is for those that do not say their own.
+        Settings of one destination or listener are written behind its address; --slots
+        is for destinations without their own.
         """
         options = self.parse(
             "--listen=8080 name=front",
@@ -279,8 +279,8 @@ class OptionsTests(_Case):
 
     def test_own(self) -> None:
         """
-        Without a reactor of the caller's, the running one is used, and without
-        arguments, those of the process.
+        Without a reactor of the caller's, the running one is used; without arguments,
+        those of the process.
         """
         self.patch(sys, "argv", ["iawlb", "8080", "9001"])
         options = Options()
@@ -375,7 +375,7 @@ class ProcessTests(_Case):
 
     def test_log(self) -> None:
         """
-        As a part of twistd's application, it takes the log over before that
+        As a part of twistd's application, the process takes the log over before the log
         begins; in a program that makes an application itself, it does not.
         """
         self.patch(sys, "stdout", self.enterContext(open(os.devnull, "w")))
@@ -432,8 +432,8 @@ class ProcessTests(_Case):
 
     def test_eased(self) -> None:
         """
-        Once it has started, the garbage collector is eased, once; not in a
-        program that embeds the balancer, whose matter that is.
+        Once the process has started, the garbage collector is eased, once; in a program
+        that embeds the balancer it is not, as the program decides that.
         """
         process = self.process("8080", "9001")
         process.privilegedStartService()
@@ -444,7 +444,7 @@ class ProcessTests(_Case):
 
     def test_started(self) -> None:
         """
-        It listens while there are privileges, once.
+        The process listens while it has its privileges, once.
         """
         process = self.process("8080", "9001")
         process.privilegedStartService()
@@ -490,14 +490,14 @@ class ProcessTests(_Case):
 
     def test_takenUnderTwist(self) -> None:
         """
-        The same under twist, which starts a service in one step.
+        So it does under twist, which starts a service in one step.
         """
         self.reactor.taken = 8080
         self._fails(self.process("8080", "9001", parent={}).startService)
 
     def test_takenDaemon(self) -> None:
         """
-        A daemon that cannot start tells the waiting twistd why. By then the file
+        A daemon that cannot start reports why to the waiting twistd. By then the file
         with its process number is gone, since twistd ends at once.
         """
         self.reactor.taken = 8080
@@ -549,8 +549,8 @@ class ProcessTests(_Case):
 
     def test_signalsTogether(self) -> None:
         """
-        Two signals that come before the reactor has acted on the first cut the
-        drain short too; Twisted hears of the first only.
+        Two signals that come before the reactor has acted on the first cut the drain
+        short too; Twisted gets the first only.
         """
         process, client = self._served()
         self.handlers[signal.SIGTERM](signal.SIGTERM, None)
@@ -561,9 +561,9 @@ class ProcessTests(_Case):
 
     def said(self) -> Callable[[], list[str]]:
         """
-        Hear what the process says while it drains.
+        Collect the messages of the process while it drains.
 
-        @return: Gives what was said since it was last asked.
+        @return: A function that returns the messages since its last call.
         """
         events: list[LogEvent] = []
         self.patch(DrainReport, "log", Logger(observer=events.append))  # type: ignore[arg-type]
@@ -577,8 +577,8 @@ class ProcessTests(_Case):
 
     def test_progress(self) -> None:
         """
-        While connections are waited for, it says how many, how long still, and how
-        to wait no longer; and it stops saying so when they are gone.
+        While the process waits for connections, it logs how many there are, how long it
+        still waits, and how to end the wait; and it stops logging when they are gone.
         """
         said = self.said()
         process, client = self._served()
@@ -601,7 +601,7 @@ class ProcessTests(_Case):
 
     def test_progressOfSeveral(self) -> None:
         """
-        It counts them, until their time is over.
+        Several connections are counted, until their time is over.
         """
         said = self.said()
         process = self.process("8080", "127.0.0.1:9001", "--drain-timeout=8s")
@@ -623,8 +623,8 @@ class ProcessTests(_Case):
 
     def test_progressCut(self) -> None:
         """
-        When the drain is cut short it says so, and nothing else follows; also when
-        that was before the drain began.
+        When the drain is cut short the log says so, and nothing else follows; also if
+        it was cut before it began.
         """
         said = self.said()
         for early in (False, True):
@@ -647,7 +647,7 @@ class ProcessTests(_Case):
 
     def test_progressOfNothing(self) -> None:
         """
-        It says nothing when there is nothing to wait for, or no time to wait.
+        Nothing is logged when there is no connection to wait for, or no time to wait.
         """
         said = self.said()
         process = self.process("8080", "9001")
@@ -669,7 +669,7 @@ class ProcessTests(_Case):
 
     def test_ignoredSignal(self) -> None:
         """
-        A signal that the shell has told the process to ignore stays ignored.
+        A signal that the shell makes the process ignore stays ignored.
         """
         self.patch(signal, "getsignal", lambda _: signal.SIG_IGN)
         self._served()
@@ -704,8 +704,8 @@ class CollectorTests(SynchronousTestCase):
 
     def test_eased(self) -> None:
         """
-        What is there for good is not looked at again, and the rest seldom; but
-        the collector stays on.
+        Objects that exist at the start are not examined again, and newer ones seldom;
+        but the collector stays on.
         """
         self.addCleanup(gc.set_threshold, *gc.get_threshold())
         self.addCleanup(gc.unfreeze)

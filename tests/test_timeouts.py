@@ -38,7 +38,7 @@ One that they do not.
 @contextmanager
 def slowClient(on: Running) -> Iterator[socket.socket]:
     """
-    Connect a client whose kernel takes little that it has not read.
+    Connect a client whose kernel holds few bytes that it has not read.
     """
     port = int(on.balancer.addresses[0].rpartition(":")[2])
     with socket.socket() as client:
@@ -51,9 +51,9 @@ def slowClient(on: Running) -> Iterator[socket.socket]:
 
 def take(client: socket.socket, most: int) -> tuple[bytes, str]:
     """
-    Read what has come, and say how it ends.
+    Read what has come, and return how the connection ends.
 
-    @param most: No more than so many bytes.
+    @param most: The largest number of bytes to read.
     """
     received = bytearray()
     while len(received) < most:
@@ -72,9 +72,9 @@ def take(client: socket.socket, most: int) -> tuple[bytes, str]:
 @pytest_twisted.ensureDeferred
 async def test_stillTakes(relay: str, tmp_path: Path) -> None:
     """
-    A client that takes its answer slowly has it in full, however often the time-out
-    comes; when it takes nothing for the whole time, it is closed in order, so that
-    it can take the rest from the kernel. The record counts what it has confirmed.
+    A client that takes its answer slowly gets all of it, however often the time-out
+    comes. When it takes nothing for the whole time, it is closed in order, so that it
+    can take the rest from the kernel. The record counts what it has acknowledged.
     """
     async with rig(relay, "tcp4", tmp_path) as on:
         with slowClient(on) as client:
@@ -114,8 +114,8 @@ async def test_stillTakes(relay: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_takesNothing(relay: str, tmp_path: Path) -> None:
     """
-    A client that takes nothing for twice the time-out is cut off, and the record
-    counts no more than it can still read.
+    A client that takes nothing for twice the time-out is cut off, and the record counts
+    no more than the client can still read.
     """
     async with rig(relay, "tcp4", tmp_path) as on:
         with slowClient(on) as client:
@@ -181,7 +181,7 @@ async def test_moved(relay: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_resets(relay: str, tmp_path: Path) -> None:
     """
-    Of a client that resets the connection, what it had not taken is not counted.
+    If a client resets the connection, the bytes that it had not taken are not counted.
     """
     async with rig(relay, "tcp4", tmp_path) as on:
         with slowClient(on) as client:
@@ -206,7 +206,7 @@ async def test_resets(relay: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_uploadResets(relay: str, tmp_path: Path) -> None:
     """
-    The same of a destination, when it resets or the balancer ends the session.
+    So it is with a destination, when it resets or the balancer ends the session.
     """
     async with rig(relay, "tcp4", tmp_path) as on:
         for number, kill in enumerate((False, True)):
@@ -230,8 +230,8 @@ async def test_uploadResets(relay: str, tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_underLoad(relay: str, tmp_path: Path) -> None:
     """
-    While one session passes bytes all the time, silent ones beside it are ended,
-    and it is not.
+    While one session passes bytes all the time, silent sessions beside it are ended,
+    and that one is not.
     """
     async with rig(relay, "tcp4", tmp_path, make=Echo, idleTimeout=2) as on:
         busy = await on.client()

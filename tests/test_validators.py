@@ -35,7 +35,7 @@ class ValidatorTests(SynchronousTestCase):
 
     def refused(self, read: Any, *values: object) -> None:
         """
-        Each value is refused with a message that shows it.
+        Check that each value is refused with a message that shows it.
         """
         for value in values:
             error = self.assertRaises(InvalidSetting, read, value)
@@ -60,7 +60,7 @@ class ValidatorTests(SynchronousTestCase):
 
     def test_notDurations(self) -> None:
         """
-        What is no duration, is negative or longer than a week is refused.
+        A value that is no duration, is negative, or is longer than a week is refused.
         """
         words = ("", "s", "5 s", " 5s", "5s\n", "-1", "1e3", "1d", ".5", "5.", "٣s")
         self.refused(duration, *words, "169h", "999999999h")
@@ -68,8 +68,8 @@ class ValidatorTests(SynchronousTestCase):
 
     def test_off(self) -> None:
         """
-        Who would switch a time-out off with a word is told to write 0, where it
-        can be switched off.
+        A user who would switch a time-out off with a word gets a message to write 0,
+        where the time-out can be switched off.
         """
         for word in ("off", "OFF", "none", "never", "unlimited", "inf", None):
             error = self.assertRaises(InvalidSetting, duration, word)
@@ -179,7 +179,7 @@ class ValidatorTests(SynchronousTestCase):
 
     def test_flags(self) -> None:
         """
-        What is on or off is said in words, or as Python says it.
+        A value that is on or off is written in words, or as Python writes it.
         """
         self.assertEqual(
             [flag("yes"), flag("no"), flag(True), flag(False)],
@@ -189,8 +189,7 @@ class ValidatorTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """
-        A name is printable and without spaces, so that a log line can be parted
-        at them.
+        A name is printable and without spaces, so that a log line can be split at them.
         """
         for good in ("a", "web-1", "tcp:[::1]:9001", "ü", "x" * 255):
             self.assertEqual(name(good), good)

@@ -97,7 +97,7 @@ class WatchTimerTests(SynchronousTestCase):
 
     def test_stop(self) -> None:
         """
-        When stopped, it keeps no timer, and can start again.
+        When stopped, the object keeps no timer, and can start again.
         """
         self.timer.stop()
         self.one.add()

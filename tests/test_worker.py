@@ -52,7 +52,7 @@ class PullTests(SynchronousTestCase):
 
     def test_checked(self) -> None:
         """
-        A worker that waits for a client waits on when it is asked whether it may.
+        A worker that waits for a client keeps waiting when its state is checked.
         """
         rig = Rig()
         (worker,) = rig.balancer._pool.workers.values()
@@ -70,8 +70,8 @@ class PullTests(SynchronousTestCase):
 
     def test_notWhilePaused(self) -> None:
         """
-        A paused destination gets nothing; once resumed it gets those that
-        waited, in order.
+        A paused destination gets no client; once resumed it gets those that waited, in
+        order.
         """
         rig = Rig()
         rig.balancer.pause("a")
@@ -82,8 +82,9 @@ class PullTests(SynchronousTestCase):
 
     def test_inTurns(self) -> None:
         """
-        When many wait for a destination that comes back, the others keep their
-        turn: it gets so many at a time. Who comes meanwhile is served too.
+        When many clients wait for a destination that comes back, the rest of the
+        program keeps its turn: the destination gets a limited number at a time. Clients
+        that come meanwhile are served too.
         """
         rig = Rig()
         rig.balancer.pause("a")
@@ -104,7 +105,7 @@ class PullTests(SynchronousTestCase):
 
     def test_stopBetweenTurns(self) -> None:
         """
-        A destination that is removed meanwhile gets no more of them.
+        A destination that is removed meanwhile gets no more of those clients.
         """
         rig = Rig(2)
         rig.balancer.pause()
@@ -145,7 +146,8 @@ class PullTests(SynchronousTestCase):
 
     def test_bytes(self) -> None:
         """
-        What the client sends arrives, and what the destination answers too.
+        The bytes that the client sends arrive, and so do those that the destination
+        answers.
         """
         rig = Rig()
         client = rig.client()
@@ -169,8 +171,8 @@ class PullTests(SynchronousTestCase):
 
     def test_windowOpens(self) -> None:
         """
-        A destination is asked for one connection at first, and for one more at
-        a time with each that it makes.
+        A destination gets one connect at first, and one more at a time with each that
+        succeeds.
         """
         rig = Rig()
         (a,) = rig.backends
@@ -259,8 +261,7 @@ class FailedConnectTests(SynchronousTestCase):
 
     def test_othersWait(self) -> None:
         """
-        The same when nothing else is up: they wait in the order in which they
-        came.
+        When no other destination is up, they wait in the order in which they came.
         """
         rig = Rig()
         (a,) = rig.backends
@@ -277,8 +278,8 @@ class FailedConnectTests(SynchronousTestCase):
 
     def grow(self, rig: Rig, number: int) -> None:
         """
-        Let destination C{a} make so many connections, so that its connect
-        window is as wide.
+        Let destination C{a} make several connections, so that its connect window is
+        that wide.
         """
         (a, *_) = rig.backends
         a.hold = True
@@ -421,8 +422,8 @@ class RefusalTests(SynchronousTestCase):
 
     def test_deadOne(self) -> None:
         """
-        A destination that is dead gets two clients, who are then served by another,
-        and no more, however fast it refuses.
+        A dead destination gets two clients, which are then served by another, and no
+        more, however fast it refuses.
         """
         rig = Rig(2)
         a, b = rig.backends
@@ -471,8 +472,8 @@ class RefusalTests(SynchronousTestCase):
 
     def test_slow(self) -> None:
         """
-        A connect that took long to fail has cost its client enough: it makes the
-        destination down.
+        A connect that took long to fail has cost its client enough: the destination is
+        down.
         """
         rig = Rig()
         (a,) = rig.backends
@@ -490,7 +491,7 @@ class ProbeTests(SynchronousTestCase):
 
     def down(self, rig: Rig) -> None:
         """
-        Have all destinations refuse, and one client find out; it then leaves.
+        Have all destinations refuse, and one client meet that; the client then leaves.
         """
         for backend in rig.backends:
             backend.refuse = SILENT
@@ -513,7 +514,7 @@ class ProbeTests(SynchronousTestCase):
 
     def assertNear(self, seen: list[float], wanted: list[float]) -> None:
         """
-        They are the same to a few steps of the clock.
+        Check that two times are the same, up to a few steps of the clock.
         """
         self.assertEqual(len(seen), len(wanted), seen)
         for one, other in zip(seen, wanted, strict=True):
@@ -566,7 +567,7 @@ class ProbeTests(SynchronousTestCase):
 
     def test_hurryFirst(self) -> None:
         """
-        So does the first probe, when the backoff is set to be longer.
+        The first probe comes as soon, too, when the backoff is set to be longer.
         """
         rig = Rig(backoff="5s", queueTimeout=0)
         (a,) = rig.backends
@@ -578,8 +579,8 @@ class ProbeTests(SynchronousTestCase):
 
     def test_hurryOfAll(self) -> None:
         """
-        So do those of a destination that went down long ago, when the last one
-        goes down: whichever returns first serves.
+        So do the probes of a destination that went down long ago, when the last one
+        goes down: whichever destination returns first serves.
         """
         rig = Rig(2, policy="first", queueTimeout=0)
         a, b = rig.backends
@@ -667,7 +668,7 @@ class ProbeTests(SynchronousTestCase):
 
     def test_failsWhileDraining(self) -> None:
         """
-        Nor is one whose last connect fails while it is being removed.
+        A destination whose last connect fails while it is being removed is not probed.
         """
         rig = Rig()
         (a,) = rig.backends
@@ -684,7 +685,7 @@ class ProbeTests(SynchronousTestCase):
 
 class LackTests(SynchronousTestCase):
     """
-    When this machine lacks descriptors or ports, clients wait.
+    When this machine is short of descriptors or ports, clients wait.
     """
 
     def setUp(self) -> None:
@@ -695,16 +696,16 @@ class LackTests(SynchronousTestCase):
 
     def warnings(self) -> int:
         """
-        Count the log lines about what is lacking.
+        Count the log lines about shortages.
         """
         lines = [each["log_format"] or "" for each in self.lines]
         return sum("could not connect" in line for line in lines)
 
     def test_waits(self) -> None:
         """
-        A connect that fails for want of a descriptor does not make the
-        destination down; it is tried again ten times a second, in order, and the
-        log says so once a second.
+        A connect that fails for lack of a descriptor does not make the destination
+        down; it is tried again ten times a second, in order, and the log says so once a
+        second.
         """
         rig = Rig()
         (a,) = rig.backends
@@ -723,8 +724,8 @@ class LackTests(SynchronousTestCase):
 
     def test_fullBacklog(self) -> None:
         """
-        A Unix destination whose backlog is full is not down: its clients are
-        tried again, and meanwhile those of others are accepted and served.
+        A Unix destination whose backlog is full is not down: its clients are tried
+        again, and meanwhile the clients of other destinations are accepted and served.
         """
         told: list[bool] = []
         self.patch(Pool, "heldOffChanged", lambda _, heldOff: told.append(heldOff))
@@ -758,10 +759,11 @@ class LackTests(SynchronousTestCase):
 
     def test_noPort(self) -> None:
         """
-        A destination that no connect can be made to, for want of a local address
-        or port, alone gets no connections: the others serve them all at once, as
-        many are accepted as before, and it is tried again after a pause that grows
-        to that between two probes. A connect that succeeds makes it short again.
+        If no connect can be made to one destination, for lack of a local address or
+        port, that destination alone gets no connections. The other destinations serve
+        all clients at once, as many are accepted as before, and the destination is
+        tried again after a pause that grows to that between two probes. A connect that
+        succeeds makes the pause short again.
         """
         self.patch(workerModule, "random", lambda: 1.0)
         told: list[bool] = []
@@ -803,8 +805,8 @@ class LackTests(SynchronousTestCase):
 
     def test_noPortAtAll(self) -> None:
         """
-        While clients wait and nothing else can serve them, it is tried again five
-        times a second at least.
+        While clients wait and no other destination can serve them, the destination is
+        tried again five times a second at least.
         """
         rig = Rig(queueTimeout=0)
         (a,) = rig.backends
@@ -817,8 +819,8 @@ class LackTests(SynchronousTestCase):
 
     def test_window(self) -> None:
         """
-        It is not tried more often when the destination may make several connects
-        at a time.
+        A destination is not tried more often when it may have several connects at a
+        time.
         """
         rig = Rig()
         (a,) = rig.backends
@@ -855,8 +857,8 @@ class LackTests(SynchronousTestCase):
 
     def test_probe(self) -> None:
         """
-        A probe that fails for want of a descriptor says nothing about the
-        destination: why it is down stays as it was.
+        A probe that fails for lack of a descriptor says nothing about the destination:
+        the reason why it is down stays as it was.
         """
         rig = Rig()
         (a,) = rig.backends
@@ -874,7 +876,7 @@ class LackTests(SynchronousTestCase):
 
 class NamelessReactor(Clock):
     """
-    A reactor whose resolver knows no name until it is told to.
+    A reactor whose resolver finds no name until the test lets it.
     """
 
     def __init__(self) -> None:
@@ -916,7 +918,8 @@ class NameTests(SynchronousTestCase):
 
     def test_stoppedByAnObserver(self) -> None:
         """
-        If an observer stops the balancer at that, it is not probed any more.
+        If an observer stops the balancer when the name fails, the destination is not
+        probed any more.
         """
 
         class Stopping(Recorder):
@@ -948,7 +951,7 @@ class NameTests(SynchronousTestCase):
 
 class StartStopTests(SynchronousTestCase):
     """
-    What stops can be started again.
+    A balancer that was stopped can be started again.
     """
 
     def restart(self, rig: Rig) -> None:

@@ -67,7 +67,7 @@ class Reactor(MemoryReactorClock):
 
     def removeSystemEventTrigger(self, triggerID: Any) -> None:
         """
-        Forget it again.
+        Forget the trigger.
         """
         self.atTheEnd.remove(triggerID)
 
@@ -150,7 +150,7 @@ class Case(SynchronousTestCase):
 
     def sockets(self) -> tuple[int, Any]:
         """
-        The same with sockets.
+        Make a pair of connected sockets: the output's, and its reader's.
         """
         ours, other = socket.socketpair()
         other.setblocking(False)
@@ -228,7 +228,7 @@ class BatchTests(Case):
 
     def test_manyAtOnce(self) -> None:
         """
-        What is enough for a batch does not wait.
+        Lines that are enough for a batch do not wait.
         """
         line = "x" * 99 + "\n"
         for _ in range(10 * BATCH // len(line)):
@@ -283,7 +283,7 @@ class BatchTests(Case):
 
     def test_anyText(self) -> None:
         """
-        What is no proper text is written all the same.
+        Text with characters that cannot be encoded is written all the same.
         """
         self.writer.write("é\udcff\n")
         self.reactor.advance(EVERY)
@@ -291,8 +291,8 @@ class BatchTests(Case):
 
     def test_notRunning(self) -> None:
         """
-        Before the reactor runs, and after, each line is written as it comes: a
-        process that ends there has said what it had to say.
+        Before the reactor runs, and after, each line is written as it comes, so that a
+        process that ends then loses none.
         """
         reactor = Reactor()
         writer = LogWriter(reactor, sys.stdout)
@@ -415,9 +415,9 @@ class StuckTests(Case):
         self, reading: int, writer: LogWriter, again: Callable[[], None] = lambda: None
     ) -> None:
         """
-        A reader that does not read holds nobody up; when it reads again it gets
-        what was held, without a gap; then it is told how many lines were dropped;
-        and then what came after.
+        Check that a reader that does not read holds nothing up. When it reads again it
+        gets the held lines, without a gap, then a line that says how many were dropped,
+        and then the lines that came after.
 
         @param again: Has the reader read again.
         """
@@ -440,7 +440,8 @@ class StuckTests(Case):
 
     def test_pipe(self) -> None:
         """
-        A pipe. The shell that has it open too does not find it changed.
+        The output is a pipe. The shell that has the pipe open too does not find it
+        changed.
         """
         reading, file = self.pipe()
         self.check(reading, self.writerTo(file))
@@ -448,7 +449,7 @@ class StuckTests(Case):
 
     def _notOpened(self) -> None:
         """
-        As in a container, where the pipe belongs to somebody else.
+        Play a container, where the pipe belongs to another user.
         """
 
         def refuse(*arguments: object) -> int:
@@ -465,7 +466,7 @@ class StuckTests(Case):
 
     def test_socket(self) -> None:
         """
-        A socket, as a service manager gives it.
+        The output is a socket, as a service manager gives it.
         """
         reading, file = self.sockets()
         self.check(reading, self.writerTo(file))
@@ -473,7 +474,7 @@ class StuckTests(Case):
 
     def test_terminal(self) -> None:
         """
-        A terminal whose user has stopped it.
+        The output is a terminal whose user has stopped it.
         """
         reading, writing = pty.openpty()
         self.addCleanup(os.close, reading)
@@ -488,7 +489,7 @@ class StuckTests(Case):
 
     def test_readerLeft(self) -> None:
         """
-        A reader that is gone holds nobody up, and the end neither.
+        A reader that is gone holds nothing up, not even the end.
         """
         for opened in (True, False):
             if not opened:
@@ -576,8 +577,8 @@ class FileTests(Case):
 
     def test_rotated(self) -> None:
         """
-        A log file of Twisted's goes on in a new file when it is rotated, by its
-        size or by somebody else, and no line is lost.
+        A log file of Twisted's continues in a new file when it is rotated, by its size
+        or by another program, and no line is lost.
         """
         path = self.folder / "log"
         file: Any = LogFile.fromFullPath(str(path), rotateLength=1000)

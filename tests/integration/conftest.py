@@ -58,12 +58,12 @@ class Balancers:
         files: int | None = None,
     ) -> Balancer:
         """
-        Start one that forwards to destinations.
+        Start a balancer that forwards to destinations.
 
-        @param listen: Where it listens, C{PORT} standing for a free port; by
-            default on such a port of 127.0.0.1.
+        @param listen: The address to listen on, C{PORT} standing for a free port; by
+            default such a port of 127.0.0.1.
         @param options: More options.
-        @param files: How many files it may open.
+        @param files: How many files the balancer may open.
         """
         port = freePort()
         where: Address = port

@@ -41,8 +41,8 @@ Where a program listens: a port of 127.0.0.1, or the path of a Unix socket.
 
 def lacking(what: str) -> None:
     """
-    Skip a test, since the machine lacks something; or fail it, where everything
-    is known to be there and a skip would hide a mistake.
+    Skip a test, because a program is missing on this machine; or fail the test, where
+    everything is known to be there and a skip would hide a mistake.
     """
     if os.environ.get("IAWLB_REQUIRE_INTEGRATION") == "1":
         pytest.fail(f"{what}, and IAWLB_REQUIRE_INTEGRATION is 1")
@@ -67,10 +67,10 @@ def find(name: str) -> str:
 
 def run(*arguments: str, limit: float = LIMIT, give: bytes | None = None) -> bytes:
     """
-    Run a program to its end, which has to be a good one.
+    Run a program to its end, which has to be successful.
 
-    @param give: What it gets on its standard input.
-    @return: What it wrote.
+    @param give: The program's standard input.
+    @return: What the program wrote.
     """
     done = subprocess.run(
         [find(arguments[0]), *arguments[1:]],
@@ -97,8 +97,8 @@ def until(
 
 def freePort() -> int:
     """
-    Find a port that nobody listens on, of those that the kernel gives to no
-    client by itself.
+    Find a port that no program listens on, outside the range from which the kernel
+    gives ports to clients.
     """
     while True:
         number = random.randrange(20_000, 30_000)
@@ -126,7 +126,7 @@ def connect(to: Address, host: str = "127.0.0.1") -> socket.socket:
 
 def answers(to: Address, host: str = "127.0.0.1") -> bool:
     """
-    Say whether somebody accepts connections.
+    Return whether a program accepts connections.
     """
     try:
         connect(to, host).close()
@@ -149,7 +149,7 @@ def ask(to: Address, path: str = "/") -> bytes:
     """
     Ask a web server for a page over a connection of its own.
 
-    @return: All that it sent, heads included.
+    @return: All that the server sent, including the heads.
     """
     with connect(to) as client:
         client.sendall(
@@ -192,7 +192,7 @@ class Program:
     """
     A program that is started and stopped, perhaps several times.
 
-    @ivar log: The file with what it writes.
+    @ivar log: The file with the program's output.
     """
 
     def __init__(
@@ -204,10 +204,10 @@ class Program:
         ready: Callable[[], object] | None = None,
     ) -> None:
         """
-        @param folder: Where it runs, and writes its log.
-        @param user: Whom to run it as, if we may choose; some refuse to be run by
-            root.
-        @param ready: Says whether it has started.
+        @param folder: The folder that the program runs in, and writes its log to.
+        @param user: The user to run the program as, if we may choose; some programs
+            refuse to be run by root.
+        @param ready: Returns whether the program has started.
         """
         self._arguments = [find(arguments[0]), *arguments[1:]]
         self._folder = folder
@@ -218,7 +218,7 @@ class Program:
 
     def start(self) -> None:
         """
-        Start it, and wait until it is ready.
+        Start the program, and wait until it is ready.
         """
         group = None if self._user is None else pwd.getpwnam(self._user).pw_gid
         with self.log.open("ab") as log:
@@ -241,49 +241,49 @@ class Program:
     @property
     def running(self) -> bool:
         """
-        Whether it was started and has not ended.
+        Whether the program was started and has not ended.
         """
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
         """
-        Its process number.
+        The program's process number.
         """
         assert self._process is not None
         return self._process.pid
 
     def text(self) -> str:
         """
-        What it has written.
+        What the program has written.
         """
         return self.log.read_text(errors="replace")
 
     def send(self, number: int) -> None:
         """
-        Send it a signal.
+        Send the program a signal.
         """
         os.kill(self.pid, number)
 
     def ended(self, limit: float = LIMIT) -> int:
         """
-        Wait for its end.
+        Wait for the program's end.
 
-        @return: How it ended: its exit status, or minus the signal's number.
+        @return: The exit status, or minus the signal's number.
         """
         assert self._process is not None
         return self._process.wait(limit)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """
-        End it by a signal.
+        End the program by a signal.
         """
         self.send(number)
         return self.ended()
 
     def destroy(self) -> None:
         """
-        End it and its children, whatever they do.
+        End the program and its children, whatever they do.
         """
         if self._process is not None:
             with suppress(ProcessLookupError):
@@ -295,7 +295,7 @@ class Balancer(Program):
     """
     The installed C{twistd}, running C{iawlb}.
 
-    @ivar where: Where it listens.
+    @ivar where: The address that the balancer listens on.
     """
 
     def __init__(
@@ -307,9 +307,10 @@ class Balancer(Program):
         before: Sequence[str] = (),
     ) -> None:
         """
-        @param arguments: What follows C{twistd -n iawlb}.
-        @param files: How many files it may open, if not as many as we.
-        @param before: A program that is to run it.
+        @param arguments: The arguments after C{twistd -n iawlb}.
+        @param files: How many files the balancer may open, if not as many as this
+            process.
+        @param before: A program that runs the balancer.
         """
         twistd = str(Path(sysconfig.get_path("scripts"), "twistd"))
         command = [*before, twistd, "-n", "--pidfile=", "iawlb", *arguments]
@@ -323,14 +324,14 @@ class Balancer(Program):
     @property
     def port(self) -> int:
         """
-        The port it listens on.
+        The port that the balancer listens on.
         """
         assert isinstance(self.where, int)
         return self.where
 
     def check(self) -> None:
         """
-        Its log tells of no mistake.
+        Check that the balancer's log has no traceback.
         """
         text = self.text()
         for bad in ("Traceback", "Unhandled", "--- <exception caught here> ---"):
@@ -338,19 +339,20 @@ class Balancer(Program):
 
     def drained(self) -> None:
         """
-        Wait until it refuses connections, as it does from the first signal on.
+        Wait until the balancer refuses connections, as it does from the first signal
+        on.
         """
         until(lambda: not answers(self.where), "the end of listening")
 
     def descriptors(self) -> int:
         """
-        How many files and sockets it holds.
+        How many files and sockets the balancer has open.
         """
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def connections(self) -> int:
         """
-        How many of them are TCP connections.
+        How many of the open sockets are TCP connections.
         """
         held = set()
         for each in os.scandir(f"/proc/{self.pid}/fd"):
@@ -367,7 +369,7 @@ class Balancer(Program):
 
     def memory(self) -> float:
         """
-        The memory it uses now, in mebibytes.
+        The memory that the balancer uses now, in mebibytes.
         """
         status = Path(f"/proc/{self.pid}/status").read_text()
         match = re.search(r"VmRSS:\s+(\d+) kB", status)
@@ -376,7 +378,7 @@ class Balancer(Program):
 
     def seconds(self) -> float:
         """
-        The processor time it has used.
+        The processor time that the balancer has used.
         """
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -45,8 +45,8 @@ def test_bothWaysAtOnce(serve: Serve, balancer: Balancers) -> None:
 @pytest.mark.parametrize("stalled", ["client", "destination"])
 def test_stalledReader(serve: Serve, balancer: Balancers, stalled: str) -> None:
     """
-    One who offers 512 MiB to somebody who does not read waits; the balancer does
-    not keep the bytes. When he reads, all come.
+    A sender that offers 512 MiB to a reader that does not read waits; the balancer does
+    not keep the bytes. When the reader reads, all bytes come.
     """
     size, block = 512 * MIB, bytes(MIB)
     sent = [0]

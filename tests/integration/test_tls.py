@@ -45,7 +45,7 @@ class Front:
 
     def s_client(self, *options: str) -> str:
         """
-        Shake hands with openssl's client; return what it says.
+        Shake hands with openssl's client; return what the client prints.
         """
         done = subprocess.run(
             [
@@ -72,7 +72,7 @@ def front(
     request: pytest.FixtureRequest, web: Web, balancer: Balancers, tmp_path: Path
 ) -> Front:
     """
-    One of each kind.
+    Make one listener of each kind.
     """
     return Front(request.param, web, balancer, tmp_path)
 
@@ -121,8 +121,8 @@ def test_endsWithoutCloseNotify(
     balancer: Balancers, serve: Serve, tmp_path: Path, strict: bool
 ) -> None:
     """
-    Python's ssl closes without TLS's own end: its clients get whole answers and a
-    clean end, and the log says so; unless that is to be taken for a cut.
+    Python's ssl closes without close_notify: its clients get whole answers and a clean
+    end, and the log says so; unless that counts as a cut.
     """
     own = Issued("localhost", hosts=["localhost"], authority=True)
     pem = tmp_path / "roots" / "own.pem"

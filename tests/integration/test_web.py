@@ -125,8 +125,7 @@ def test_tlsEnded(
 
 def test_restartUnnoticed(web: Web, balancer: Balancers) -> None:
     """
-    The only destination is restarted under load: no client sees more of it than
-    a wait.
+    The only destination is restarted under load: the clients notice only a wait.
     """
     web.put("page", b"here")
     front = balancer(web.port)
