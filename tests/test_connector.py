@@ -234,7 +234,7 @@ class EndpointConnectTests(SynchronousTestCase):
 
 class SocketConnectTests(SynchronousTestCase):
     """
-    A plain destination is dialed.
+    A plain destination is connected by a plain socket.
     """
 
     def setUp(self) -> None:
@@ -244,7 +244,7 @@ class SocketConnectTests(SynchronousTestCase):
         self.clock: Any = MemoryReactorClock()
         self.poller = SocketPoller(self.clock, 1024)
         self.addCleanup(self.poller._epoll.close)
-        self.dialer = SocketConnector(self.clock, self.poller, 2)
+        self.sockets = SocketConnector(self.clock, self.poller, 2)
         self.made: list[Any] = []
         self.failed: list[Failure] = []
         server = socket.create_server(("127.0.0.1", 0))
@@ -263,7 +263,7 @@ class SocketConnectTests(SynchronousTestCase):
             endpoint,
             2.0,
             RelayContext(4096, self.poller),
-            self.dialer,
+            self.sockets,
         )
 
     def connect(self, endpoint: Any) -> Connect | None:
@@ -273,7 +273,7 @@ class SocketConnectTests(SynchronousTestCase):
         connector = self.connector(endpoint)
         return connector.connect(self.made.append, self.failed.append)
 
-    def dial(self, target: Target) -> Connect | None:
+    def connectPlain(self, target: Target) -> Connect | None:
         """
         Begin to connect to a target.
         """
@@ -294,7 +294,7 @@ class SocketConnectTests(SynchronousTestCase):
         self.clock.advance(10)
         self.assertEqual((len(self.made), len(self.failed)), (made, failed))
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.dialer.pending, {})
+        self.assertEqual(self.sockets.pending, {})
         for each in self.made:
             each.close()
 
@@ -303,7 +303,7 @@ class SocketConnectTests(SynchronousTestCase):
         A plain destination is connected without its endpoint, has no delay in small
         writes, and is not read yet.
         """
-        self.dial(self.target)
+        self.connectPlain(self.target)
         handle = self.made[0]
         option = (socket.IPPROTO_TCP, socket.TCP_NODELAY)
         self.assertEqual(handle.getsockopt(*option), 1)
@@ -335,7 +335,7 @@ class SocketConnectTests(SynchronousTestCase):
         A connect that takes a while succeeds in the same way.
         """
         self.patch(socketconnector, "_connected", lambda handle: False)
-        self.dial(self.target)
+        self.connectPlain(self.target)
         self.assertEqual(self.made, [])
         self.turn()
         self.assertQuiet(made=1)
@@ -344,7 +344,7 @@ class SocketConnectTests(SynchronousTestCase):
         """
         A connect that is refused fails, once, if there is no other address to try.
         """
-        self.dial(self.nobody)
+        self.connectPlain(self.nobody)
         self.turn()
         self.failed[0].trap(ConnectionRefusedError)
         self.assertEqual(self.backend.tries, 0)
@@ -354,7 +354,7 @@ class SocketConnectTests(SynchronousTestCase):
         """
         A connect that fails before it is under way also fails once.
         """
-        self.assertIsNone(self.dial(Target(socket.AF_UNIX, "/nowhere/socket")))
+        self.assertIsNone(self.connectPlain(Target(socket.AF_UNIX, "/nowhere/socket")))
         self.failed[0].trap(ConnectError)
         self.assertQuiet(failed=1)
 
@@ -363,7 +363,7 @@ class SocketConnectTests(SynchronousTestCase):
         A connect that hangs fails when the connect time-out is over.
         """
         self.patch(socketconnector, "_connected", lambda handle: False)
-        self.dial(self.target)
+        self.connectPlain(self.target)
         self.clock.advance(2)
         self.failed[0].trap(ConnectTimeout)
         self.assertQuiet(failed=1)
@@ -374,7 +374,7 @@ class SocketConnectTests(SynchronousTestCase):
         """
         self.patch(socketconnector, "_connected", lambda handle: False)
         before = os.listdir("/proc/self/fd")
-        attempt = self.dial(self.target)
+        attempt = self.connectPlain(self.target)
         assert attempt is not None
         attempt.cancel()
         self.assertEqual(os.listdir("/proc/self/fd"), before)
@@ -407,7 +407,7 @@ class SocketConnectTests(SynchronousTestCase):
         self.assertIsNone(name.target)
         self.assertQuiet()
 
-    def test_nameNotDialable(self) -> None:
+    def test_nameWithoutTarget(self) -> None:
         """
         A name of which no address has worked yet is connected by its endpoint.
         """

@@ -408,7 +408,7 @@ class NameEndpointTests(SynchronousTestCase):
         self.failureResultOf(self.connect(), OSError)
         self.quiet()
 
-    # What may be dialed.
+    # The target of plain sockets.
 
     def test_target(self) -> None:
         """
@@ -416,7 +416,7 @@ class NameEndpointTests(SynchronousTestCase):
         that was asked for, until it fails; then there are other addresses to try, or
         none.
         """
-        self.dialable()
+        self.makePlain()
         for addresses in (("192.0.2.1", "::1"), ("192.0.2.1",)):
             self.resolved(*addresses)
             self.assertIsNone(self.endpoint.target)
@@ -432,7 +432,7 @@ class NameEndpointTests(SynchronousTestCase):
         With plain sockets, too, an old answer is renewed; an address that is no longer
         in the answer is not used.
         """
-        self.dialable()
+        self.makePlain()
         self.resolved("192.0.2.1")
         self.connectTo(0)
         for answer, still in (("192.0.2.1", True), ("192.0.2.2", False)):
@@ -444,7 +444,7 @@ class NameEndpointTests(SynchronousTestCase):
             self.resolver.answer(answer)
             self.assertEqual(self.endpoint.target is not None, still)
 
-    def test_notDialable(self) -> None:
+    def test_withoutTarget(self) -> None:
         """
         A destination with a time-out of its own is not connected by a plain socket.
         """
@@ -452,9 +452,9 @@ class NameEndpointTests(SynchronousTestCase):
         self.connectTo(0)
         self.assertIsNone(self.endpoint.target)
 
-    def dialable(self) -> None:
+    def makePlain(self) -> None:
         """
-        Make an endpoint whose address may be dialed.
+        Make an endpoint whose address is a target of plain sockets.
         """
         local = ("192.0.2.9", 0)
         self.endpoint = NameEndpoint(self.reactor, "app", 9001, 5.0, local, True)

@@ -322,7 +322,7 @@ async def test_destinationString(tls: Tls, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_dialed(tls: Tls, tmp_path: Path) -> None:
+async def test_plainDestination(tls: Tls, tmp_path: Path) -> None:
     """
     TLS clients are served by a plain destination too where the fast relay is
     wanted, which is not for them.

@@ -532,7 +532,7 @@ class ResetTests(Base):
 
 class RealKernelTests(SynchronousTestCase):
     """
-    With the real L{Hangups}.
+    With the real L{ResetWatch}.
     """
 
     def test_wireHasNoDescriptor(self) -> None:

@@ -65,19 +65,19 @@ class TargetTests(SynchronousTestCase):
         self.assertFalse(endpoint.plainFailed())
 
 
-class DialerTests(SynchronousTestCase):
+class SocketConnectorTests(SynchronousTestCase):
     """
     Plain connects.
     """
 
     def setUp(self) -> None:
         """
-        Make a dialer with a time-out of two seconds.
+        Make a connector with a time-out of two seconds.
         """
         self.clock: Any = MemoryReactorClock()
         self.poller = SocketPoller(self.clock, 1024)
         self.addCleanup(self.poller._epoll.close)
-        self.dialer = SocketConnector(self.clock, self.poller, 2)
+        self.connector = SocketConnector(self.clock, self.poller, 2)
         self.made: list[socket.socket] = []
         self.failed: list[ConnectError] = []
         self.addCleanup(self.closeMade)
@@ -89,22 +89,22 @@ class DialerTests(SynchronousTestCase):
         for each in self.made:
             each.close()
 
-    def dial(self, name: Any, family: int = socket.AF_INET, **more: Any) -> Any:
+    def connect(self, name: Any, family: int = socket.AF_INET, **more: Any) -> Any:
         """
-        Dial.
+        Begin a connect.
         """
         target = Target(family, name, **more)
         return self.ask(target, self.made.append, self.failed.append)
 
     def ask(self, target: Target, connected: Any, failed: Any) -> PendingConnect | None:
         """
-        Dial, as a connect does.
+        Begin a connect, as L{DestinationConnector} does.
         """
-        handle, error = self.dialer.begin(target)
+        handle, error = self.connector.begin(target)
         if handle is None:
             failed(errorOf(error))
         elif error:
-            return self.dialer.wait(handle, connected, failed)
+            return self.connector.wait(handle, connected, failed)
         else:
             connected(handle)
         return None
@@ -138,7 +138,7 @@ class DialerTests(SynchronousTestCase):
         """
         Nothing is left of any connect.
         """
-        self.assertEqual(self.dialer.pending, {})
+        self.assertEqual(self.connector.pending, {})
         self.assertEqual(self.poller._served, {})
 
     def test_atOnce(self) -> None:
@@ -151,8 +151,8 @@ class DialerTests(SynchronousTestCase):
             with socket.socket(socket.AF_UNIX) as server:
                 server.bind(path)
                 server.listen()
-                self.assertIsNone(self.dial(path, socket.AF_UNIX))
-        self.assertIsNone(self.dial(listening(self).getsockname()))
+                self.assertIsNone(self.connect(path, socket.AF_UNIX))
+        self.assertIsNone(self.connect(listening(self).getsockname()))
         for each in self.made:
             self.assertFalse(each.getblocking())
         self.assertEqual((len(self.made), self.failed), (2, []))
@@ -185,7 +185,7 @@ class DialerTests(SynchronousTestCase):
         server.setblocking(False)
 
         def speakFirst() -> None:
-            self.dial(server.getsockname())
+            self.connect(server.getsockname())
             self.assertRaises(BlockingIOError, server.accept)
             self.made[0].send(b"question")
             with server.accept()[0] as accepted:
@@ -205,7 +205,7 @@ class DialerTests(SynchronousTestCase):
 
         def wait() -> None:
             for _ in range(2):
-                self.dial(server.getsockname())
+                self.connect(server.getsockname())
             self.assertRaises(BlockingIOError, server.accept)
             self.made[0].close()
 
@@ -220,10 +220,10 @@ class DialerTests(SynchronousTestCase):
         """
         server = listening(self)
         server.setblocking(False)
-        self.dial(server.getsockname())
+        self.connect(server.getsockname())
         server.accept()[0].close()
         self.slowly()
-        self.dial(server.getsockname()).cancel()
+        self.connect(server.getsockname()).cancel()
         server.accept()[0].close()
 
     def test_later(self) -> None:
@@ -233,7 +233,7 @@ class DialerTests(SynchronousTestCase):
         """
         self.slowly()
         server = listening(self)
-        self.assertIsInstance(self.dial(server.getsockname()), PendingConnect)
+        self.assertIsInstance(self.connect(server.getsockname()), PendingConnect)
         self.assertEqual(self.made, [])
         self.turn()
         self.made[0].send(b"hello")
@@ -251,13 +251,13 @@ class DialerTests(SynchronousTestCase):
         name = listening(self).getsockname()
         numbers: list[int] = []
 
-        def closeAndDial(handle: socket.socket) -> None:
+        def closeAndConnect(handle: socket.socket) -> None:
             numbers.append(handle.fileno())
             handle.close()
-            self.dial(name)
+            self.connect(name)
 
         target = Target(socket.AF_INET, name)
-        self.ask(target, closeAndDial, self.failed.append)
+        self.ask(target, closeAndConnect, self.failed.append)
         self.turn()
         self.turn()
         numbers += [each.fileno() for each in self.made]
@@ -286,7 +286,7 @@ class DialerTests(SynchronousTestCase):
         A connect that is refused says so, and leaves no descriptor.
         """
         before = os.listdir("/proc/self/fd")
-        self.dial(("127.0.0.1", freePort()))
+        self.connect(("127.0.0.1", freePort()))
         self.turn()
         self.assertIsInstance(self.failed[0], ConnectionRefusedError)
         self.assertEqual(os.listdir("/proc/self/fd"), before)
@@ -302,7 +302,7 @@ class DialerTests(SynchronousTestCase):
             ("/nowhere/socket", errno.ENOENT),
             ("/" + "a" * 200, errno.EINVAL),
         ):
-            self.assertIsNone(self.dial(path, socket.AF_UNIX))
+            self.assertIsNone(self.connect(path, socket.AF_UNIX))
             self.assertEqual(self.failed.pop().osError, number)
         self.assertEqual(os.listdir("/proc/self/fd"), before)
 
@@ -312,9 +312,9 @@ class DialerTests(SynchronousTestCase):
         this machine's is this machine's fault.
         """
         name = listening(self).getsockname()
-        self.dial(name, local=("127.0.0.2", 0))
+        self.connect(name, local=("127.0.0.2", 0))
         self.assertEqual(self.made[0].getsockname()[0], "127.0.0.2")
-        self.dial(name, local=("192.0.2.1", 0))
+        self.connect(name, local=("192.0.2.1", 0))
         self.assertIs(
             shortageOf(Failure(self.failed[0])), SHORTAGES[errno.EADDRNOTAVAIL]
         )
@@ -328,7 +328,7 @@ class DialerTests(SynchronousTestCase):
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
         try:
-            self.assertIsNone(self.dial(name))
+            self.assertIsNone(self.connect(name))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         self.assertIs(shortageOf(Failure(self.failed[0])), SHORTAGES[errno.EMFILE])
@@ -347,7 +347,7 @@ class DialerTests(SynchronousTestCase):
             server.listen(0)
             while not self.failed:
                 self.assertLess(len(self.made), 10)
-                self.dial(path, socket.AF_UNIX)
+                self.connect(path, socket.AF_UNIX)
         self.assertIs(shortageOf(Failure(self.failed[0])), SHORTAGES[errno.EAGAIN])
 
     def test_timeout(self) -> None:
@@ -358,7 +358,7 @@ class DialerTests(SynchronousTestCase):
         name = self.silent()
         before = os.listdir("/proc/self/fd")
         for _ in range(3):
-            self.assertIsInstance(self.dial(name), PendingConnect)
+            self.assertIsInstance(self.connect(name), PendingConnect)
             self.assertEqual(len(self.clock.getDelayedCalls()), 1)
             self.clock.advance(0.5)
         seen = []
@@ -379,7 +379,7 @@ class DialerTests(SynchronousTestCase):
         """
         name = self.silent()
         before = os.listdir("/proc/self/fd")
-        first, second = self.dial(name), self.dial(name)
+        first, second = self.connect(name), self.connect(name)
         first.cancel()
         second.cancel()
         self.assertEqual(os.listdir("/proc/self/fd"), before)
@@ -394,20 +394,20 @@ class DialerTests(SynchronousTestCase):
         callback for those.
         """
         name = self.silent()
-        dialings: list[Any] = []
+        pendings: list[Any] = []
 
         def fail(error: ConnectError) -> None:
             self.failed.append(error)
-            dialings[1].cancel()
+            pendings[1].cancel()
 
         for _ in range(2):
             target = Target(socket.AF_INET, name)
-            dialings.append(self.ask(target, self.made.append, fail))
+            pendings.append(self.ask(target, self.made.append, fail))
         self.clock.advance(2)
         self.assertEqual(len(self.failed), 1)
         self.assertIdle()
 
-    def test_dialedAnew(self) -> None:
+    def test_connectedAnew(self) -> None:
         """
         A connect that begins because others have timed out has the whole time,
         and there is still one timer, which a stop cancels.
@@ -415,11 +415,11 @@ class DialerTests(SynchronousTestCase):
         name = self.silent()
 
         def again(error: ConnectError) -> None:
-            self.dial(name)
+            self.connect(name)
 
         self.ask(Target(socket.AF_INET, name), self.made.append, again)
         self.clock.advance(1)
-        self.dial(name)
+        self.connect(name)
         self.clock.advance(1)
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.clock.advance(1)
@@ -432,9 +432,9 @@ class DialerTests(SynchronousTestCase):
         """
         A stop leaves no timer.
         """
-        self.dialer.stop()
-        self.dial(self.silent()).cancel()
-        self.dialer.stop()
+        self.connector.stop()
+        self.connect(self.silent()).cancel()
+        self.connector.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_resetAtOnce(self) -> None:
@@ -443,7 +443,7 @@ class DialerTests(SynchronousTestCase):
         """
         self.slowly()
         server = listening(self)
-        self.dial(server.getsockname())
+        self.connect(server.getsockname())
         accepted, _ = server.accept()
         linger = struct.pack("ii", 1, 0)
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
