@@ -691,6 +691,21 @@ class StopTests(SynchronousTestCase):
         self.successResultOf(stopped)
         self.assertEqual(rig.clock.getDelayedCalls(), [])
 
+    def test_cutBeforeStop(self) -> None:
+        """
+        The wait can be cut short before it begins.
+        """
+        rig = Rig()
+        client = rig.client()
+        rig.balancer.cutDrain()
+        stopped = rig.balancer.stopService()
+        rig.clock.advance(0)
+        self.assertEqual(client.closing, "abort")
+        client.lose()
+        rig.backends[0].wires[0].lose()
+        self.successResultOf(stopped)
+        self.assertEqual(rig.clock.getDelayedCalls(), [])
+
     def test_startedWhileStopping(self) -> None:
         """
         A balancer that runs, or is still stopping, is not started a second time.
