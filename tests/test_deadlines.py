@@ -435,6 +435,50 @@ class RaisingObserver(Recorder):
         raise ValueError(event)
 
 
+class StoppedTests(SynchronousTestCase):
+    """
+    A process that was stopped for longer than the time-outs (SIGSTOP, a frozen
+    container) has not read what came meanwhile.
+    """
+
+    def test_relayed(self) -> None:
+        """
+        Sessions that have passed bytes meanwhile stay open; those that have not are
+        closed, a little later.
+        """
+        on = Rig(**{**OFF, "idleTimeout": 10})
+        busy, idle = on.clients(2)
+        on.clock.advance(30)
+        busy.receive(b"came meanwhile")
+        self.assertEqual((busy.closing, idle.closing), (None, None))
+        on.advance(1.1)
+        self.assertEqual((busy.closing, idle.closing), (None, "close"))
+
+    def test_waiting(self) -> None:
+        """
+        A client that waits gets the slot that became free meanwhile.
+        """
+        on = Rig(slots=1, **{**OFF, "queueTimeout": 10})
+        first, second = on.clients(2)
+        on.clock.advance(30)
+        self.assertIsNone(second.closing)
+        first.lose()
+        on.backends[0].wires[0].lose()
+        on.advance(2)
+        self.assertIsNone(second.closing)
+        self.assertEqual(on.recorder.pulls, [(1, "a"), (2, "a")])
+
+    def test_alwaysLate(self) -> None:
+        """
+        A process that is always late, as it has too much to do, ends sessions too.
+        """
+        on = Rig(**{**OFF, "idleTimeout": 10})
+        idle = on.client()
+        for _ in range(6):
+            on.clock.advance(5)
+        self.assertIsNotNone(idle.closing)
+
+
 class LookTests(SynchronousTestCase):
     """
     When sessions are looked at, and how many at a time.
@@ -522,6 +566,7 @@ class LookTests(SynchronousTestCase):
         on, closed = self.crowd(10_000, idleTimeout=10)
         self.clients(on, 10_000)
         on.clock.advance(11)
+        on.clock.advance(COARSEST)
         self.assertEqual((sum(closed), max(closed)), (10_000, PER_TURN))
 
     def test_slicesOfTheBusy(self) -> None:
@@ -537,6 +582,7 @@ class LookTests(SynchronousTestCase):
         on.advance(14)
         self.assertEqual(self.closed, 0)
         on.clock.advance(2)
+        on.clock.advance(COARSEST)
         self.assertEqual((sum(closed), max(closed)), (1000, PER_TURN))
 
     def test_slicesOfTheQueue(self) -> None:
@@ -547,6 +593,7 @@ class LookTests(SynchronousTestCase):
         on.balancer.pause()
         self.clients(on, 9_999)
         on.clock.advance(11)
+        on.clock.advance(COARSEST)
         self.assertEqual((sum(closed), max(closed)), (9_999, PER_TURN))
         self.assertEqual(on.balancer.waiting, 0)
 

@@ -4,6 +4,7 @@ Tests for clients that enter the queue by their first byte.
 
 from __future__ import annotations
 
+import select
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from zope.interface.verify import verifyObject
 
 from iawlb.core.outcome import Outcome
 from iawlb.frontend.firstbyte import PatientArrival, PatientFrontend
+from iawlb.relay.plain import PlainClient
 from tests.doubles import Rig, SecureWire, Wire
 from tests.net import Echo, until
 from tests.rig import serverEndpoint
@@ -259,6 +261,28 @@ async def test_socketsLeave(family: str, relay: str, tmp_path: Path) -> None:
         await until(lambda: ends.ended and silent.ended)
         for each in (ends, silent):
             each.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_stoppedProcess() -> None:
+    """
+    A client whose first byte came in time is served, also if its time-out is looked at
+    before the byte is read, as when the process was stopped for a while.
+    """
+    async with stage(takeSlot="first-byte", handshakeTimeout="10s") as on:
+        await on.serve(make=Echo)
+        client = await on.client()
+        await until(lambda: len(on.balancer.sessions) == 1)
+        (session,) = on.balancer.sessions
+        assert isinstance(session.side, PlainClient)
+        assert isinstance(session.holder, PatientArrival)
+        arrival, number = session.holder, session.side.fileno()
+        # It arrives in the kernel at once, and the reactor has no turn.
+        client.transport.socket.send(b"hello")
+        assert select.select([number], [], [], 5)[0]
+        arrival.timeOver()
+        await until(lambda: bytes(client.received) == b"hello")
+        client.close()
 
 
 @pytest_twisted.ensureDeferred

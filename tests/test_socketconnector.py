@@ -373,6 +373,20 @@ class SocketConnectorTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertIdle()
 
+    def test_stoppedProcess(self) -> None:
+        """
+        A connect that has succeeded in time is used, also if its time-out is looked at
+        before the poller reports it, as when the process was stopped for a while.
+        """
+        name = self.silent()
+        self.dial(name)
+        # The kernel cannot be made to answer at the right moment.
+        self.patch(socketconnector, "_connected", bool)
+        self.clock.advance(2)
+        self.assertEqual((len(self.made), self.failed), (1, []))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertIdle()
+
     def test_cancel(self) -> None:
         """
         A connect that is given up is closed at once, and calls no callback.

@@ -138,6 +138,16 @@ class PendingConnect:
         self._finish()
         self._onConnected(self._handle)
 
+    def timeOver(self, why: str) -> None:
+        """
+        Give up, unless the connect has succeeded and the poller has not reported that
+        in time, since the process was stopped for instance.
+        """
+        if _connected(self._handle):
+            self.ready(select.EPOLLOUT)
+        else:
+            self.fail(TimeoutError(string=why))
+
     def failed(self) -> None:
         """
         Called when a step has raised. If the exception came from the callback, the
@@ -293,9 +303,7 @@ class SocketConnector:
             # All connects of a destination end with its first failure, so this one may
             # be gone.
             if pending in self.pending:
-                pending.fail(
-                    TimeoutError(string=f"no connection within {self._timeout:g} s")
-                )
+                pending.timeOver(f"no connection within {self._timeout:g} s")
         # Their sessions may have begun new connects meanwhile.
         self._wait()
 

@@ -78,7 +78,7 @@ class FirstBytes:
                 return
             if self._due[arrival] > now:
                 break
-            arrival.dismiss(Outcome.FIRST_BYTE_TIMEOUT)
+            arrival.timeOver()
         wait = next(iter(self._due.values()), now) - now
         self._timer = self._clock.callLater(max(0, wait), self._look)
 
@@ -155,6 +155,17 @@ class PatientArrival(Arrival):
         if isinstance(self._session.side, PlainClient):
             firstBytes.readers.removeReader(self)
         return True
+
+    def timeOver(self) -> None:
+        """
+        Close the client's connection, unless there are bytes that were not reported in
+        time, since the process was stopped for instance.
+        """
+        side = self._session.side
+        if isinstance(side, PlainClient) and unread(side.fileno()):
+            self.doRead()
+        else:
+            self.dismiss(Outcome.FIRST_BYTE_TIMEOUT)
 
     def dismiss(self, outcome: Outcome) -> None:
         """

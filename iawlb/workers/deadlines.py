@@ -62,6 +62,10 @@ class Deadlines:
     passed bytes since is due later, and goes to the bucket of that later time. So a
     session costs no more than one entry here, until its time-out comes.
 
+    A look that comes late, since the process was stopped for instance (SIGSTOP, a
+    frozen container), is put off once: so the bytes that came meanwhile are read
+    first, and slots that became free are used. Else all sessions would seem idle.
+
     One timer waits for whatever is due next. It is not cancelled with the last session,
     which would cost too much where one session follows the other; it is never set
     further ahead than C{COARSEST}, and not set again when nothing is left.
@@ -110,6 +114,9 @@ class Deadlines:
         # The numbers of the buckets, a heap.
         self._numbers: list[int] = []
         self._timer: IDelayedCall | None = None
+        # When the timer is due.
+        self._due = 0.0
+        self._putOff = False
 
     # Sessions come in.
 
@@ -212,13 +219,31 @@ class Deadlines:
             due.append(self._numbers[0] * self._grain)
         if due:
             wait = max(FINEST, min(self._longest, min(due) - now))
-            self._timer = self._clock.callLater(wait, self._look)
+            self._lookIn(wait, now)
+
+    def _lookIn(self, wait: float, now: float) -> None:
+        """
+        Set the timer.
+        """
+        self._due = now + wait
+        self._timer = self._clock.callLater(wait, self._timeOver)
 
     def _firstDue(self) -> float:
         """
         Return when the session that was connected first is due.
         """
         return (next(iter(self._connected)).connected or 0) + self._first
+
+    def _timeOver(self) -> None:
+        """
+        Look at the sessions that are due; later if this comes late.
+        """
+        now = self._clock.seconds()
+        self._putOff = not self._putOff and now - self._due > self._grain
+        if self._putOff:
+            self._lookIn(self._grain, now)
+        else:
+            self._look()
 
     def _look(self) -> None:
         """
@@ -235,7 +260,7 @@ class Deadlines:
         # Cleared only here, so that nothing above could start another timer.
         self._timer = None
         if seen == PER_TURN:
-            self._timer = self._clock.callLater(0, self._look)
+            self._lookIn(0, self._clock.seconds())
         else:
             self._wait(now)
 
