@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from twisted.python.logfile import BaseLogFile
+
 Iterate = Callable[[float | None], None]
 
 
@@ -87,6 +89,17 @@ def unwritten(transport: Any) -> int:
         + getattr(transport, "_tempDataLen", 0)
     )
     return waiting
+
+
+def positionOf(file: BaseLogFile) -> int | None:
+    """
+    Return the position in a log file of Twisted's, whose C{write} does not say when a
+    full disk has taken only a part.
+
+    @return: L{None} if Twisted has renamed the attribute; then a part counts as all.
+    """
+    opened = getattr(file, "_file", None)
+    return None if opened is None else int(opened.tell())
 
 
 def wrappedProtocol(protocol: object) -> object:

@@ -16,6 +16,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.logfile import LogFile
 from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -23,6 +24,7 @@ from iawlb.compat import (
     acceptOf,
     epollOf,
     isStopping,
+    positionOf,
     replaceIteration,
     restoreIteration,
     statusPipe,
@@ -35,6 +37,18 @@ class CompatTests(SynchronousTestCase):
     """
     Each private name still exists, and there is a fallback without it.
     """
+
+    def test_position(self) -> None:
+        """
+        The position in a log file of Twisted's is known; without its private name it
+        is L{None}.
+        """
+        file: Any = LogFile.fromFullPath(self.mktemp())
+        self.addCleanup(file.close)
+        file.write(b"line")
+        self.assertEqual(positionOf(file), 4)
+        nameless: Any = object()
+        self.assertIsNone(positionOf(nameless))
 
     def test_epoll(self) -> None:
         """

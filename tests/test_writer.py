@@ -8,6 +8,7 @@ import builtins
 import errno
 import os
 import pty
+import resource
 import socket
 import sys
 import tempfile
@@ -595,6 +596,28 @@ class FileTests(Case):
         self.assertEqual(len(old), 2)
         lines = "".join(each.read_text() for each in reversed(old)).splitlines()
         self.assertEqual(lines, [f"line {n // 10}" for n in range(200)])
+
+    def test_fullDisk(self) -> None:
+        """
+        A disk that takes only a part of a batch, as it is full then, costs no line and
+        cuts none in two: the rest is written when there is space.
+        """
+        path = self.folder / "log"
+        file: Any = LogFile.fromFullPath(str(path))
+        self.addCleanup(file.close)
+        writer = self.writerTo(file)
+        lines = [f"line {number}\n" for number in range(100)]
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # The kernel then does what it does when the disk is full.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (333, limits[1]))
+        try:
+            writer.write("".join(lines))
+            self.reactor.advance(EVERY)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        self.assertEqual(path.stat().st_size, 333)
+        self.reactor.advance(EVERY)
+        self.assertEqual(path.read_text(), "".join(lines))
 
     def test_rotationFails(self) -> None:
         """

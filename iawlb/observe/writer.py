@@ -24,6 +24,8 @@ from twisted.logger import (
 from twisted.python.logfile import BaseLogFile
 from zope.interface import implementer
 
+from iawlb.compat import positionOf
+
 MOST_HELD = 1_048_576
 """
 The number of characters held while the output takes nothing; further lines are dropped.
@@ -89,18 +91,27 @@ class LogFileOutput:
 
     def write(self, data: memoryview) -> int:
         """
-        Write all bytes.
+        Write as many bytes as there is space for.
         """
         file = self._file
         try:
-            file.write(bytes(data))
+            return self._write(data)
         except ValueError:
             # A rotation that failed, for lack of descriptors for instance, has left the
             # file closed. Opening it fails too while the lack lasts.
             os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT, 0o666))
             file.reopen()
-            file.write(bytes(data))
-        return len(data)
+            return self._write(data)
+
+    def _write(self, data: memoryview) -> int:
+        file = self._file
+        # Before the position is asked for, as the file's own write would rotate too.
+        if file.shouldRotate():
+            file.rotate()
+        before = positionOf(file)
+        file.write(bytes(data))
+        after = positionOf(file)
+        return len(data) if before is None or after is None else after - before
 
     def wait(self, seconds: float) -> bool:
         """
