@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -43,7 +44,8 @@ class CompatTests(SynchronousTestCase):
         The position in a log file of Twisted's is known; without its private name it
         is L{None}.
         """
-        file: Any = LogFile.fromFullPath(self.mktemp())
+        folder = self.enterContext(TemporaryDirectory())
+        file: Any = LogFile.fromFullPath(f"{folder}/log")
         self.addCleanup(file.close)
         file.write(b"line")
         self.assertEqual(positionOf(file), 4)

@@ -379,7 +379,7 @@ class SocketConnectorTests(SynchronousTestCase):
         before the poller reports it, as when the process was stopped for a while.
         """
         name = self.silent()
-        self.dial(name)
+        self.connect(name)
         # The kernel cannot be made to answer at the right moment.
         self.patch(socketconnector, "_connected", bool)
         self.clock.advance(2)

@@ -87,7 +87,8 @@ class LogFileOutput:
     """
 
     def __init__(self, file: BaseLogFile) -> None:
-        self._file = file
+        # Typed as anything: that it rotates is known of its subclasses alone.
+        self._file: Any = file
 
     def write(self, data: memoryview) -> int:
         """
