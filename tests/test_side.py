@@ -574,7 +574,23 @@ class FalseEndTests(Base):
         """
         A reset is not taken for an end.
         """
+        self.checkReset(self.begin())
+
+    def test_resetOfBareSocket(self) -> None:
+        """
+        A reset of a connection that iawlb has accepted or connected itself, which
+        has no socket of Python's own class, is not taken for an end either.
+        """
         connection = self.begin()
+        bare = socket.SocketType(fileno=connection.socket.detach())
+        self.addCleanup(bare.close)
+        connection.socket, connection.fileno = bare, bare.fileno
+        self.checkReset(connection)
+
+    def checkReset(self, connection: Any) -> None:
+        """
+        Reset a connection while Twisted's reactor takes that for an end.
+        """
         linger = struct.pack("ii", 1, 0)
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.peer.close()

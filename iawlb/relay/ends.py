@@ -24,7 +24,7 @@ def isEnd(transport: Any) -> bool:
         as reset.
     """
     handle = getattr(transport, "socket", None)
-    if isinstance(handle, socket.socket):
+    if isinstance(handle, socket.SocketType):
         try:
             left = handle.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
