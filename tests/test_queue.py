@@ -682,6 +682,18 @@ class FaultyPolicyTests(SynchronousTestCase):
         self.assertNoResult(getting[1])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def test_choosesRubbish(self) -> None:
+        """
+        A policy that returns what is no destination, and cannot even be looked up, is
+        not followed either, and the log says so.
+        """
+        getting = [self.queue.get(self.b), self.queue.get(self.a)]
+        self.patch(self.policy, "choose", lambda waiting: waiting)
+        self.queue.put(session(1))
+        self.assertEqual(self.successResultOf(getting[0]).number, 1)
+        self.assertNoResult(getting[1])
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
     def test_choosesWhoDoesNotWait(self) -> None:
         """
         A policy that chooses a destination whose worker does not wait is not

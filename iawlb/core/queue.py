@@ -331,10 +331,11 @@ class ConnectionQueue(DeferredQueue[Session]):
             return waiting[0]
         try:
             chosen = self._policy.choose(waiting)
+            # What is no destination at all may not even be looked up.
+            return chosen if chosen in self._takers else waiting[0]
         except Exception:
             self.log.failure("policy {policy!r} cannot choose", policy=self._policy)
             return waiting[0]
-        return chosen if chosen in self._takers else waiting[0]
 
     def _nextFor(self, destination: Destination) -> Session | None:
         """
