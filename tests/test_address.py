@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -314,6 +315,19 @@ class DestinationTests(_Case):
     Where to forward connections.
     """
 
+    def test_longPath(self) -> None:
+        """
+        The path of a Unix socket that is longer than the system allows is refused at
+        once, on either side, and the longest is not.
+        """
+        for path in ("/" + "x" * 107, "/" + "\N{LATIN SMALL LETTER E WITH ACUTE}" * 54):
+            for text in (path, f"unix:{path}"):
+                self.refused(partial(self.parsed, text), "at most 107 bytes")
+                listen = partial(parseListen, self.reactor, text, 1)
+                self.refused(listen, "at most 107 bytes")
+        self.parsed("/" + "x" * 106)
+        parseListen(self.reactor, "/" + "x" * 106, 1)
+
     def parsed(self, text: str) -> tuple[str, Any]:
         """
         Read an address, with a connect timeout of 5 s.
@@ -437,7 +451,8 @@ class DestinationTests(_Case):
             ("tls:a", "no port"),
             ("tls::443", "no host"),
             ("tls:a:0", "'0' is not a port"),
-            ("tls:a:443:trustRoots=/nowhere", "nowhere"),
+            ("tls:a:443:trustRoots=/nowhere", "cannot read '/nowhere'"),
+            ("[fe80::1%nowhere]:80", "no network interface 'nowhere'"),
             ("ssl:a:x", "'x' is not a port"),
             ("ssl:a:443:certKey=/nowhere.pem", "cannot read '/nowhere.pem'"),
             ("unix:", "no path"),

@@ -8,6 +8,7 @@ C{[::1]:9001} and C{/run/app.sock} are the short forms.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ from iawlb.errors import InvalidSetting
 LONGEST = 4096
 """
 The longest address that is accepted, in characters.
+"""
+
+LONGEST_PATH = 107
+"""
+The longest path of a Unix socket that Linux takes, in bytes.
 """
 
 
@@ -97,6 +103,7 @@ def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
             raise InvalidSetting(
                 f"{quoted(text)} has no path, such as unix:/run/app.sock"
             )
+        _path(text, given)
         if words.get("lockfile", 3) is None:
             # Twisted's lock file names a process; in a container that number is the
             # same after each restart. So ask the socket instead.
@@ -160,8 +167,13 @@ def _readDestination(
             )
         port = _port(text, words.get("port", 0 if "host" in words.named else 1))
         _host(text, host)
-    if words.kind == "unix" and not words.get("path", 0):
-        raise InvalidSetting(f"{quoted(text)} has no path, such as unix:/run/app.sock")
+    if words.kind == "unix":
+        given = words.get("path", 0)
+        if not given:
+            raise InvalidSetting(
+                f"{quoted(text)} has no path, such as unix:/run/app.sock"
+            )
+        _path(text, given)
     endpoint = parsed(clientFromString, reactor, text, words)
     if words.kind == "tcp":
         endpoint = _tcp(reactor, text, host, port, words, timeout)
@@ -234,7 +246,13 @@ def _tcp(
     plain = own is None
     if isIPv6Address(host):
         six = TCP6ClientEndpoint(reactor, host, port, timeout, bind)
-        target = targetOf(IPv6Address("TCP", host, port), port, bind)
+        try:
+            target = targetOf(IPv6Address("TCP", host, port), port, bind)
+        except OSError as error:
+            scope = host.partition("%")[2]
+            raise InvalidSetting(
+                f"{quoted(text)}: this machine has no network interface {quoted(scope)}"
+            ) from error
         return PlainEndpoint(six, target) if plain else six
     if isIPAddress(host):
         four = TCP4ClientEndpoint(reactor, host, port, timeout, bind)
@@ -342,6 +360,18 @@ def _host(text: str, host: str) -> None:
     if not named:
         raise InvalidSetting(
             f"{quoted(text)}: {quoted(host)} is not the name or address of a host"
+        )
+
+
+def _path(text: str, path: str) -> None:
+    """
+    Check the path of a Unix socket.
+
+    @raise InvalidSetting: The path is longer than the system allows.
+    """
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise InvalidSetting(
+            f"{quoted(text)}: a path has at most {LONGEST_PATH} bytes for a Unix socket"
         )
 
 

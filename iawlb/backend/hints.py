@@ -170,6 +170,8 @@ def _incomplete(text: str, port: str, listening: bool) -> str | None:
         return f"has a path, but only bytes are passed: write {quoted(place)}"
     if re.fullmatch(r"\w+=[^:]*", text):
         return "is a setting: write it with its address, as 'localhost:9001 slots=4'"
+    if text.startswith("/"):
+        return None
     if ":" not in text and (slash or text.endswith(".sock")):
         return (
             "is not a whole path: write /run/app.sock, or unix:app.sock for one in "

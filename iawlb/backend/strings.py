@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.endpoints import quoteStringArgument
+from twisted.python.filepath import UnlistableError
 
 from iawlb.backend.hints import quoted
 from iawlb.errors import InvalidSetting
@@ -108,6 +109,8 @@ def _reason(error: Exception, kind: str) -> str:
 
     @param kind: The kind of endpoint.
     """
+    if isinstance(error, UnlistableError):
+        error = error.originalException
     said = str(error) or type(error).__name__
     said = re.sub(r"^[\w.]+\(\) ", "", said)  # a function of Twisted's
     if len(said) > _LONGEST_REASON:
