@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from iawlb.backend.address import LONGEST_PATH
 from iawlb.frontend.acceptor import PAUSE, Acceptor
 from tests.doubles import Rig, logged
 from tests.net import Echo, Peer, Server, connected, freePort, pause, reactor
@@ -251,17 +253,60 @@ async def test_cannotListenAgain(tmp_path: Path) -> None:
     When a Unix socket cannot be put in place again, the attempt raises and leaves
     nothing behind; it can be repeated.
     """
-    async with door("unix", tmp_path) as opened:
-        path, aside = tmp_path / "socket", tmp_path / "aside"
+    folder, aside = tmp_path / "folder", tmp_path / "aside"
+    folder.mkdir()
+    async with door("unix", folder) as opened:
         opened.acceptor.refuse()
-        path.rename(aside)
+        folder.rename(aside)
         with pytest.raises(FileNotFoundError):
             opened.acceptor.listenAgain()
         assert os.listdir(tmp_path) == ["aside"]
-        aside.rename(path)
+        assert os.listdir(aside) == ["socket"]
+        aside.rename(folder)
         opened.acceptor.listenAgain()
         opened.acceptor.resume()
         await opened.assertServes()
+
+
+@pytest_twisted.ensureDeferred
+async def test_removedMeanwhile(tmp_path: Path) -> None:
+    """
+    A Unix socket that somebody has removed while it refused is there again when it
+    listens, with the same permissions.
+    """
+    async with door("unix", tmp_path) as opened:
+        path = tmp_path / "socket"
+        path.chmod(0o640)
+        opened.acceptor.refuse()
+        path.unlink()
+        opened.acceptor.listenAgain()
+        opened.acceptor.resume()
+        assert path.stat().st_mode & 0o777 == 0o640
+        await opened.assertServes()
+
+
+@pytest.mark.parametrize("removed", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_longPath(removed: bool) -> None:
+    """
+    A Unix socket whose path is as long as the system allows listens again too.
+    """
+    with TemporaryDirectory() as directory:
+        missing = LONGEST_PATH - len(f"{directory}//socket")
+        folder = Path(directory, "x" * missing)
+        folder.mkdir()
+        async with door("unix", folder) as opened:
+            path = folder / "socket"
+            path.chmod(0o640)
+            opened.acceptor.refuse()
+            await opened.assertRefuses()
+            if removed:
+                path.unlink()
+            opened.acceptor.listenAgain()
+            opened.acceptor.resume()
+            assert path.stat().st_mode & 0o777 == 0o640
+            await opened.assertServes()
+        assert os.listdir(folder) == []
 
 
 @pytest_twisted.ensureDeferred

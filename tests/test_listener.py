@@ -296,13 +296,14 @@ async def test_listenAgainLater(
         """
         return [e["why"] for e in events if e["log_level"] is LogLevel.error]
 
-    async with stage(f"unix:{path(tmp_path)}", whenDown="refuse") as on:
+    folder, aside = tmp_path / "folder", tmp_path / "aside"
+    folder.mkdir()
+    async with stage(f"unix:{path(folder)}", whenDown="refuse") as on:
         globalLogPublisher.addObserver(events)
         on.balancer.add(f"127.0.0.1:{freePort()}", name="down")
         first = await on.client()
         await until(lambda: on.recorder.listeners[-1][1] == "refusing")
-        aside = tmp_path / "aside"
-        os.rename(path(tmp_path), aside)
+        folder.rename(aside)
         server = await on.serve(make=Echo)
         await on.assertEchoed(first)
         await until(lambda: len(errors()) >= 2)
@@ -311,7 +312,7 @@ async def test_listenAgainLater(
         number = len(errors())
         on.balancer.add(f"127.0.0.1:{server.number}", name="b")
         await until(lambda: len(errors()) > number + 1)
-        os.rename(aside, path(tmp_path))
+        aside.rename(folder)
         await until(lambda: on.recorder.listeners[-1][1] == "listening")
         await on.assertEchoed()
         globalLogPublisher.removeObserver(events)

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from iawlb.backend.address import LONGEST_PATH
 from iawlb.compat import acceptOf
 from iawlb.core.ratelimit import FailureLog, OncePerSecond
 from iawlb.frontend.factory import Frontend
@@ -110,6 +111,7 @@ class Acceptor:
         # is reached.
         self._path = port.socket.getsockname()
         self._claim: socket.socket | None = None
+        self._mode = 0o777
         port.stopReading()
         if port.addressFamily != socket.AF_UNIX:
             # The sockets that it accepts inherit this.
@@ -266,6 +268,7 @@ class Acceptor:
             # Without a claim, the socket only looks like one that a killed process left
             # behind.
             with suppress(OSError, ValueError):
+                self._mode = stat.S_IMODE(os.stat(self._path).st_mode)
                 self._claim = claim(self._path)
         listening = self._port.socket
         address = listening.getsockname()
@@ -318,7 +321,8 @@ class Acceptor:
     def _renew(self) -> None:
         """
         Replace a Unix socket that was shut down, since it cannot listen again. The new
-        socket takes over the path by a rename, so the path always exists.
+        socket takes over the path by a rename, so the path always exists; only where
+        there is no room for a longer name, the path is missing for a moment.
         """
         port = self._port
         path = self._path
@@ -326,8 +330,15 @@ class Acceptor:
         fresh.setblocking(False)
         temporary = f"{path}.{os.getpid()}"
         try:
+            # Somebody may have removed it meanwhile.
+            with suppress(FileNotFoundError):
+                self._mode = stat.S_IMODE(os.stat(path).st_mode)
+            if len(os.fsencode(temporary)) > LONGEST_PATH:
+                temporary = path
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
             fresh.bind(temporary)
-            os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
+            os.chmod(temporary, self._mode)
             fresh.listen(self._backlog())
             os.rename(temporary, path)
         except OSError:

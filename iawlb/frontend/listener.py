@@ -168,7 +168,7 @@ class Listener:
             self.log.error(
                 "cannot listen on {address} again: {why}; trying every second",
                 address=self.address,
-                why=error.strerror,
+                why=error.strerror or error,
             )
             self._retry = self._reactor.callLater(RETRY, self._retried)
             return
