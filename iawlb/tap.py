@@ -357,7 +357,8 @@ class Process(MultiService):
         print(f"iawlb: {error}", file=sys.__stderr__)
         # Listeners that were opened are closed, and their Unix sockets removed, in the
         # next turn of the reactor.
-        self._reactor.iterate()
+        # The argument is one that asyncio's reactor asks for.
+        self._reactor.iterate(0)
         tellFailure(launcher, error)
         raise SystemExit(1)
 

@@ -279,6 +279,20 @@ def test_taken(places: Places, tmp_path: Path) -> None:
     assert "Traceback" not in log + ended.errors
 
 
+def test_takenWithAsyncio(places: Places, tmp_path: Path) -> None:
+    """
+    With asyncio's reactor too, an address that is taken leaves nothing of the listeners
+    that were opened before.
+    """
+    address = f"127.0.0.1:{places.taken}"
+    socket = f"{tmp_path}/socket"
+    listeners = ("--listen", socket, "--listen", address)
+    command = ("twistd", "-n", "--reactor=asyncio", "iawlb", *listeners, "--dest", "1")
+    ended = run(tmp_path, *command)
+    message = f"iawlb: cannot listen on {address}: Address already in use\n"
+    assert (ended.status, ended.errors, ended.files) == (1, message, [])
+
+
 def test_takenUnderTwist(places: Places, tmp_path: Path) -> None:
     """
     The twist command also ends with status 1 and the message when an address is taken.

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import sys
 from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.testing import EventLoggingObserver
 from twisted.internet.utils import getProcessOutput
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 import iawlb.frontend.listener
 from iawlb.errors import CannotListen
@@ -190,6 +191,42 @@ async def test_refusing(tmp_path: Path) -> None:
             client.reset()
         await destination.stop()
     assert os.listdir(tmp_path) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_abstractName() -> None:
+    """
+    A Unix socket with an abstract name, which systemd holds, could not listen again. So
+    clients are held while no destination is up, and served when one is.
+    """
+    events = EventLoggingObserver()
+    with socket.socket(socket.AF_UNIX) as held:
+        name = f"\0iawlb-test-{os.getpid()}"
+        held.bind(name)
+        held.listen()
+        held.setblocking(False)
+        # Twisted closes the number that it is given.
+        number = os.dup(held.fileno())
+        endpoint = AdoptedStreamServerEndpoint(reactor, number, socket.AF_UNIX)
+        globalLogPublisher.addObserver(events)
+        async with stage(endpoint, whenDown="refuse") as on:
+            on.balancer.add(f"127.0.0.1:{freePort()}", name="down")
+            clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+            for before, client in enumerate(clients):
+                client.connect(name)
+                client.send(b"hello")
+                await until(lambda: on.balancer.waiting > before)  # noqa: B023
+            globalLogPublisher.removeObserver(events)
+            warnings = [
+                formatEvent(e) for e in events if "cannot refuse" in formatEvent(e)
+            ]
+            assert len(warnings) == 1
+            await on.serve(make=Echo)
+            for client in clients:
+                client.setblocking(False)
+                await until(lambda: select.select([client], [], [], 0)[0])  # noqa: B023
+                assert client.recv(10) == b"hello"
+                client.close()
 
 
 @pytest_twisted.ensureDeferred

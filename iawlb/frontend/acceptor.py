@@ -255,6 +255,14 @@ class Acceptor:
         self._shortages.stop()
         self._failures.stop()
 
+    @property
+    def canRefuse(self) -> bool:
+        """
+        Whether L{refuse} can be undone: not for a Unix socket with an abstract name, as
+        the process that has made it, such as systemd, keeps the name.
+        """
+        return not isinstance(self._path, bytes)
+
     def refuse(self) -> None:
         """
         Refuse connections, and keep the address. What the backlog holds is accepted

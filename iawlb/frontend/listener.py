@@ -158,6 +158,12 @@ class Listener:
         acceptor = self._acceptor
         if acceptor is None or acceptor.refusing == self._refusing:
             return
+        if self._refusing and not acceptor.canRefuse:
+            self.log.warn(
+                "{address} cannot refuse, as its name is abstract: clients are held",
+                address=self.address,
+            )
+            return
         if self._refusing:
             acceptor.refuse()
             self._events.listener(self.name, self.address, LISTENER_REFUSING)
