@@ -258,6 +258,24 @@ async def test_lastWord(relay: str, family: str, tmp_path: Path) -> None:
         assert outcome is Outcome.UNANSWERED
 
 
+@pytest_twisted.ensureDeferred
+async def test_endsFirst(relay: str, family: str, tmp_path: Path) -> None:
+    """
+    A destination that ends its half without a word and goes on taking what the client
+    sends is not logged as one that left a question unanswered.
+    """
+    async with rig(relay, family, tmp_path) as on:
+        client, destination = await on.pair()
+        client.write(b"upload, ")
+        await destination.got(8)
+        destination.end()
+        await until(lambda: client.ended)
+        client.write(b"the rest")
+        await destination.got(16)
+        client.end()
+        assert await on.outcome() is Outcome.DONE
+
+
 @pytest.mark.parametrize("answered", [False, True])
 def test_waiting(answered: bool) -> None:
     """

@@ -94,10 +94,11 @@ class Rules(Generic[EndT]):
     """
     onSooner: Callable[[], None] | None = None
 
-    _unanswered = False
+    _unansweredAt: int | None = None
     """
-    Whether the destination ended in order while the client waited for an answer, as
-    happens when the kernel ends the connections of a process that was killed.
+    The bytes that the client had sent when the destination ended in order while the
+    client waited for an answer, as happens when the kernel ends the connections of a
+    process that was killed; L{None} if the client did not wait.
     """
 
     def __init__(
@@ -230,7 +231,9 @@ class Rules(Generic[EndT]):
                 self._noteUnanswered()
             self._onRelease()
         if other.lost:
-            default = Outcome.UNANSWERED if self._unanswered else Outcome.DONE
+            # A destination that has ended its half and takes more bytes still lives.
+            unanswered = self._unansweredAt == self.bytesIn
+            default = Outcome.UNANSWERED if unanswered else Outcome.DONE
             self._onEnd(self.outcome or default)
             self.forget()
         elif ending:
@@ -250,9 +253,10 @@ class Rules(Generic[EndT]):
         ended and the last bytes came from the client.
         """
         client = self.client
-        self._unanswered = not (client.ended or client.lost) and isWaiting(
+        waiting = not (client.ended or client.lost) and isWaiting(
             client.fileno(), self.bytesOut > 0
         )
+        self._unansweredAt = self.bytesIn if waiting else None
 
     def forget(self) -> None:
         """
