@@ -20,6 +20,7 @@ from zope.interface.verify import verifyObject
 from iawlb.core.outcome import Outcome
 from iawlb.frontend.firstbyte import PatientArrival, PatientFrontend
 from iawlb.relay.plain import PlainClient
+from iawlb.relay.side import Side
 from tests.doubles import Rig, SecureWire, Wire
 from tests.net import Echo, until
 from tests.rig import serverEndpoint
@@ -94,6 +95,33 @@ class MemoryTests(SynchronousTestCase):
         client.end()
         (wire,) = rig.backends[0].wires
         self.assertEqual((wire.written, wire.ended), (b"a question", True))
+
+    def test_cannotBeRead(self) -> None:
+        """
+        A client whose transport cannot be read ends as failed, and its time-out does
+        not come; the next client is served.
+        """
+        rig = self.rig(handshakeTimeout="5s")
+        patch = self.patch(Side, "resumeProducing", lambda side: 1 / 0)
+        client = rig.client()
+        client.lose()
+        self.assertEqual(rig.recorder.outcomes, {1: Outcome.FAILED})
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        patch.restore()
+        rig.client().receive(b"hello")
+        self.assertEqual(rig.backends[0].wires[0].written, b"hello")
+
+    def test_cannotBeEnded(self) -> None:
+        """
+        A silent client whose connection refuses to be closed does not keep the others
+        open.
+        """
+        rig = self.rig(handshakeTimeout="5s")
+        first, second = rig.clients(2)
+        self.patch(first, "loseConnection", lambda: 1 / 0)
+        rig.advance(5.1)
+        self.assertEqual(second.closing, "close")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_timeout(self) -> None:
         """

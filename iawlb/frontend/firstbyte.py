@@ -15,6 +15,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IReadDescriptor,
 )
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -37,6 +38,8 @@ class FirstBytes:
     @ivar readers: The reactor or a poller, which reports when there are bytes on a
         plain socket.
     """
+
+    log = Logger()
 
     def __init__(self, clock: IReactorTime, readers: Any, timeout: float) -> None:
         """
@@ -78,7 +81,12 @@ class FirstBytes:
                 return
             if self._due[arrival] > now:
                 break
-            arrival.timeOver()
+            try:
+                arrival.timeOver()
+            except Exception:
+                # A transport from another library may refuse to be closed.
+                self.log.failure("ending a silent client has failed")
+                self.remove(arrival)
         wait = next(iter(self._due.values()), now) - now
         self._timer = self._clock.callLater(max(0, wait), self._look)
 
@@ -136,10 +144,16 @@ class PatientArrival(Arrival):
         self._silent = True
         firstBytes = self._frontend.firstBytes
         firstBytes.add(self)
-        if isinstance(side, PlainClient):
-            firstBytes.readers.addReader(self)
-        else:
-            side.resumeProducing()
+        try:
+            if isinstance(side, PlainClient):
+                firstBytes.readers.addReader(self)
+            else:
+                side.resumeProducing()
+        except Exception:
+            self._frontend.failures.add()
+            self._silent = False
+            firstBytes.remove(self)
+            self.dismiss(Outcome.FAILED)
 
     def _stopWaiting(self) -> bool:
         """
