@@ -70,6 +70,7 @@ ROOMS = [
     "relay.rules",
     "relay.portable",
     "relay.plain",
+    "relay.fastsocket",
     "relay.fast",
     "relay.timed",
     # What is told of it.
