@@ -11,7 +11,6 @@ from unittest.mock import Mock
 
 import pytest
 import pytest_twisted
-from iawlb.relay.fastsocket import Socket, _Discarding
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.task import Clock
@@ -34,6 +33,7 @@ from iawlb.frontend.listeners import Listeners
 from iawlb.pool import Pool
 from iawlb.relay.context import RelayContext
 from iawlb.relay.fast import FastRelay
+from iawlb.relay.fastsocket import Socket, _Discarding
 from iawlb.relay.plain import PlainClient
 from iawlb.relay.poller import SocketPoller
 from iawlb.relay.portable import PortableRelay
