@@ -21,7 +21,16 @@ from zope.interface import implementer
 from iawlb.errors import CannotListen, InvalidSetting
 from iawlb.frontend.listeners import Listeners
 from iawlb.service import LoadBalancer
-from tests.net import LIMIT, Echo, Server, connected, freePort, reactor, until
+from tests.net import (
+    LIMIT,
+    Echo,
+    Server,
+    collectUnbound,
+    connected,
+    freePort,
+    reactor,
+    until,
+)
 
 
 def portOf(address: str) -> int:
@@ -125,6 +134,7 @@ async def test_cannotListenWhileRunning() -> None:
     for _ in range(2):
         with pytest.raises(CannotListen, match=f"{address}: Address already in use"):
             balancer.listen(address)
+    collectUnbound()
     assert balancer.addresses == [address]
     await assertEchoed(address)
     await balancer.stopService().addTimeout(LIMIT, reactor)
