@@ -21,15 +21,15 @@ from twisted.python import usage
 
 from iawlb.clock import useMonotonicTime
 from iawlb.collector import easeCollector
-from iawlb.demo import Demo, demoNames
-from iawlb.drainreport import DrainReport
 from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.frontend.limits import raiseFileLimit
-from iawlb.launcher import plainErrors, tellFailure
 from iawlb.observe.eventlog import EventLog
 from iawlb.observe.writer import LogWriter
-from iawlb.optionhints import explain, explainWord
-from iawlb.processlog import takeLog
+from iawlb.process.demo import Demo, demoNames
+from iawlb.process.drainreport import DrainReport
+from iawlb.process.launcher import plainErrors, tellFailure
+from iawlb.process.optionhints import explain, explainWord
+from iawlb.process.processlog import takeLog
 from iawlb.service import LoadBalancer
 from iawlb.settings import Settings, optionName
 from iawlb.validators import count

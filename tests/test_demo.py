@@ -14,7 +14,15 @@ from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.demo import AWAY, LOOK_EVERY, STOP_EVERY, Demo, demoNames, statusLine, tryOut
+from iawlb.process.demo import (
+    AWAY,
+    LOOK_EVERY,
+    STOP_EVERY,
+    Demo,
+    demoNames,
+    statusLine,
+    tryOut,
+)
 from iawlb.service import LoadBalancer
 from tests.net import LIMIT, Peer, connected, reactor, until
 
@@ -269,8 +277,8 @@ async def test_noClientLosesAnything(monkeypatch: MonkeyPatch) -> None:
     While a server is stopped, a client that the server has begun to serve gets its
     answer, and one that comes then waits until the server is back.
     """
-    monkeypatch.setattr("iawlb.demo.STOP_EVERY", 0.3)
-    monkeypatch.setattr("iawlb.demo.AWAY", 0.2)
+    monkeypatch.setattr("iawlb.process.demo.STOP_EVERY", 0.3)
+    monkeypatch.setattr("iawlb.process.demo.AWAY", 0.2)
     balancer = _balancer()
     demo = Demo(reactor, balancer, 1)
     shown: list[str] = []

@@ -12,7 +12,14 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from iawlb.demoserver import MOST_HEAD, PATIENCE, WORK, DemoRequest, DemoServer, workFor
+from iawlb.process.demoserver import (
+    MOST_HEAD,
+    PATIENCE,
+    WORK,
+    DemoRequest,
+    DemoServer,
+    workFor,
+)
 
 ANSWER = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"

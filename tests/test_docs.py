@@ -28,8 +28,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core import events
 from iawlb.core.outcome import Outcome
-from iawlb.demo import statusLine
 from iawlb.errors import InvalidSetting
+from iawlb.process.demo import statusLine
 from iawlb.settings import DestinationSettings, ListenerSettings, Settings, optionName
 from iawlb.tap import Options
 from tests.integration.programs import (

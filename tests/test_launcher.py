@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.launcher import PlainErrors, plainErrors
+from iawlb.process.launcher import PlainErrors, plainErrors
 
 
 class PlainErrorsTests(SynchronousTestCase):

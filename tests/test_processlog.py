@@ -20,7 +20,7 @@ from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.observe.writer import LogWriter
-from iawlb.processlog import takeLog
+from iawlb.process.processlog import takeLog
 
 
 class Case(SynchronousTestCase):

@@ -112,12 +112,15 @@ ROOMS = [
     "shared",
     "pool",
     "service",
-    "demoserver",
-    "demo",
-    "processlog",
-    "drainreport",
-    "optionhints",
-    "launcher",
+    # The process of its own.
+    "process",
+    "process.demoserver",
+    "process.demo",
+    "process.processlog",
+    "process.drainreport",
+    "process.optionhints",
+    "process.launcher",
+    # The command line.
     "tap",
 ]
 """

@@ -28,7 +28,7 @@ from zope.interface.verify import verifyObject
 
 from iawlb import tap
 from iawlb.collector import easeCollector
-from iawlb.drainreport import DrainReport
+from iawlb.process.drainreport import DrainReport
 from iawlb.settings import Settings, optionName
 from iawlb.tap import Options, Process, makeService
 from tests.doubles import Wire, accept

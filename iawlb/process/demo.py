@@ -18,7 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from iawlb.core.destination import Destination
-from iawlb.demoserver import WORK, DemoServer
+from iawlb.process.demoserver import WORK, DemoServer
 from iawlb.service import LoadBalancer
 
 STOP_EVERY = 20.0

@@ -1,0 +1,3 @@
+"""
+The process of its own that the balancer may be.
+"""
