@@ -52,7 +52,7 @@ def setting(default: Any, read: Validator, unit: str, group: str, text: str) -> 
     )
 
 
-class _Validated:
+class Validated:
     """
     A base for dataclasses that reads each field with its validator.
     """
@@ -87,7 +87,7 @@ PROBING = "Destinations that are down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(_Validated):
+class Settings(Validated):
     """
     The settings of the whole balancer. Durations are seconds, sizes bytes.
 
@@ -314,7 +314,7 @@ class Settings(_Validated):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DestinationSettings(_Validated):
+class DestinationSettings(Validated):
     """
     The settings of one destination, written after its address.
 
@@ -335,7 +335,7 @@ class DestinationSettings(_Validated):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerSettings(_Validated):
+class ListenerSettings(Validated):
     """
     The settings of one listener, written after its address.
 

@@ -200,3 +200,17 @@ def name(value: object) -> str:
             f"{value!r} is not a name: 1 to 255 printable characters, no spaces"
         )
     return value
+
+
+def plainText(value: object) -> str:
+    """
+    Read a text of one line, such as the path of a file; it may be empty.
+
+    @raise InvalidSetting: The value is no text, longer than 4096 characters, or holds
+        characters that cannot be printed.
+    """
+    if not isinstance(value, str) or len(value) > 4096 or not value.isprintable():
+        raise InvalidSetting(
+            f"{value!r} is not a text of at most 4096 printable characters"
+        )
+    return value

@@ -43,6 +43,7 @@ ROOMS = [
     "clock",
     "validators",
     "settings",
+    "processsettings",
     # Rules: no I/O.
     "core",
     "core.outcome",

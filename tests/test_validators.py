@@ -21,6 +21,7 @@ from iawlb.validators import (
     flag,
     name,
     oneOf,
+    plainText,
     positiveDuration,
     size,
 )
@@ -195,3 +196,11 @@ class ValidatorTests(SynchronousTestCase):
             self.assertEqual(name(good), good)
         self.refused(name, "", "a b", "a\n", "a\x00", "x" * 256, "\u2028", "\udc80")
         self.refused(name, "a\u3000b", 5, None)
+
+    def test_plainText(self) -> None:
+        """
+        A text is one printable line, so that it can be shown in one; it may be empty.
+        """
+        for good in ("", "a b", "/var/log/ü.log", "x" * 4096):
+            self.assertEqual(plainText(good), good)
+        self.refused(plainText, "a\n", "\x00", "x" * 4097, "\udc80", 5, None, ["a"])
