@@ -38,6 +38,7 @@ TOP = Path(__file__).parent.parent
 ROOMS = [
     # The ground.
     "errors",
+    "adminplace",
     "collector",
     "compat",
     "clock",
