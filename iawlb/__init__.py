@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from iawlb.balancer import Balancer
     from iawlb.clock import useMonotonicTime
     from iawlb.collector import easeCollector
     from iawlb.core.destination import Destination
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
         IawlbError,
         InvalidSetting,
         UnknownDestination,
+        UnknownPool,
     )
+    from iawlb.pool import Pool
     from iawlb.service import LoadBalancer
 
 _WHERE = {
+    "Balancer": "iawlb.balancer",
     "CannotListen": "iawlb.errors",
     "Destination": "iawlb.core.destination",
     "IObserver": "iawlb.core.events",
@@ -33,8 +37,10 @@ _WHERE = {
     "LoadBalancer": "iawlb.service",
     "Observer": "iawlb.core.events",
     "Policy": "iawlb.core.policies",
+    "Pool": "iawlb.pool",
     "Session": "iawlb.core.session",
     "UnknownDestination": "iawlb.errors",
+    "UnknownPool": "iawlb.errors",
     "easeCollector": "iawlb.collector",
     "useMonotonicTime": "iawlb.clock",
 }
@@ -44,6 +50,7 @@ command C{iawlb} asks a running balancer, for which it needs none of Twisted.
 """
 
 __all__ = [
+    "Balancer",
     "CannotListen",
     "Destination",
     "IObserver",
@@ -53,8 +60,10 @@ __all__ = [
     "LoadBalancer",
     "Observer",
     "Policy",
+    "Pool",
     "Session",
     "UnknownDestination",
+    "UnknownPool",
     "easeCollector",
     "useMonotonicTime",
 ]

@@ -32,9 +32,9 @@ The number of characters of a wrong argument that a message shows.
 """
 
 
-class BalancerArguments(TypedDict, total=False):
+class PoolArguments(TypedDict, total=False):
     """
-    The settings of a L{LoadBalancer}. Its C{policy} is not among them: it is an
+    The settings that each pool may have. C{policy} is not among them: it is an
     argument of its own, since it can also be an object.
     """
 
@@ -42,29 +42,42 @@ class BalancerArguments(TypedDict, total=False):
     rest: Duration
     whenDown: Literal["hold", "refuse"]
     queueSize: int
-    maxConnections: int
     backlog: int
     acceptBatch: int
     acceptDelay: Duration
     takeSlot: Literal["accept", "first-byte"]
-    abortOnClose: bool
-    relay: Literal["auto", "fast", "portable"]
-    bufferSize: Size
-    strictTls: bool
-    log: Literal["all", "errors"]
     connectTimeout: Duration
     queueTimeout: Duration
     handshakeTimeout: Duration
     idleTimeout: Duration
     halfClosedTimeout: Duration
     answerTimeout: Duration
-    drainTimeout: Duration
     keepaliveIdle: Duration
     keepaliveInterval: Duration
     keepaliveCount: int
     userTimeout: Duration
     backoff: Duration
     backoffMax: Duration
+
+
+class GlobalArguments(TypedDict, total=False):
+    """
+    The settings of a whole balancer.
+    """
+
+    maxConnections: int
+    abortOnClose: bool
+    relay: Literal["auto", "fast", "portable"]
+    bufferSize: Size
+    strictTls: bool
+    log: Literal["all", "errors"]
+    drainTimeout: Duration
+
+
+class BalancerArguments(PoolArguments, GlobalArguments):
+    """
+    All settings: those of the balancer, and those that are the same for all its pools.
+    """
 
 
 class DestinationArguments(TypedDict, total=False):

@@ -18,6 +18,12 @@ class InvalidSetting(IawlbError, ValueError):
     """
 
 
+class UnknownPool(IawlbError):
+    """
+    There is no pool of that name.
+    """
+
+
 class UnknownDestination(IawlbError, LookupError):
     """
     There is no destination of that name.

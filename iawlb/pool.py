@@ -23,6 +23,7 @@ from iawlb.core.events import (
     DESTINATION_REMOVED,
     DESTINATION_RESUMED,
 )
+from iawlb.core.origin import Origin, PoolCount
 from iawlb.core.policies import Policy
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.ratelimit import FailureLog
@@ -51,6 +52,8 @@ class Pool:
     One queue in which connections wait, and the workers of the destinations, each of
     which pulls the next connection when it has a free slot.
 
+    @ivar name: The pool's name.
+    @ivar count: The counts of the pool's sessions.
     @ivar settings: The settings of the pool.
     @ivar queue: The queue in which sessions wait.
     @ivar workers: The worker of each destination, by the destination's name.
@@ -59,7 +62,11 @@ class Pool:
     @ivar factory: Puts the connections of any endpoint into the queue.
     """
 
-    def __init__(self, shared: Shared, settings: Settings, policy: Policy) -> None:
+    def __init__(
+        self, shared: Shared, name: str, settings: Settings, policy: Policy
+    ) -> None:
+        self.name = name
+        self.count = PoolCount(name)
         self.settings = settings
         self.clock = shared.clock
         self.events = shared.events
@@ -91,7 +98,6 @@ class Pool:
             self.table,
             self.events,
             settings,
-            shared.maxConnections,
             self._freeSlots,
             self.sessionsPutBack,
         )
@@ -143,7 +149,7 @@ class Pool:
                 f"there is a destination {own.name!r} already; give one of them "
                 "another name with name="
             )
-        destination = Destination(text, own, self.settings, self._order)
+        destination = Destination(text, own, self.settings, self._order, self.name)
         connector = DestinationConnector(
             self._reactor, self.clock, endpoint, timeout, self.context, self._sockets
         )
@@ -274,7 +280,7 @@ class Pool:
     def _frontend(self, name: str) -> Frontend:
         patient = self.settings.takeSlot == "first-byte"
         frontend = (PatientFrontend if patient else Frontend)(
-            name,
+            Origin(self.count, name),
             self.clock,
             self._admission,
             self.table,

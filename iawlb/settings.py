@@ -29,7 +29,16 @@ from iawlb.validators import (
 )
 
 
-def setting(default: Any, read: Validator, unit: str, group: str, text: str) -> Any:
+def setting(
+    default: Any,
+    read: Validator,
+    unit: str,
+    group: str,
+    text: str,
+    *,
+    scope: str = "pool",
+    live: bool = True,
+) -> Any:
     """
     Declare a setting.
 
@@ -39,6 +48,9 @@ def setting(default: Any, read: Validator, unit: str, group: str, text: str) -> 
         without a value, which stands for C{yes}.
     @param group: The heading of the setting in the help.
     @param text: The meaning, without the default.
+    @param scope: C{pool} if each pool may have its own value, C{global} if the whole
+        balancer has one.
+    @param live: Whether the value can be changed while the balancer runs.
     """
     return field(
         default=read(default),
@@ -48,6 +60,8 @@ def setting(default: Any, read: Validator, unit: str, group: str, text: str) -> 
             "unit": unit,
             "group": group,
             "text": text,
+            "scope": scope,
+            "live": live,
         },
     )
 
@@ -89,10 +103,19 @@ PROBING = "Destinations that are down"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(Validated):
     """
-    The settings of the whole balancer. Durations are seconds, sizes bytes.
+    The settings of a pool, and those of the whole balancer. Durations are seconds,
+    sizes bytes.
 
     @raise InvalidSetting: A value is out of its limits.
     """
+
+    def take(self, other: Settings) -> None:
+        """
+        Take over all values of other settings. Objects that read their settings from
+        this one use the new values from then on.
+        """
+        for each in fields(self):
+            object.__setattr__(self, each.name, getattr(other, each.name))
 
     policy: str = setting(
         "least",
@@ -141,6 +164,7 @@ class Settings(Validated):
         ACCEPTING,
         "connections open at a time, the waiting ones included; 0 is as many as the "
         "limit of open files allows",
+        scope="global",
     )
     backlog: int = setting(
         4096,
@@ -149,6 +173,7 @@ class Settings(Validated):
         ACCEPTING,
         "connections that the kernel holds before they are accepted, for listeners "
         "that do not say their own; the kernel has a limit too",
+        live=False,
     )
     acceptBatch: int = setting(
         1,
@@ -172,6 +197,7 @@ class Settings(Validated):
         ACCEPTING,
         "when a client enters the queue, and then takes a slot: when it is accepted, "
         "or when its first byte is there; not for servers that speak first",
+        live=False,
     )
     abortOnClose: bool = setting(
         "no",
@@ -180,6 +206,8 @@ class Settings(Validated):
         ACCEPTING,
         "a waiting client that ends its half has left, also if it has sent something; "
         "without this it may be one that asks and waits for the answer",
+        scope="global",
+        live=False,
     )
     relay: str = setting(
         "auto",
@@ -188,6 +216,8 @@ class Settings(Validated):
         RELAYING,
         "how bytes are passed: fast reads and writes plain sockets itself, by "
         "epoll; portable uses any Twisted transport; auto is fast where it applies",
+        scope="global",
+        live=False,
     )
     bufferSize: int = setting(
         "256k",
@@ -196,6 +226,8 @@ class Settings(Validated):
         RELAYING,
         "bytes read at a time, and bytes held for a slow reader in each direction "
         "before the other side is no longer read; portable takes at most 64k",
+        scope="global",
+        live=False,
     )
     strictTls: bool = setting(
         "no",
@@ -204,6 +236,8 @@ class Settings(Validated):
         RELAYING,
         "a TLS connection that ends without TLS's own end (close_notify) was cut; "
         "without this it ended in order, if it did behind a complete record",
+        scope="global",
+        live=False,
     )
     log: str = setting(
         "all",
@@ -213,6 +247,7 @@ class Settings(Validated):
         "which connections get a log line when they end: all, or those with errors, "
         "that is, not closed by both sides; changes of destinations and listeners "
         "are always logged",
+        scope="global",
     )
     connectTimeout: float = setting(
         "5s",
@@ -265,6 +300,7 @@ class Settings(Validated):
         TIMEOUTS,
         "longest wait for connections to finish when the balancer stops; 0 closes "
         "them at once",
+        scope="global",
     )
     keepaliveIdle: float = setting(
         "60s",
@@ -419,3 +455,31 @@ def checkNames(given: dict[str, Any], kind: type[Any], of: str) -> None:
             else:
                 right = "; docs/reference.md lists them"
             raise InvalidSetting(f"{key[:SHOWN]!r} is not a setting of {of}{right}")
+
+
+def checkScope(given: Iterable[str], scope: str) -> None:
+    """
+    Refuse settings of another scope.
+
+    @param given: Names of settings.
+    @param scope: C{pool} or C{global}.
+    @raise InvalidSetting: A setting belongs to the other scope.
+    """
+    for each in fields(Settings):
+        if each.name in given and each.metadata["scope"] != scope:
+            right = "the whole balancer" if scope == "pool" else "each pool"
+            raise InvalidSetting(f"{each.name} is a setting of {right}")
+
+
+def checkLive(old: Settings, new: Settings) -> None:
+    """
+    Refuse changes that have no effect while the balancer runs.
+
+    @raise InvalidSetting: Such a setting differs.
+    """
+    for each in fields(Settings):
+        value = getattr(old, each.name)
+        if not each.metadata["live"] and getattr(new, each.name) != value:
+            raise InvalidSetting(
+                f"{each.name} cannot change while the balancer runs; it is {value}"
+            )

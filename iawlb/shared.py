@@ -22,7 +22,6 @@ class Shared:
     @ivar events: The observers, to which every step is reported.
     @ivar table: All sessions that live.
     @ivar context: What all connections share.
-    @ivar maxConnections: The number of sessions that may live at a time.
     """
 
     reactor: Any
@@ -30,4 +29,3 @@ class Shared:
     events: Events
     table: SessionTable
     context: RelayContext
-    maxConnections: int

@@ -214,3 +214,18 @@ def plainText(value: object) -> str:
             f"{value!r} is not a text of at most 4096 printable characters"
         )
     return value
+
+
+def poolName(value: object) -> str:
+    """
+    Read the name of a pool. It holds no C{/}, so that C{pool/destination} is never in
+    doubt.
+
+    @raise InvalidSetting: The name has other characters than letters, digits, C{_},
+        C{.} and C{-}, or more than 64.
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"[\w.-]{1,64}", value, re.ASCII):
+        raise InvalidSetting(
+            f"{value!r} is not a name of a pool: 1 to 64 letters, digits, _, . or -"
+        )
+    return value

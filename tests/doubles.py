@@ -28,6 +28,7 @@ from zope.interface import directlyProvides, implementer
 
 from iawlb.core.destination import Destination
 from iawlb.core.events import SESSION_ENDED, SESSION_PULLED, IObserver
+from iawlb.core.origin import Origin, PoolCount
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
 from iawlb.service import LoadBalancer
@@ -217,7 +218,8 @@ def session(number: int, host: str = "192.0.2.1", accepted: float = 0.0) -> Sess
     """
     side: Any = None
     address = IPv4Address("TCP", host, 1)
-    return Session(number, address, "test", accepted, side, _Holder())
+    origin = Origin(PoolCount("default"), "test")
+    return Session(number, address, origin, accepted, side, _Holder())
 
 
 def logged(case: SynchronousTestCase) -> EventLoggingObserver:

@@ -568,7 +568,7 @@ class TroubleTests(SynchronousTestCase):
         rig = Rig()
         self.port.factory = rig.balancer.factory
         client = self.come()
-        self.patch(rig.balancer._table, "begin", lambda *args: 1 / 0)
+        self.patch(rig.balancer.table, "begin", lambda *args: 1 / 0)
         self.acceptor.doRead()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertClosed(client)

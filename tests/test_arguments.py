@@ -28,8 +28,10 @@ from iawlb.arguments import (
     ClientEndpoint,
     DestinationArguments,
     Duration,
+    GlobalArguments,
     ListenerArguments,
     PolicyName,
+    PoolArguments,
     ServerEndpoint,
     Size,
 )
@@ -53,7 +55,7 @@ class TableTests(SynchronousTestCase):
         """
         types = get_type_hints(arguments)
         known = {each.name: each for each in fields(table)}
-        self.assertEqual([*apart, *types], list(known))
+        self.assertEqual(sorted([*apart, *types]), sorted(known))
         for name, taken in types.items():
             self.sameType(taken, known[name].metadata["read"], known[name].type)
 
@@ -96,6 +98,15 @@ class TableTests(SynchronousTestCase):
         self.same(BalancerArguments, Settings, "policy")
         (policy,) = [each for each in fields(Settings) if each.name == "policy"]
         self.sameType(PolicyName, policy.metadata["read"], policy.type)
+
+    def test_scopes(self) -> None:
+        """
+        A type checker finds a setting of the whole balancer that is given to a pool.
+        """
+        for arguments, scope in ((PoolArguments, "pool"), (GlobalArguments, "global")):
+            table = [each for each in fields(Settings) if each.name != "policy"]
+            names = {each.name for each in table if each.metadata["scope"] == scope}
+            self.assertEqual(set(arguments.__annotations__), names)
 
     def test_others(self) -> None:
         """

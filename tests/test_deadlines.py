@@ -531,7 +531,7 @@ class LookTests(SynchronousTestCase):
         @return: With it, how many clients were closed in each step of the reactor.
         """
         on = Rig(1, **{**OFF, **settings})
-        on.balancer._pool._admission._maxConnections = number
+        on.balancer.table.limit = number
         deadlines = on.balancer._pool.deadlines
         look = deadlines._look
         closed: list[int] = []
@@ -643,7 +643,7 @@ class LookTests(SynchronousTestCase):
         An observer that raises does not keep any session from being ended.
         """
         on = Rig(**{**OFF, "idleTimeout": 10})
-        on.balancer._events.observers = [RaisingObserver(), on.recorder]
+        on.balancer.events.observers = [RaisingObserver(), on.recorder]
         clients = on.clients(3)
         on.advance(11)
         for wire in (*clients, *on.backends[0].wires):

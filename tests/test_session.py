@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.events import SESSION_ACCEPTED, SESSION_ENDED, Events
+from iawlb.core.origin import Origin, PoolCount
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
@@ -96,7 +97,7 @@ class SessionTests(SynchronousTestCase):
             session: Session | None = None
 
         parts: list[Any] = [Part(), Part(), Part()]
-        one = Session(1, None, "l", 0.0, parts[0], parts[1])
+        one = Session(1, None, Origin(PoolCount("p"), "l"), 0.0, parts[0], parts[1])
         one.relay = parts[2]
         for each in parts:
             each.session = one
@@ -123,8 +124,9 @@ class TableTests(SynchronousTestCase):
         self.noting = Noting()
         observer: Any = self.noting
         self.ends: list[int] = []
+        self.origin = Origin(PoolCount("shop"), "web")
         self.table = SessionTable(
-            self.clock, Events([observer]), lambda: self.ends.append(len(self.table))
+            self.clock, Events([observer]), lambda: self.ends.append(len(self.table)), 9
         )
 
     def begin(self) -> Session:
@@ -133,7 +135,23 @@ class TableTests(SynchronousTestCase):
         """
         nobody: Any = object()
         address = IPv4Address("TCP", "192.0.2.1", 5)
-        return self.table.begin(address, "web", nobody, nobody)
+        return self.table.begin(address, self.origin, nobody, nobody)
+
+    def test_poolsAreCounted(self) -> None:
+        """
+        A session knows its pool, and a pool's counts say how many have come, how many
+        live, and when none lives.
+        """
+        count = self.origin.pool
+        self.assertEqual(self.successResultOf(count.whenEmpty()), None)
+        first, second = self.begin(), self.begin()
+        self.assertEqual((first.pool, count.accepted, count.live), ("shop", 2, 2))
+        empty = count.whenEmpty()
+        self.table.end(first, Outcome.DONE)
+        self.assertNoResult(empty)
+        self.table.end(second, Outcome.DONE)
+        self.successResultOf(empty)
+        self.assertEqual((count.accepted, count.live), (2, 0))
 
     def test_begin(self) -> None:
         """

@@ -50,6 +50,7 @@ ROOMS = [
     "core.outcome",
     "core.text",
     "core.ratelimit",
+    "core.origin",
     "core.session",
     "core.destination",
     "core.policies",
@@ -113,6 +114,7 @@ ROOMS = [
     "arguments",
     "shared",
     "pool",
+    "balancer",
     "service",
     # The process of its own.
     "process",

@@ -66,7 +66,8 @@ class Destination:
     connects). From time to time it shrinks to what was in use, so a busy hour does not
     widen it for good.
 
-    @ivar name: The destination's name, unique in a balancer.
+    @ivar name: The destination's name, unique in its pool.
+    @ivar pool: The name of the destination's pool.
     @ivar address: The destination's address as the user wrote it.
     @ivar order: The destination's position among all, in the order in which the user
         gave them.
@@ -93,8 +94,10 @@ class Destination:
         own: DestinationSettings,
         settings: Settings,
         order: int = 0,
+        pool: str = "default",
     ) -> None:
         self.name = own.name
+        self.pool = pool
         self.address = address
         self.order = order
         self.slots = own.slots

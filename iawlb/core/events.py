@@ -104,6 +104,13 @@ class Events:
             not getattr(each, "endsOnly", False) for each in self.observers
         )
 
+    def add(self, observer: Observer) -> None:
+        """
+        Call another observer from now on.
+        """
+        self.observers.append(observer)
+        self.everyStep |= not getattr(observer, "endsOnly", False)
+
     def session(self, session: Session, event: str) -> None:
         """
         Call all observers after a session's step.

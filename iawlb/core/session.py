@@ -13,6 +13,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from zope.interface import Attribute, Interface
 
+from iawlb.core.origin import Origin
 from iawlb.core.outcome import Outcome
 from iawlb.core.text import printable
 
@@ -184,7 +185,7 @@ class Session:
     @ivar number: The session's number, from 1, in the order in which the balancer
         accepted.
     @ivar address: The client's address.
-    @ivar listener: The name of the listener that accepted the client.
+    @ivar origin: The pool, and the listener that accepted the client.
     @ivar accepted: When the client was accepted.
     @ivar queued: When the session entered the queue, if it had to wait there.
     @ivar place: The session's number in the order of entry into the queue, from 1; set
@@ -216,8 +217,8 @@ class Session:
         "ended",
         "holder",
         "line",
-        "listener",
         "number",
+        "origin",
         "outcome",
         "place",
         "pulled",
@@ -234,14 +235,14 @@ class Session:
         self,
         number: int,
         address: IAddress | None,
-        listener: str,
+        origin: Origin,
         accepted: float,
         side: ClientConnection,
         holder: Holder,
     ) -> None:
         self.number = number
         self.address = address
-        self.listener = listener
+        self.origin = origin
         self.accepted = accepted
         self.queued = accepted
         self.line: Any = None
@@ -257,6 +258,20 @@ class Session:
         self.holder = holder
         self.relay: IRelay | None = None
         self._bytes = (0, 0)
+
+    @property
+    def listener(self) -> str:
+        """
+        The name of the listener that accepted the client.
+        """
+        return self.origin.listener
+
+    @property
+    def pool(self) -> str:
+        """
+        The name of the pool.
+        """
+        return self.origin.pool.name
 
     @property
     def client(self) -> str:

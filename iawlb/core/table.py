@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 
 from iawlb.core.events import SESSION_ACCEPTED, SESSION_ENDED, Events
+from iawlb.core.origin import Origin
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import ClientConnection, Holder, Session
 
@@ -18,15 +19,21 @@ class SessionTable:
     """
     All sessions that live: begins and ends them, and reports both.
 
+    @ivar limit: The number of sessions that may live at a time.
     @ivar roomAwaited: Whether a pool waits for room for more sessions.
     """
 
     def __init__(
-        self, clock: IReactorTime, events: Events, onEnd: Callable[[], None]
+        self,
+        clock: IReactorTime,
+        events: Events,
+        onEnd: Callable[[], None],
+        limit: int,
     ) -> None:
         """
         @param onEnd: Called after a session's end, while C{roomAwaited} is true.
         """
+        self.limit = limit
         self.roomAwaited = False
         self._clock = clock
         self._events = events
@@ -48,7 +55,7 @@ class SessionTable:
     def begin(
         self,
         address: IAddress | None,
-        listener: str,
+        origin: Origin,
         side: ClientConnection,
         holder: Holder,
     ) -> Session:
@@ -59,12 +66,14 @@ class SessionTable:
         session = Session(
             self._count,
             address,
-            listener,
+            origin,
             self._clock.seconds(),
             side,
             holder,
         )
         self._live[session] = None
+        origin.pool.accepted += 1
+        origin.pool.live += 1
         if self._events.everyStep:
             self._events.session(session, SESSION_ACCEPTED)
         return session
@@ -75,9 +84,13 @@ class SessionTable:
         """
         session.finish(outcome, self._clock.seconds())
         del self._live[session]
+        pool = session.origin.pool
+        pool.live -= 1
         self._events.session(session, SESSION_ENDED)
         if self.roomAwaited:
             self._onEnd()
+        if not pool.live:
+            pool.emptied()
         if not self._live:
             waiting, self._whenEmpty = self._whenEmpty, []
             for each in waiting:

@@ -30,12 +30,10 @@ class Admission:
         table: SessionTable,
         events: Events,
         settings: Settings,
-        maxConnections: int,
         freeSlots: Callable[[], int | None],
         onQueued: Callable[[], None],
     ) -> None:
         """
-        @param maxConnections: The number of sessions that may live at a time.
         @param freeSlots: Returns the number of free slots of all destinations together,
             L{None} for no limit.
         @param onQueued: Called after sessions were put into the queue, if they wait.
@@ -45,7 +43,6 @@ class Admission:
         self._table = table
         self._events = events
         self._settings = settings
-        self._maxConnections = maxConnections
         self._freeSlots = freeSlots
         self._onQueued = onQueued
         self._batch: dict[Session, None] = {}
@@ -67,7 +64,7 @@ class Admission:
             self._full = False
         if self._full:
             return 0
-        return max(0, min(size - waiting, self._maxConnections - len(self._table)))
+        return max(0, min(size - waiting, self._table.limit - len(self._table)))
 
     def enter(self, session: Session) -> None:
         """

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
+from iawlb.core.origin import Origin
 from iawlb.core.outcome import Outcome
 from iawlb.core.ratelimit import FailureLog, OncePerSecond
 from iawlb.core.session import Session
@@ -34,7 +35,7 @@ class Frontend(ServerFactory):
 
     def __init__(
         self,
-        name: str,
+        origin: Origin,
         clock: IReactorTime,
         admission: Admission,
         table: SessionTable,
@@ -42,15 +43,16 @@ class Frontend(ServerFactory):
         onHandshake: Callable[[Session], None],
     ) -> None:
         """
-        @param name: The listener's name, for the record.
+        @param origin: The pool and the listener, for the record.
         @param onHandshake: Called when a session's TLS handshake has begun.
         """
-        self.name = name
+        self.origin = origin
         self.clock = clock
         self.admission = admission
         self.table = table
         self.context = context
         self.onHandshake = onHandshake
+        name = origin.listener
         self.failures = FailureLog(clock, f"accepting a connection of {name}")
         self._turnedAway = OncePerSecond(
             clock,
@@ -123,7 +125,7 @@ class Arrival(SideOwner):
         Called when the client is accepted: begin its session.
         """
         frontend = self._frontend
-        self._session = frontend.table.begin(self._address, frontend.name, side, self)
+        self._session = frontend.table.begin(self._address, frontend.origin, side, self)
 
     def sideHandshaking(self, side: Any) -> None:
         """

@@ -65,7 +65,7 @@ class Listener:
         @param readers: Reports when there are connections to accept.
         @param keepAlive: The keepalive options of accepted connections.
         """
-        self.name = frontend.name
+        self.name = frontend.origin.listener
         self.address = text
         self._reactor = reactor
         self._readers = readers
