@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor, IStreamClientEndpoint
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import Interface, implementedBy
@@ -24,6 +25,7 @@ from iawlb.core.events import IObserver
 from iawlb.core.policies import POLICIES, IPolicy
 from iawlb.core.session import IRelay
 from iawlb.observe.eventlog import EventLog
+from iawlb.observe.statistics import Statistics
 from iawlb.relay.context import RelayContext
 from iawlb.relay.fast import FastRelay
 from iawlb.relay.poller import SocketPoller
@@ -80,6 +82,11 @@ ROOMS = [
     "observe",
     "observe.writer",
     "observe.eventlog",
+    "observe.counts",
+    "observe.statistics",
+    "observe.bytecounts",
+    "observe.looplag",
+    "observe.processfigures",
     # How destinations are reached.
     "backend",
     "backend.socketconnector",
@@ -269,6 +276,12 @@ class InterfaceTests(SynchronousTestCase):
         The event log is an observer.
         """
         self.provides(IObserver, EventLog())
+
+    def test_statistics(self) -> None:
+        """
+        The statistics are an observer.
+        """
+        self.provides(IObserver, Statistics(Clock()))
 
     def test_portableRelay(self) -> None:
         """

@@ -1,0 +1,223 @@
+"""
+L{Statistics}, the observer that counts what happens to sessions and destinations.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from iawlb.core.destination import Destination
+from iawlb.core.events import (
+    DESTINATION_ADDED,
+    DESTINATION_DOWN,
+    DESTINATION_REMOVED,
+    SESSION_ENDED,
+    SESSION_PUT_BACK,
+    IObserver,
+)
+from iawlb.core.session import Session
+from iawlb.observe.counts import (
+    CONNECT_BOUNDS,
+    DURATION_BOUNDS,
+    DestinationStatistics,
+    PoolStatistics,
+)
+
+MOST_DESTINATIONS = 5000
+"""
+The largest number of destinations that are counted one by one, those included that were
+removed lately. The sessions of further destinations are counted in their pool alone.
+"""
+
+MOST_POOLS = 500
+"""
+The largest number of pools that are counted, those included that were removed.
+"""
+
+KEEP_REMOVED = 900.0
+"""
+How long the counts of a removed destination are kept, in seconds. If it is added again
+within this time, its counters go on.
+"""
+
+
+@implementer(IObserver)
+class Statistics:
+    """
+    An observer that counts what happens to sessions and destinations, in plain
+    integers. What the running sessions have moved so far is not included (see
+    L{ByteCounts<iawlb.observe.bytecounts.ByteCounts>}).
+
+    @ivar pools: The counts of each pool, by its name.
+    @ivar destinations: The counts of each destination, by the names of its pool and
+        its own.
+    @ivar uncounted: Sessions of destinations or pools beyond the most that are counted.
+    """
+
+    log = Logger()
+    endsOnly = True
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self.pools: dict[str, PoolStatistics] = {}
+        self.destinations: dict[tuple[str, str], DestinationStatistics] = {}
+        self.uncounted = 0
+        # When each removed destination was removed, the oldest first.
+        self._removed: dict[tuple[str, str], float] = {}
+        self._logged = False
+
+    def sessionChanged(self, session: Session, event: str) -> None:
+        """
+        Count a session that has ended, or that was put back.
+        """
+        # This is called for every session, so it takes no more calls than it must.
+        poolName, name = session.pool, session.destination
+        row = None
+        if name is not None:
+            row = self.destinations.get((poolName, name))
+            if row is None:
+                row = self._row(poolName, name)
+        if event != SESSION_ENDED:
+            if event == SESSION_PUT_BACK and row is not None:
+                row.putBacks += 1
+            return
+        outcome, ended = session.outcome, session.ended
+        assert outcome is not None and ended is not None
+        pool = self.pools.get(poolName)
+        if pool is None:
+            pool = self._pool(poolName)
+            if pool is None:
+                self.uncounted += 1
+                return
+        code, bytesIn, bytesOut = outcome.code, session.bytesIn, session.bytesOut
+        pool.ends[code] += 1
+        pool.bytesIn += bytesIn
+        pool.bytesOut += bytesOut
+        pulled, connected = session.pulled, session.connected
+        # The same as Histogram.add, without the call.
+        lasted = ended - session.accepted
+        histogram = pool.durations
+        histogram.counts[bisect_left(DURATION_BOUNDS, lasted)] += 1
+        histogram.sum += lasted
+        if session.waited:
+            pool.waits.add((ended if pulled is None else pulled) - session.queued)
+        elif pulled is not None:
+            pool.waits.counts[0] += 1
+        if row is not None:
+            row.ends[code] += 1
+            row.bytesIn += bytesIn
+            row.bytesOut += bytesOut
+        elif name is not None:
+            self.uncounted += 1
+        if pulled is None:
+            return
+        if connected is None:
+            if row is not None:
+                row.gaveUp += 1
+            return
+        took = connected - pulled
+        histogram = pool.connects
+        histogram.counts[bisect_left(CONNECT_BOUNDS, took)] += 1
+        histogram.sum += took
+        if row is not None:
+            row.ended += 1
+            row.connectSeconds += took
+            row.sessionSeconds += ended - connected
+
+    def destinationChanged(self, destination: Destination, event: str) -> None:
+        """
+        Follow a destination that was added, and count how many times it goes down.
+        """
+        row = self._row(destination.pool, destination.name)
+        if row is None:
+            return
+        row.since = self._clock.seconds()
+        if event == DESTINATION_ADDED:
+            self._follow(row, destination)
+        elif event == DESTINATION_DOWN:
+            row.downs += 1
+        elif event == DESTINATION_REMOVED:
+            row.leave(destination)
+            if row.removed:
+                self._removed[destination.pool, destination.name] = row.since
+
+    def listenerChanged(self, name: str, address: str, event: str) -> None:
+        """
+        Do nothing.
+        """
+
+    def adopt(self, destinations: Iterable[Destination]) -> None:
+        """
+        Follow destinations that were added before this observer was.
+        """
+        for each in destinations:
+            row = self._row(each.pool, each.name)
+            if row is not None:
+                self._follow(row, each)
+
+    def _follow(self, row: DestinationStatistics, destination: Destination) -> None:
+        self._removed.pop((destination.pool, destination.name), None)
+        row.follow(destination)
+
+    def forget(self) -> None:
+        """
+        Drop the counts of destinations that were removed long ago.
+        """
+        before = self._clock.seconds() - KEEP_REMOVED
+        while self._removed:
+            key = next(iter(self._removed))
+            if self._removed[key] > before:
+                return
+            del self._removed[key]
+            self.pools[key[0]].forgotten.add(self.destinations.pop(key))
+
+    def _row(self, pool: str, name: str) -> DestinationStatistics | None:
+        """
+        Return the counts of a destination, which are made if there is room for more.
+        """
+        row = self.destinations.get((pool, name))
+        if row is None:
+            self.forget()
+            if len(self.destinations) >= MOST_DESTINATIONS:
+                self._full(f"{MOST_DESTINATIONS} destinations")
+                return None
+            if pool not in self.pools and self._pool(pool) is None:
+                return None
+            now = self._clock.seconds()
+            row = self.destinations[pool, name] = DestinationStatistics(now)
+            # Unless it is added now: the last session of a destination may end long
+            # after the destination was removed.
+            self._removed[pool, name] = now
+        return row
+
+    def _pool(self, name: str) -> PoolStatistics | None:
+        """
+        Return the counts of a pool, which are made if there is room for more.
+        """
+        if len(self.pools) >= MOST_POOLS:
+            self.forget()
+            living = {pool for pool, _ in self.destinations}
+            for each in self.pools.keys() - living:
+                del self.pools[each]
+            if len(self.pools) >= MOST_POOLS:
+                self._full(f"{MOST_POOLS} pools")
+                return None
+        pool = self.pools[name] = PoolStatistics()
+        return pool
+
+    def _full(self, most: str) -> None:
+        """
+        Log once that not everything is counted.
+        """
+        if not self._logged:
+            self._logged = True
+            self.log.warn(
+                "statistics: more than {most}; the sessions of the others are not "
+                "counted one by one",
+                most=most,
+            )
