@@ -147,6 +147,17 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual((row.attempts, row.sessions), (1, 0))
         self.assertEqual(dict(row.ends), {"CC": 1})
 
+    def test_leftDuringHandshake(self) -> None:
+        """
+        A client that never entered the queue has not waited there.
+        """
+        statistics = Statistics(Clock())
+        left = session(1)
+        left.finish(Outcome.CLIENT_LEFT_HANDSHAKE, 3.0)
+        statistics.sessionChanged(left, SESSION_ENDED)
+        pool = statistics.pools["default"]
+        self.assertEqual((sum(pool.waits.counts), pool.durations.sum), (0, 3.0))
+
     def test_everyStep(self) -> None:
         """
         Steps before the end change nothing, when another observer asks for them.
