@@ -96,6 +96,9 @@ class ListenerArguments(TypedDict, total=False):
     """
 
     name: str
+    mode: int | str
+    group: int | str
+    v6only: bool
 
 
 class ServerEndpoint(Protocol):

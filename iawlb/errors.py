@@ -34,3 +34,15 @@ class CannotListen(IawlbError):
     """
     A listener could not be opened; the message names it and says why.
     """
+
+
+class InvalidConfiguration(IawlbError, ValueError):
+    """
+    A configuration is wrong.
+
+    @ivar mistakes: All that is wrong, one line each.
+    """
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes

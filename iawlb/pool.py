@@ -246,15 +246,22 @@ class Pool:
         checkAddress(address, listening=True)
         text, path = repr(address), None
         endpoint: Any = address
-        own: dict[str, Any] = {"name": f"listener-{len(self.listeners) + 1}"}
+        given: dict[str, Any] = {"name": f"listener-{len(self.listeners) + 1}"}
         if isinstance(address, str):
-            text, given = splitSettings(address)
-            parsed = parseListen(self._reactor, text, self.settings.backlog)
+            text, behind = splitSettings(address)
+            given = {"name": text, **behind}
+        given.update(settings)
+        checkNames(given, ListenerSettings, "a listener")
+        own = ListenerSettings(**given)
+        if isinstance(address, str):
+            parsed = parseListen(self._reactor, text, self.settings.backlog, own)
             endpoint, path = parsed.endpoint, parsed.path
-            own = {"name": text, **given}
-        own.update(settings)
-        checkNames(own, ListenerSettings, "a listener")
-        frontend = self._frontend(ListenerSettings(**own).name)
+        elif own != ListenerSettings(name=own.name):
+            raise InvalidSetting(
+                f"{text} is an endpoint: mode, group and v6only are for addresses that "
+                "are given as text"
+            )
+        frontend = self._frontend(own.name)
         listener = Listener(
             self._reactor,
             endpoint,

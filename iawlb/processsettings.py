@@ -38,8 +38,8 @@ def processSetting(
 
     The other parameters are those of L{setting}.
     """
-    made = setting(default, read, unit, group, text)
-    placed = {"scope": "process", "section": section, "key": key, "live": live}
+    made = setting(default, read, unit, group, text, scope="process", live=live)
+    placed = {"section": section, "key": key}
     return field(default=made.default, metadata={**made.metadata, **placed})
 
 

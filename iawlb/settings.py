@@ -21,7 +21,9 @@ from iawlb.validators import (
     duration,
     durationOr,
     durationWithin,
+    fileMode,
     flag,
+    groupOf,
     name,
     oneOf,
     positiveDuration,
@@ -379,6 +381,29 @@ class ListenerSettings(Validated):
     """
 
     name: str = setting("-", name, "WORD", "", "its name in logs")
+    mode: int | None = setting(
+        "",
+        fileMode,
+        "MODE",
+        "",
+        "mode of a Unix socket, in octal, such as 660; without it everybody may "
+        "connect",
+    )
+    group: int | None = setting(
+        "",
+        groupOf,
+        "GROUP",
+        "",
+        "group of a Unix socket, by name or number; without it that of the process",
+    )
+    v6only: bool = setting(
+        "no",
+        flag,
+        "",
+        "",
+        "an IPv6 listener takes no IPv4 clients, so that another may listen for these "
+        "on the same port",
+    )
 
 
 def optionName(of: Field[Any]) -> str:
@@ -413,7 +438,9 @@ def splitSettings(text: str) -> tuple[str, dict[str, str]]:
                 f"{words[1]!r} holds two settings: write a space before {match[1]!r}"
             )
         given[key] = value
-    match = re.search(r"\s(slots|weight|name(?=\s*[:=]))[\s:=]+(\w+)$", address)
+    match = re.search(
+        r"\s(slots|weight|(?:name|mode|group|v6only)(?=\s*[:=]))[\s:=]+(\w+)$", address
+    )
     if match is not None:
         raise InvalidSetting(
             f"{match[0].strip()!r} is not a setting: write {match[1]}={match[2]}"

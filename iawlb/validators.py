@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from grp import getgrnam
 from typing import Any
 
 from iawlb.errors import InvalidSetting
@@ -229,3 +231,45 @@ def poolName(value: object) -> str:
             f"{value!r} is not a name of a pool: 1 to 64 letters, digits, _, . or -"
         )
     return value
+
+
+def fileMode(value: object) -> int | None:
+    """
+    Read the mode of a file: as text in octal, such as C{660}, or as a number.
+    Nothing, as L{None} or empty text, is no mode.
+
+    @raise InvalidSetting: The value is none of these, or more than C{777}.
+    """
+    mode = value
+    if isinstance(value, str):
+        match = re.fullmatch(r"(?:0o?)?([0-7]{3})", value, re.ASCII)
+        mode = int(match[1], 8) if match is not None else -1
+    if value is None or value == "":
+        return None
+    if not isinstance(mode, int) or isinstance(mode, bool) or not 0 <= mode <= 0o777:
+        raise InvalidSetting(
+            f"{value!r} is not a mode: write it as text in octal, such as '660'"
+        )
+    return mode
+
+
+def groupOf(value: object) -> int | None:
+    """
+    Read a group of users, by its name or number. Nothing, as L{None} or empty
+    text, is no group.
+
+    @return: The number of the group.
+    @raise InvalidSetting: There is no such group.
+    """
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and re.fullmatch(r"\d{1,10}", value, re.ASCII):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        # The largest number means no group to the kernel.
+        if 0 <= value < 2**32 - 1:
+            return value
+    elif isinstance(value, str):
+        with suppress(KeyError, ValueError):
+            return getgrnam(value).gr_gid
+    raise InvalidSetting(f"there is no group {value!r} on this machine")

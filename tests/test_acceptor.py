@@ -25,7 +25,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.backend.address import LONGEST_PATH
+from iawlb.backend.checks import LONGEST_PATH
 from iawlb.frontend.acceptor import PAUSE, Acceptor
 from tests.doubles import Rig, logged
 from tests.net import Echo, Peer, Server, connected, freePort, pause, reactor

@@ -23,6 +23,7 @@ from iawlb.backend import address
 from iawlb.backend.address import LONGEST, parseDestination, parseListen
 from iawlb.backend.names import NameEndpoint
 from iawlb.errors import InvalidSetting
+from iawlb.settings import ListenerSettings
 from tests.pem import Issued
 
 
@@ -272,6 +273,28 @@ class ListenTests(_Case):
         ):
             quoted = repr(bad[:60])[:-1]
             self.refused(lambda bad=bad: self.listened(bad), quoted, *parts)  # type: ignore[misc]
+
+    def test_settings(self) -> None:
+        """
+        A setting that does not fit its listener is refused, and the message says what
+        it is for.
+        """
+        for text, own, part in (
+            ("8080", {"mode": "660"}, "for Unix sockets"),
+            ("systemd:domain=INET:index=0", {"group": 4}, "for Unix sockets"),
+            ("/a", {"v6only": True}, "such as [::]:8080"),
+            ("8080", {"v6only": True}, "such as [::]:8080"),
+            ("127.0.0.1:80", {"v6only": True}, "such as [::]:8080"),
+            ("localhost:80", {"v6only": True}, "such as [::]:8080"),
+        ):
+            settings = ListenerSettings(**own)
+            self.refused(
+                lambda text=text, settings=settings: parseListen(  # type: ignore[misc]
+                    self.reactor, text, 1, settings
+                ),
+                repr(text),
+                part,
+            )
 
     def test_bareException(self) -> None:
         """

@@ -8,8 +8,10 @@ import errno
 import os
 import select
 import socket
+import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -20,10 +22,20 @@ from twisted.internet.utils import getProcessOutput
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 import iawlb.frontend.listener
+from iawlb.backend.address import parseDestination
 from iawlb.errors import CannotListen
 from iawlb.frontend.unixpath import claim, clearStale
 from iawlb.service import LoadBalancer
-from tests.net import LIMIT, Echo, Server, collectUnbound, freePort, reactor, until
+from tests.net import (
+    LIMIT,
+    Echo,
+    Server,
+    collectUnbound,
+    connected,
+    freePort,
+    reactor,
+    until,
+)
 from tests.stage import stage
 
 
@@ -299,6 +311,163 @@ async def test_several(tmp_path: Path) -> None:
             await on.assertEchoed(client)
             await until(lambda: not on.balancer.sessions)
         assert seen == [addresses[0], "six", "local"]
+
+
+def otherGroup() -> int:
+    """
+    Return a group, other than that of new files if possible, to which this process may
+    give files.
+    """
+    groups = [1] if os.geteuid() == 0 else os.getgroups()
+    return next((each for each in groups if each != os.getegid()), os.getegid())
+
+
+def modeAndGroup(where: str) -> tuple[int, int]:
+    """
+    Return the mode and the group of a file.
+    """
+    found = os.stat(where)
+    return stat.S_IMODE(found.st_mode), found.st_gid
+
+
+@pytest.mark.parametrize(
+    "form, mode",
+    (
+        ("unix:{} mode=660 group={}", 0o660),
+        ("{} group={}", 0o666),
+        ("haproxy:unix:{} mode=600 group={}", 0o600),
+        ("unix:{}:mode=620 group={}", 0o620),
+    ),
+)
+@pytest_twisted.ensureDeferred
+async def test_modeAndGroup(
+    form: str, mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A Unix socket has the mode and the group that the listener's settings say, and
+    nobody can connect before it has both.
+    """
+    where, group = path(tmp_path), otherGroup()
+    before = []
+    chown = os.chown
+
+    def noted(*given: Any) -> None:
+        before.append(modeAndGroup(where)[0])
+        chown(*given)
+
+    monkeypatch.setattr(os, "chown", noted)
+    balancer = start(form.format(where, group))
+    assert modeAndGroup(where) == (mode, group)
+    assert before == [0]
+    await balancer.stopService().addTimeout(LIMIT, reactor)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_modeAlone(tmp_path: Path) -> None:
+    """
+    The mode can be set without a group.
+    """
+    where = path(tmp_path)
+    balancer = start(f"{where} mode=600")
+    assert modeAndGroup(where) == (0o600, os.getegid())
+    await balancer.stopService().addTimeout(LIMIT, reactor)
+
+
+@pytest_twisted.ensureDeferred
+async def test_groupRefused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A group that the process may not give files to keeps the balancer from starting, and
+    the message says so; no socket is left behind.
+    """
+
+    def refused(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+    with pytest.raises(CannotListen, match="to the group 4: Operation not permitted"):
+        start(f"{path(tmp_path)} group=4")
+    await until(lambda: not os.listdir(tmp_path))
+
+
+@pytest.mark.parametrize("allowed", (True, False))
+@pytest_twisted.ensureDeferred
+async def test_groupAgain(
+    allowed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A Unix socket that refused and listens again has the same group and mode; if the
+    process may not give it to the group any more, it listens all the same, and the log
+    says so.
+    """
+    where, group = path(tmp_path), otherGroup()
+    events = EventLoggingObserver()
+    async with stage(f"{where} mode=660 group={group}", whenDown="refuse") as on:
+        globalLogPublisher.addObserver(events)
+        on.balancer.add(f"127.0.0.1:{freePort()}")
+        await on.client()
+        await until(lambda: on.recorder.listeners[-1][1] == "refusing")
+        if not allowed:
+
+            def refused(*_: Any) -> None:
+                raise PermissionError
+
+            monkeypatch.setattr(os, "chown", refused)
+        await on.serve(make=Echo)
+        await until(lambda: on.recorder.listeners[-1][1] == "listening")
+        await on.assertEchoed()
+        globalLogPublisher.removeObserver(events)
+        mode, now = modeAndGroup(where)
+        assert (mode, now) == (0o660, group if allowed else os.getegid())
+        warned = [formatEvent(each) for each in events]
+        said = f"{where} cannot be given to the group {group} again"
+        assert (said in warned) is not allowed
+
+
+@pytest.mark.parametrize("form", ("[::]:{} v6only=yes", "tcp6:{} v6only=yes"))
+@pytest_twisted.ensureDeferred
+async def test_v6only(form: str) -> None:
+    """
+    With v6only two listeners share a port, one for IPv4 and one for IPv6, and each
+    takes its own clients; a listener that refused listens again.
+    """
+    port = freePort("::")
+    listeners = (f"{form.format(port)} name=six", f"0.0.0.0:{port} name=four")
+    async with stage(*listeners, whenDown="refuse") as on:
+        await on.serve(make=Echo)
+        for host, name in (("::1", "six"), ("127.0.0.1", "four")):
+            _, endpoint = parseDestination(reactor, describeHost(host, port), LIMIT)
+            client = await connected(endpoint)
+            await until(lambda: on.balancer.sessions)
+            assert [each.listener for each in on.balancer.sessions] == [name]
+            await on.assertEchoed(client)
+            await until(lambda: not on.balancer.sessions)
+        await on.balancer.remove("a")
+        await until(lambda: on.recorder.listeners[-1][1] == "refusing")
+        await on.serve("b", make=Echo)
+        await until(lambda: on.recorder.listeners[-1][1] == "listening")
+        _, endpoint = parseDestination(reactor, describeHost("::1", port), LIMIT)
+        await on.assertEchoed(await connected(endpoint))
+
+
+def describeHost(host: str, port: int) -> str:
+    """
+    Write an address and a port.
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@pytest_twisted.ensureDeferred
+async def test_v6onlyTaken() -> None:
+    """
+    An IPv6 port that is taken keeps the balancer from starting, also with v6only.
+    """
+    with socket.socket(socket.AF_INET6) as other:
+        other.bind(("::1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(CannotListen, match="Address already in use"):
+            start(f"[::1]:{port} v6only=yes")
 
 
 @pytest_twisted.ensureDeferred

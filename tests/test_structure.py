@@ -95,6 +95,8 @@ ROOMS = [
     "backend.strings",
     "backend.certificates",
     "backend.tlsserver",
+    "backend.binding",
+    "backend.checks",
     "backend.places",
     "backend.address",
     "backend.connector",

@@ -5,6 +5,7 @@ Tests for what reads a single value.
 from __future__ import annotations
 
 import math
+from grp import getgrgid
 from typing import Any
 
 from hypothesis import given, settings
@@ -18,7 +19,9 @@ from iawlb.validators import (
     duration,
     durationOr,
     durationWithin,
+    fileMode,
     flag,
+    groupOf,
     name,
     oneOf,
     plainText,
@@ -204,3 +207,23 @@ class ValidatorTests(SynchronousTestCase):
         for good in ("", "a b", "/var/log/ü.log", "x" * 4096):
             self.assertEqual(plainText(good), good)
         self.refused(plainText, "a\n", "\x00", "x" * 4097, "\udc80", 5, None, ["a"])
+
+    def test_fileMode(self) -> None:
+        """
+        The mode of a file is written in octal as text; as a number it is what Python
+        and TOML have for 0o660.
+        """
+        for good in ("660", "0660", "0o660", 0o660):
+            self.assertEqual(fileMode(good), 0o660)
+        self.assertEqual([fileMode(None), fileMode("")], [None, None])
+        self.refused(fileMode, 660, "1777", "66", "rw-rw----", "888", True, -1, 4.0)
+
+    def test_groups(self) -> None:
+        """
+        A group is given by its name or number.
+        """
+        mine = getgrgid(0)
+        for good in (mine.gr_name, "0", 0):
+            self.assertEqual(groupOf(good), 0)
+        self.assertEqual([groupOf(None), groupOf("")], [None, None])
+        self.refused(groupOf, "no-such-group", "a\0b", -1, 2**32 - 1, True, 1.0)

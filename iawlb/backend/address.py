@@ -8,7 +8,6 @@ C{[::1]:9001} and C{/run/app.sock} are the short forms.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 from dataclasses import dataclass
@@ -25,22 +24,22 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.protocols.haproxy import proxyEndpoint
 
+from iawlb.backend.binding import GroupEndpoint, SixEndpoint
+from iawlb.backend.checks import checkHost, checkPath, checkPort
 from iawlb.backend.hints import KINDS, hint, quoted
 from iawlb.backend.names import NameEndpoint
 from iawlb.backend.places import Place, reaches
 from iawlb.backend.socketconnector import PlainEndpoint, Target, targetOf
 from iawlb.backend.strings import FORMS, Words, parsed, split
 from iawlb.errors import InvalidSetting
+from iawlb.settings import ListenerSettings
 
 LONGEST = 4096
 """
 The longest address that is accepted, in characters.
 """
 
-LONGEST_PATH = 107
-"""
-The longest path of a Unix socket that Linux takes, in bytes.
-"""
+_PLAIN = ListenerSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +57,20 @@ class Listen:
     path: str | None
 
 
-def parseListen(reactor: Any, text: str, backlog: int) -> Listen:
+def parseListen(
+    reactor: Any, text: str, backlog: int, settings: ListenerSettings = _PLAIN
+) -> Listen:
     """
     Read the address of a listener.
 
     @param backlog: The length of the kernel's backlog, if the address does not give
         one.
+    @param settings: The settings of the listener.
     @raise InvalidSetting: The address cannot be listened on; the message says why, or
         what to write.
     """
     try:
-        return _readListen(reactor, text, backlog)
+        return _readListen(reactor, text, backlog, settings)
     except InvalidSetting as error:
         raise _explained(error, text, True) from error.__cause__
 
@@ -81,7 +83,9 @@ def _explained(error: InvalidSetting, text: str, listening: bool) -> InvalidSett
     return error if better is None else InvalidSetting(f"{quoted(text)} {better}")
 
 
-def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
+def _readListen(
+    reactor: Any, text: str, backlog: int, settings: ListenerSettings
+) -> Listen:
     words = _listenWords(text)
     # Settings behind "haproxy:" are those of the endpoint in it.
     proxied = words.kind == "haproxy"
@@ -91,9 +95,9 @@ def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
         words = words.within()
     path = None
     if words.kind in ("tcp", "tcp6", "ssl"):
-        _port(text, words.get("port", 0), 0)
+        checkPort(text, words.get("port", 0), 0)
     elif words.kind == "tls":
-        _port(text, words.get("port", 1) or "443", 0)
+        checkPort(text, words.get("port", 1) or "443", 0)
     place = _BACKLOG_PLACES.get(words.kind)
     if place is not None and words.get("backlog", place) is None:
         words.named["backlog"] = str(backlog)
@@ -103,13 +107,15 @@ def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
             raise InvalidSetting(
                 f"{quoted(text)} has no path, such as unix:/run/app.sock"
             )
-        _path(text, given)
+        checkPath(text, given)
         if words.get("lockfile", 3) is None:
             # Twisted's lock file names a process; in a container that number is the
             # same after each restart. So ask the socket instead.
             words.named["lockfile"] = "0"
             path = given
-    endpoint = parsed(_server, reactor, text, words)
+    elif settings.mode is not None or settings.group is not None:
+        raise InvalidSetting(f"{quoted(text)}: mode and group are for Unix sockets")
+    endpoint = _bound(reactor, text, words, settings)
     if proxied:
         if words.kind in ("ssl", "tls"):
             # The header comes in front of TLS, not in it.
@@ -118,6 +124,46 @@ def _readListen(reactor: Any, text: str, backlog: int) -> Listen:
             endpoint = proxyEndpoint(endpoint)
         words = Words("haproxy", (words.kind, *words.args), words.named)
     return Listen(words.joined(), endpoint, path)
+
+
+def _bound(reactor: Any, text: str, words: Words, settings: ListenerSettings) -> Any:
+    """
+    Make the endpoint of a listener, with the settings that its socket needs before it
+    listens.
+    """
+    if settings.mode is not None:
+        words.named["mode"] = f"{settings.mode:o}"
+    if settings.group is not None:
+        mode = words.get("mode", 1) or "666"
+        words.named["mode"] = "0"
+        closed = parsed(_server, reactor, text, words)
+        words.named["mode"] = mode
+        path = words.get("address", 0) or ""
+        return GroupEndpoint(closed, path, int(mode, 8), settings.group)
+    endpoint = parsed(_server, reactor, text, words)
+    if settings.v6only:
+        host = ""
+        if words.kind in _INTERFACE_PLACES:
+            host = _interface(words)
+        if not isIPv6Address(host):
+            raise InvalidSetting(
+                f"{quoted(text)}: v6only is for IPv6 listeners, such as [::]:8080"
+            )
+        port = int(words.get("port", int(words.kind == "tls")) or "443")
+        backlog = int(words.get("backlog", _BACKLOG_PLACES[words.kind]) or 0)
+        six = SixEndpoint(reactor, host, port, backlog)
+        if words.kind not in ("ssl", "tls"):
+            return six
+        endpoint.plain = six
+    return endpoint
+
+
+def _interface(words: Words) -> str:
+    """
+    Return the host that a listener's endpoint string names.
+    """
+    everywhere = "" if words.kind in ("tcp", "ssl") else "::"
+    return words.get("interface", _INTERFACE_PLACES[words.kind]) or everywhere
 
 
 def _server(reactor: Any, description: str) -> IStreamServerEndpoint:
@@ -165,15 +211,15 @@ def _readDestination(
             raise InvalidSetting(
                 f"{quoted(text)} has no host, such as tcp:localhost:9001"
             )
-        port = _port(text, words.get("port", 0 if "host" in words.named else 1))
-        _host(text, host)
+        port = checkPort(text, words.get("port", 0 if "host" in words.named else 1))
+        checkHost(text, host)
     if words.kind == "unix":
         given = words.get("path", 0)
         if not given:
             raise InvalidSetting(
                 f"{quoted(text)} has no path, such as unix:/run/app.sock"
             )
-        _path(text, given)
+        checkPath(text, given)
     endpoint = parsed(clientFromString, reactor, text, words)
     if words.kind == "tcp":
         endpoint = _tcp(reactor, text, host, port, words, timeout)
@@ -200,8 +246,7 @@ def placeOf(text: str, listening: bool) -> Place | None:
     if not listening and words.kind in ("tcp", "tls", "ssl"):
         host, port = words.get("host", 0), words.get("port", "host" not in words.named)
     elif listening and words.kind in ("tcp", "tcp6", "ssl", "tls"):
-        everywhere = "" if words.kind in ("tcp", "ssl") else "::"
-        host = words.get("interface", _INTERFACE_PLACES[words.kind]) or everywhere
+        host = _interface(words)
         port = words.get("port", int(words.kind == "tls")) or "443"
     else:
         return None
@@ -309,7 +354,7 @@ def _short(text: str, low: int) -> tuple[str, str | None] | None:
         match = re.fullmatch(r"\[([^\]]*)\]:(.*)", text)
         if match is None or not isIPv6Address(match[1]):
             raise InvalidSetting(f"{quoted(text)} is not like [::1]:9001")
-        _port(text, match[2], low)
+        checkPort(text, match[2], low)
         return match[1], match[2]
     if isIPv6Address(text):
         raise InvalidSetting(f"{quoted(text)} has no port: write [{text}]:9001")
@@ -321,9 +366,9 @@ def _short(text: str, low: int) -> tuple[str, str | None] | None:
             raise InvalidSetting(f"{quoted(text)} is no address: write {FORMS}")
     elif host.lower() in KINDS:
         return None
-    _port(text, port, low)
+    checkPort(text, port, low)
     if host and host != "*":
-        _host(text, host)
+        checkHost(text, host)
     return host, port
 
 
@@ -337,55 +382,3 @@ _BACKLOG_PLACES = {"tcp": 2, "tcp6": 1, "unix": 2, "ssl": 5, "tls": 2}
 """
 The position of the backlog among the arguments of each kind of server endpoint.
 """
-
-
-def _host(text: str, host: str) -> None:
-    """
-    Check a host.
-
-    @raise InvalidSetting: The host is neither an IP address nor like a name.
-    """
-    if isIPv6Address(host):
-        return
-    numbers = re.fullmatch(r"[\d.]+", host) is not None
-    if numbers and not isIPAddress(host):
-        raise InvalidSetting(f"{quoted(text)}: {quoted(host)} is not an IPv4 address")
-    try:
-        # The resolver does this too, but in a thread from which no error would reach
-        # the user.
-        host.encode("idna")
-        named = re.fullmatch(r"[\w.-]{1,253}", host) is not None
-    except UnicodeError:
-        named = False
-    if not named:
-        raise InvalidSetting(
-            f"{quoted(text)}: {quoted(host)} is not the name or address of a host"
-        )
-
-
-def _path(text: str, path: str) -> None:
-    """
-    Check the path of a Unix socket.
-
-    @raise InvalidSetting: The path is longer than the system allows.
-    """
-    if len(os.fsencode(path)) > LONGEST_PATH:
-        raise InvalidSetting(
-            f"{quoted(text)}: a path has at most {LONGEST_PATH} bytes for a Unix socket"
-        )
-
-
-def _port(text: str, port: str | None, low: int = 1) -> int:
-    """
-    Check a port, and return it as a number.
-
-    @param low: The lowest valid port: 0, for any free port, where a listener is to
-        listen.
-    @raise InvalidSetting: The port is missing, or not a number from C{low} to 65535.
-    """
-    if not port:
-        raise InvalidSetting(f"{quoted(text)} has no port")
-    if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or not low <= int(port) <= 65535:
-        why = f"{quoted(port)} is not a port, a number from {low} to 65535"
-        raise InvalidSetting(f"{quoted(text)}: {why}")
-    return int(port)

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from iawlb.backend.address import LONGEST_PATH
+from iawlb.backend.checks import LONGEST_PATH
 from iawlb.compat import acceptOf
 from iawlb.core.ratelimit import FailureLog, OncePerSecond
 from iawlb.frontend.factory import Frontend
@@ -112,6 +112,7 @@ class Acceptor:
         self._path = port.socket.getsockname()
         self._claim: socket.socket | None = None
         self._mode = 0o777
+        self._group = -1
         port.stopReading()
         if port.addressFamily != socket.AF_UNIX:
             # The sockets that it accepts inherit this.
@@ -276,7 +277,7 @@ class Acceptor:
             # Without a claim, the socket only looks like one that a killed process left
             # behind.
             with suppress(OSError, ValueError):
-                self._mode = stat.S_IMODE(os.stat(self._path).st_mode)
+                self._noteOwner()
                 self._claim = claim(self._path)
         listening = self._port.socket
         address = listening.getsockname()
@@ -326,6 +327,14 @@ class Acceptor:
         if claimed is not None:
             claimed.close()
 
+    def _noteOwner(self) -> None:
+        """
+        Remember the mode and the group of the Unix socket.
+        """
+        found = os.stat(self._path)
+        self._mode = stat.S_IMODE(found.st_mode)
+        self._group = found.st_gid
+
     def _renew(self) -> None:
         """
         Replace a Unix socket that was shut down, since it cannot listen again. The new
@@ -340,12 +349,21 @@ class Acceptor:
         try:
             # Somebody may have removed it meanwhile.
             with suppress(FileNotFoundError):
-                self._mode = stat.S_IMODE(os.stat(path).st_mode)
+                self._noteOwner()
             if len(os.fsencode(temporary)) > LONGEST_PATH:
                 temporary = path
                 with suppress(FileNotFoundError):
                     os.unlink(path)
             fresh.bind(temporary)
+            try:
+                os.chown(temporary, -1, self._group)
+            except PermissionError:
+                # The process has dropped its privileges since it listened first.
+                self.log.warn(
+                    "{path} cannot be given to the group {group} again",
+                    path=path,
+                    group=self._group,
+                )
             os.chmod(temporary, self._mode)
             fresh.listen(self._backlog())
             os.rename(temporary, path)
