@@ -77,12 +77,15 @@ class TableTests(SynchronousTestCase):
         if taken == Duration:
             self.assertIn(value, ("float", "float | str"))
             self.assertEqual((read("2s"), read(3)), (2.0, 3.0))
-        elif taken == Size:
-            self.assertEqual(value, "int")
+        elif taken == Size and value == "int":
             self.assertEqual((read("64k"), read(65536)), (65536, 65536))
         elif taken is bool:
             self.assertEqual(value, "bool")
             self.assertEqual((read(True), read("no")), (True, False))
+        elif taken == int | str:
+            # The mode and the group of a Unix socket.
+            self.assertEqual(value, "int | None")
+            self.assertEqual((read(7), read(None)), (7, None))
         elif taken is int:
             self.assertEqual(value, "int")
             self.assertEqual(read(7), 7)
