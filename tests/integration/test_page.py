@@ -1,0 +1,506 @@
+"""
+The status page in a real browser.
+
+Chromium is Debian's; playwright drives it. Where either is missing the tests are
+skipped. Most run against a stand-in for the balancer, which can say anything; the last
+ones against a real balancer.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.integration import fakeadmin
+from tests.integration.fakeadmin import FakeAdmin, destination, pool, status
+from tests.integration.programs import LIMIT, lacking
+
+BIDI = "\u202eevil<img src=x onerror=alert(1)>\"'&"
+"""
+A name that would be a fault in a page that took it for anything but text.
+"""
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """
+    A browser.
+    """
+    path = shutil.which("chromium")
+    if path is None:
+        lacking("chromium is not installed")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        lacking("playwright is not installed")
+    with sync_playwright() as playwright:
+        # Its own sandbox needs what root, in a container, does not have.
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def admin() -> Iterator[FakeAdmin]:
+    """
+    A stand-in for the balancer, which has two destinations up and one down.
+    """
+    fake = FakeAdmin()
+    fake.status = usual()
+    fake.start()
+    yield fake
+    fake.stop()
+
+
+def usual(**others: Any) -> dict[str, Any]:
+    """
+    Return a status of a balancer under load.
+    """
+    return status(
+        pool(
+            "web",
+            destination("web", "a", active=4, served=1234567),
+            destination("web", "b", active=2, served=99, bytesOut=5_000_000),
+            destination(
+                *("web", "c"), state="down", why="Connection refused", errors=7
+            ),
+            waiting=3,
+            oldestWait=2.5,
+        ),
+        **others,
+    )
+
+
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Open]:
+    """
+    Opens a page, and checks after the test that the browser has complained of nothing.
+    """
+    contexts = []
+    complaints: list[str] = []
+
+    def opened(url: str, allowed: str = "(?!)", **options: Any) -> Any:
+        context = chromium.new_context(**options)
+        context.set_default_timeout(LIMIT * 1000)
+        contexts.append(context)
+        page = context.new_page()
+
+        def complain(text: str) -> None:
+            if not re.search(allowed, text):
+                complaints.append(text)
+
+        # What the policy forbids is an error on the console too.
+        page.on("console", lambda each: complain(f"{each.type}: {each.text}"))
+        page.on("pageerror", lambda error: complain(str(error)))
+        page.goto(url)
+        return page
+
+    yield opened
+    for each in contexts:
+        each.close()
+    assert complaints == []
+
+
+def expect(locator: Any) -> Any:
+    """
+    Wait for what a part of the page is to be.
+    """
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=LIMIT * 1000)
+    return expect(locator)
+
+
+def violations(page: Any) -> list[str]:
+    """
+    Have axe-core look for what would keep somebody from using the page.
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {node['html']} {node['failureSummary']}"
+        for each in found
+        for node in each["nodes"]
+    ]
+
+
+def test_saysWhetherAllIsWell(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    The first sentence says what is not well, and then how many are up and wait; the
+    page's title begins with the same.
+    """
+    page = open_page(admin.url)
+    headline = page.locator("#headline")
+    expect(headline).to_have_text("web/c has been down for 60 min: Connection refused.")
+    expect(page.locator("#summary")).to_have_text(
+        "2 of 3 destinations are up. 3 clients wait, the longest for 2.5 s."
+    )
+    expect(page).to_have_title(re.compile("^! web/c has been down"))
+    admin.status = status(pool("web", destination("web", "a")))
+    expect(headline).to_have_text("All is well.")
+    expect(page.locator("#summary")).to_have_text(
+        "The destination is up. Nobody waits."
+    )
+    gone = destination("web", "a", state="down")
+    admin.status = status(pool("web", gone, state="down", waiting=1, oldestWait=61))
+    expect(headline).to_have_text(
+        "Pool web is down: a is not up. 1 client waits, for 61 s."
+    )
+    assert page.locator("#well").get_attribute("data-level") == "bad"
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"state": "stopping", "sessions": 2}, "is stopping: 2 sessions left."),
+        (
+            {"accepting": False, "maxConnections": 20000},
+            "No more clients are accepted: 20,000 connections at most.",
+        ),
+        (
+            {"reload": {"successful": False, "messages": ["iawlb.toml:3: no"]}},
+            "The last reload failed: iawlb.toml:3: no. What was read before",
+        ),
+        ({"log": {"dropped": 1}}, "1 log line could not be written."),
+        ({"ready": False, "why": "nothing is up"}, "nothing is up"),
+    ],
+)
+def test_saysWhatElseIsNotWell(
+    admin: FakeAdmin, open_page: Open, others: dict[str, Any], said: str
+) -> None:
+    """
+    A balancer that stops or is full, a failed reload and lost log lines are said.
+    """
+    admin.status = status(pool("web", destination("web", "a")), **others)
+    page = open_page(admin.url)
+    expect(page.locator("#well")).to_contain_text(said)
+
+
+def test_pausedPool(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    A paused pool is shown with who paused it, and has a button to resume it.
+    """
+    paused = {"by": "uid 1000", "since": fakeadmin.ago(60)}
+    admin.status = status(
+        pool(
+            *("web", destination("web", "a")),
+            state="paused",
+            paused={**paused, "until": None, "maxPause": None},
+        )
+    )
+    page = open_page(admin.url)
+    expect(page.locator("#headline")).to_have_text("Pool web is paused by uid 1000.")
+    page.get_by_role("button", name="Resume pool web").click()
+    expect(page.locator("#dialog-text")).to_contain_text("Paused by uid 1000 since")
+    page.get_by_label("Let them in over, in seconds").fill("2.5")
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    expect(page.locator("#announce")).to_have_text("Resumed pool web.")
+    assert admin.posts == [("/resume", {"target": "web", "spread": 2.5})]
+
+
+def test_showsHowFullEachIs(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    Each destination has its state in a word, and how many of its slots are in use.
+    """
+    page = open_page(admin.url)
+    rows = page.locator(".rows tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(0)).to_contain_text("Up")
+    expect(rows.nth(0)).to_contain_text("4 of 4, full")
+    expect(rows.nth(0)).to_contain_text("1.2 M")
+    expect(rows.nth(1)).to_contain_text("2 of 4")
+    expect(rows.nth(2)).to_contain_text("Down")
+    expect(rows.nth(2)).to_contain_text("Connection refused")
+    width = (
+        rows.nth(1)
+        .locator(".bar i")
+        .evaluate(
+            "each => each.getBoundingClientRect().width / each.parentNode.offsetWidth"
+        )
+    )
+    assert 0 < width <= 0.51
+
+
+def test_updatesLive(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    Figures, the oldest waiters, the charts and the events change while the page is
+    open.
+    """
+    page = open_page(admin.url)
+    expect(page.locator("#tile-waiting .big")).to_have_text("3")
+    expect(page.locator("#no-events")).to_be_visible()
+    admin.waiters = [
+        {"id": 7, "pool": "web", "client": "10.0.0.7:5", "waited": 2.5, "tries": 1}
+    ]
+    admin.status = usual(waiting=1234, sessions=77)
+    admin.emit("destination-down", pool="web", destination="c", text="web/c is down")
+    expect(page.locator("#tile-waiting .big")).to_have_text("1,234")
+    expect(page.locator("#tile-sessions .big")).to_have_text("77")
+    expect(page.locator("#waiters tbody")).to_contain_text("10.0.0.7:5")
+    expect(page.locator("#events")).to_contain_text("web/c is down")
+    expect(page.locator("#tile-waiting .line-0")).to_have_attribute(
+        "d", re.compile("^M.*L")
+    )
+    admin.emit("destination-up", pool="web", destination="c", text=None, by="uid 0")
+    expect(page.locator("#events li").first).to_contain_text(
+        "web/c: destination up (uid 0)"
+    )
+
+
+def test_eventsBeforeTheVisit(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    The events that came before the page was opened are shown too.
+    """
+    admin.emit("reload", text="reloaded iawlb.toml")
+    page = open_page(admin.url)
+    expect(page.locator("#events")).to_contain_text("reloaded iawlb.toml")
+
+
+def test_drains(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    A destination is drained after a confirmation, and the result is said to screen
+    readers too. A cancelled dialog does nothing.
+    """
+    page = open_page(admin.url)
+    drain = page.get_by_role("button", name="Drain web/a")
+    drain.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("The 4 sessions that run now finish; none is cut.")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).not_to_be_visible()
+    expect(drain).to_be_focused()
+    assert admin.posts == []
+    drain.click()
+    dialog.get_by_role("button", name="Drain").click()
+    expect(page.locator("#result-text")).to_have_text("web/a drains.")
+    expect(page.get_by_role("status")).to_have_text("web/a drains.")
+    assert admin.posts == [("/drain", {"target": "web/a", "wait": False})]
+
+
+def test_refusedAction(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    When the balancer refuses, the dialog stays open and says why.
+    """
+    admin.refusal = (409, "web/a is being removed")
+    page = open_page(admin.url, allowed="409")
+    page.get_by_role("button", name="Slots web/a").click()
+    field = page.get_by_label("Slots", exact=True)
+    expect(field).to_be_focused()
+    field.fill("-1")
+    page.get_by_role("button", name="Set slots").click()
+    assert admin.posts == []  # the browser says what is wrong with the number
+    field.fill("9")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_have_text(
+        "web/a is being removed"
+    )
+    assert admin.posts == [("/set", {"target": "web/a", "slots": 9})]
+    admin.refusal = None
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).not_to_be_visible()
+    expect(page.locator("#result-text")).to_have_text("web/a has 9 slots now.")
+
+
+def test_keyboardAlone(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    Everything can be pressed with the keyboard alone.
+    """
+    page = open_page(admin.url)
+    expect(page.get_by_role("button", name="Pause all")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to the destinations")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Pause all")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.get_by_label("The pause ends").select_option("300")
+    page.keyboard.press("Tab")
+    page.keyboard.type("20")
+    page.keyboard.press("Enter")
+    expect(page.locator("#result-text")).to_have_text("Paused all pools for 5 min.")
+    body = {"target": "*", "wait": False, "for": 300, "maxPause": 20}
+    assert admin.posts == [("/pause", body)]
+
+
+def test_readOnly(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    Who may only read has no buttons, and is told why; a token of another role brings
+    them.
+    """
+    admin.status = lambda: usual(role="read")
+    page = open_page(admin.url, allowed="401")
+    expect(page.locator("#reason")).to_contain_text("Read only: to pause")
+    for name in ("Drain web/a", "Pause pool web", "Pause all"):
+        expect(page.get_by_role("button", name=name)).to_have_count(0)
+    assert violations(page) == []
+    admin.token = "secret"
+    expect(page.locator("#headline")).to_have_text(
+        "A token is needed to see this balancer."
+    )
+    page.get_by_role("button", name="Sign in").click()
+    dialog = page.get_by_role("dialog")
+    page.get_by_label("Token").fill("wrong")
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("does not know this token")
+    admin.status = lambda: usual(role="operate")
+    page.get_by_label("Token").fill("secret")
+    dialog.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Drain web/a")).to_be_visible()
+    expect(page.locator("#result-text")).to_have_text("Signed in: the role is operate.")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("#link-text")).to_have_text("not signed in")
+
+
+def test_lostConnection(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    When the balancer does not answer, the page says so and since when; it goes on when
+    the balancer is back.
+    """
+    page = open_page(admin.url, allowed="ERR_|404|Failed to load")
+    expect(page.locator("#link-text")).to_have_text("live")
+    admin.stop()
+    expect(page.get_by_role("alert")).to_have_text(
+        re.compile(r"^The connection to the balancer is lost since \d\d:\d\d:\d\d: ")
+    )
+    expect(page.locator("#headline")).to_have_text(
+        "It is not known whether all is well."
+    )
+    expect(page.locator("#link-text")).to_have_text(re.compile("^lost since"))
+    assert violations(page) == []
+    admin.start()
+    expect(page.locator("#link-text")).to_have_text("live")
+    expect(page.locator("#lost")).not_to_be_visible()
+    admin.emit("reload", text="after the gap")
+    expect(page.locator("#events")).to_contain_text("after the gap")
+
+
+def test_namesAreText(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    Names and texts that hold markup are shown as they are.
+    """
+    admin.status = status(
+        pool(
+            BIDI,
+            destination(BIDI, BIDI, address=BIDI, state="down", why=BIDI),
+            listeners=[{"name": BIDI, "address": BIDI, "state": "refusing"}],
+        ),
+        version=BIDI,
+        reload={"successful": False, "messages": [BIDI]},
+    )
+    admin.waiters = [{"id": 1, "pool": BIDI, "client": BIDI, "waited": 1, "tries": 0}]
+    admin.emit(BIDI, text=BIDI, by=BIDI)
+    page = open_page(admin.url)
+    expect(page.locator(".rows .title")).to_have_text(BIDI)
+    expect(page.locator("#events")).to_contain_text(BIDI)
+    assert page.locator("img").count() == 1
+    page.get_by_role("button", name=f"Drain {BIDI}/{BIDI}").click()
+    expect(page.get_by_role("dialog")).to_contain_text(BIDI)
+    assert page.locator("img").count() == 1
+
+
+def test_manyDestinations(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    With 1,000 destinations in 50 pools, a filter finds the ones that are looked for.
+    """
+    pools = [
+        pool(
+            f"pool-{number:02}",
+            *(
+                destination(f"pool-{number:02}", f"web-{number:02}-{each:02}")
+                for each in range(20)
+            ),
+        )
+        for number in range(50)
+    ]
+    pools[30]["destinations"][7].update(state="down", why="Connection refused")
+    admin.status = status(*pools)
+    page = open_page(admin.url)
+    expect(page.locator("#count")).to_have_text("999 of 1,000 up in 50 pools")
+    expect(page.locator(".rows tbody tr")).to_have_count(1000)
+    page.get_by_label("Filter by name or address").fill("web-49-1")
+    expect(page.locator(".rows tbody tr")).to_have_count(10)
+    expect(page.locator("#count")).to_have_text("10 of 1,000 shown")
+    page.get_by_label("Filter by name or address").fill("")
+    page.get_by_label("Filter by state").select_option("not up")
+    expect(page.locator(".rows tbody tr")).to_have_count(1)
+    expect(page.locator(".rows .title")).to_have_text("web-30-07")
+
+
+def test_oneLargePool(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    A pool with 1,000 destinations shows 100, those that are not up among them, and all
+    if asked to.
+    """
+    every = [destination("web", f"web-{number:04}") for number in range(1000)]
+    every[987].update(state="paused")
+    admin.status = status(pool("web", *every))
+    page = open_page(admin.url)
+    expect(page.locator(".rows tbody tr")).to_have_count(100)
+    expect(page.locator(".rows .title").first).to_have_text("web-0987")
+    page.get_by_role("button", name="Show all 1,000").click()
+    expect(page.locator(".rows tbody tr")).to_have_count(1000)
+
+
+def test_longNamesOnAPhone(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    Nothing is wider than a phone, whatever the names and numbers are.
+    """
+    admin.status = status(
+        pool(
+            "p" * 64,
+            destination(
+                *("p" * 64, "n" * 120),
+                address="/run/" + "a" * 100,
+                active=1234567890,
+                slots=2345678901,
+                served=10**15,
+                errors=10**12,
+                bytesOut=10**18,
+            ),
+            waiting=10**9,
+            oldestWait=1e7,
+            bytesOut=10**18,
+        )
+    )
+    page = open_page(admin.url, **screen("phone"))
+    expect(page.locator(".rows .title")).to_have_text("n" * 120)
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+
+
+@pytest.mark.parametrize("name", ["light", "dark", "phone"])
+def test_accessible(admin: FakeAdmin, open_page: Open, name: str) -> None:
+    """
+    axe-core finds nothing to complain of in light, in dark and on a phone; nor in a
+    dialog, or a message.
+    """
+    admin.waiters = [
+        {"id": 7, "pool": "web", "client": "10.0.0.7:5", "waited": 2.5, "tries": 1}
+    ]
+    admin.emit("destination-down", pool="web", destination="c", text="web/c is down")
+    page = open_page(admin.url, **screen(name))
+    expect(page.locator("#waiters")).to_be_visible()
+    expect(page.locator("#events")).to_be_visible()
+    assert violations(page) == []
+    page.get_by_role("button", name="Pause pool web").click()
+    assert violations(page) == []
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    expect(page.locator("#result")).to_be_visible()
+    assert violations(page) == []
+
+
+def screen(name: str) -> dict[str, Any]:
+    """
+    Return the options of a browser's screen.
+    """
+    if name == "phone":
+        size = {"width": 375, "height": 812}
+        return {"viewport": size, "has_touch": True, "is_mobile": True}
+    return {"color_scheme": name, "reduced_motion": "reduce"}
