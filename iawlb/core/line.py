@@ -5,7 +5,8 @@ A line of waiting sessions, in the order in which they entered the queue.
 from __future__ import annotations
 
 from collections import OrderedDict
-from heapq import heappop, heappush
+from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush, merge
 from operator import attrgetter
 
 from iawlb.core.destination import Destination
@@ -88,3 +89,10 @@ class Line:
         if head is None or places[0] < head.place:
             return self._beside[places[0]]
         return head
+
+
+def inOrder(lines: Iterable[Line]) -> Iterator[Session]:
+    """
+    Iterate over the sessions that are in the lines now, the oldest first.
+    """
+    return merge(*(each.members() for each in lines), key=PLACE)

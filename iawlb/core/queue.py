@@ -5,7 +5,6 @@ The queue in which connections wait until workers pull them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from heapq import merge
 from itertools import chain
 
 from twisted.internet.defer import (
@@ -18,7 +17,8 @@ from twisted.internet.defer import (
 from twisted.logger import Logger
 
 from iawlb.core.destination import Destination
-from iawlb.core.line import PLACE, Line
+from iawlb.core.gate import Gate
+from iawlb.core.line import PLACE, Line, inOrder
 from iawlb.core.policies import IRankingPolicy, Policy
 from iawlb.core.session import Session
 
@@ -59,6 +59,8 @@ class ConnectionQueue(DeferredQueue[Session]):
         no limit.
     @ivar backlog: The number of pending calls of L{get} without a destination above
         which L{get} raises, or L{None} for no limit.
+    @ivar gate: Holds the sessions while it is not open; L{None} while there is nothing
+        to hold them.
     """
 
     log = Logger()
@@ -78,6 +80,7 @@ class ConnectionQueue(DeferredQueue[Session]):
             hold together; each line may hold an equal part of it. L{None} is no limit.
         """
         super().__init__(size, backlog)
+        self.gate: Gate | None = None
         self._policy = policy
         self._binds = policy.binds
         self._ranks = IRankingPolicy.providedBy(policy)
@@ -125,7 +128,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         Iterate over the waiting sessions, the oldest first.
         """
-        return _inOrder(self._lines())
+        return inOrder(self._lines())
 
     def _lines(self) -> Iterable[Line]:
         return (self._unbound, *self._bound.values(), *self._orphaned)
@@ -138,7 +141,8 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         self._entered = obj.place = self._entered + 1
         line = self._lineFor(obj) if self._binds else self._unbound
-        if self._handOver(obj, line.destination):
+        gate = self.gate
+        if (gate is None or gate.open) and self._handOver(obj, line.destination):
             return
         if self.size is not None and self._count >= self.size:
             raise QueueOverflow()
@@ -188,7 +192,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         Wait for a session that any destination may serve.
         """
         session = self._unbound.first()
-        if session is not None:
+        if session is not None and (self.gate is None or self.gate.open):
             self.discard(session)
             return succeed(session)
         if self.backlog is not None and len(self._unnamed) >= self.backlog:
@@ -210,7 +214,10 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         if destination in self._takers:
             raise QueueUnderflow()
-        session = self._nextFor(destination) if self._count else None
+        gate = self.gate
+        session = None
+        if self._count and (gate is None or gate.open):
+            session = self._nextFor(destination)
         if session is None:
             self._takers[destination] = take
         else:
@@ -251,10 +258,10 @@ class ConnectionQueue(DeferredQueue[Session]):
             self._part = max(SMALLEST_PART, self._bindable // max(1, len(known)))
         if not self._count:
             self._arrived = ()  # no session has to move
-        self._toRebind = _inOrder(self._orphaned)
+        self._toRebind = inOrder(self._orphaned)
         if self._arrived or not self._ranks:
             others = (self._unbound, *self._bound.values())
-            self._toRebind = chain(self._toRebind, _inOrder(others))
+            self._toRebind = chain(self._toRebind, inOrder(others))
 
     def rebindSome(self, effort: int) -> bool:
         """
@@ -288,7 +295,8 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         Hand a session over, or let it wait at its place in a line.
         """
-        if not self._handOver(session, line.destination):
+        shut = self.gate is not None and not self.gate.open
+        if shut or not self._handOver(session, line.destination):
             line.add(session)
             self._count += 1
 
@@ -349,6 +357,23 @@ class ConnectionQueue(DeferredQueue[Session]):
             return unbound
         return own
 
+    def handOverNext(self) -> bool:
+        """
+        Hand the oldest session over that a waiting worker may serve.
+
+        @return: Whether there was one.
+        """
+        lines = [self._unbound] if self._takers or self._unnamed else []
+        if self._binds:
+            lines += [self._bound[each] for each in self._takers if each in self._bound]
+        heads = [head for line in lines if (head := line.first()) is not None]
+        session = min(heads, key=PLACE, default=None)
+        if session is None:
+            return False
+        bound = session.line.destination
+        self.discard(session)
+        return self._handOver(session, bound)
+
     def _handOver(self, session: Session, bound: Destination | None) -> bool:
         """
         Hand a session to a waiting worker, if there is one that may serve it.
@@ -369,10 +394,3 @@ class ConnectionQueue(DeferredQueue[Session]):
             return False
         take(session)
         return True
-
-
-def _inOrder(lines: Iterable[Line]) -> Iterator[Session]:
-    """
-    Iterate over the sessions that are in the lines now, the oldest first.
-    """
-    return merge(*(each.members() for each in lines), key=PLACE)

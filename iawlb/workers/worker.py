@@ -22,6 +22,7 @@ from iawlb.core.session import Session
 from iawlb.workers.prober import Prober, sooner
 from iawlb.workers.serving import Serving
 from iawlb.workers.shortage import Shortage, ShortageLog, shortageOf
+from iawlb.workers.timers import Timers
 from iawlb.workers.workerpool import WorkerPool
 
 PULLS_PER_TURN = 32
@@ -79,9 +80,7 @@ class Worker:
         # Whether this worker waits for its next session from the queue.
         self._waiting = False
         self._busy = False
-        # Timers, and the function of each, which is called at once if the worker stops
-        # before.
-        self._timers: dict[IDelayedCall, Callable[[], None]] = {}
+        self._timers = Timers(pool.clock)
         self._prober = Prober(destination, connector, pool, self._recovered)
         # Oldest first.
         self._connecting: dict[Serving, None] = {}
@@ -105,10 +104,7 @@ class Worker:
         """
         self._stopping = True
         self._prober.stop()
-        timers, self._timers = self._timers, {}
-        for timer, call in timers.items():
-            timer.cancel()
-            call()
+        self._timers.stop()
         self._shortages.stop()
         self.failures.stop()
         self.check()
@@ -149,7 +145,7 @@ class Worker:
         except Exception:
             self.failures.add()
             pause = MACHINE_PAUSE
-        self._later(pause, self._continuePulling)
+        self._timers.add(pause, self._continuePulling)
 
     def _continuePulling(self) -> None:
         """
@@ -187,8 +183,6 @@ class Worker:
     def _serve(self, session: Session) -> None:
         serving = None
         try:
-            if self.table.roomAwaited:
-                self._pool.sessionPulled()
             # This is a system call, which is not made for sessions that were pulled at
             # once.
             if session.waited and self.connector.context.resets.hasLeft(session.side):
@@ -196,8 +190,15 @@ class Worker:
                 session.holder.dismiss(Outcome.CLIENT_LEFT_QUEUE)
                 return
             serving = Serving(self, session)
+            # Nothing is called between the queue and this that could hand the slot to
+            # another session.
             self.destination.take()
+            gate = self.queue.gate
+            if gate is not None:
+                gate.take()
             self._connecting[serving] = None
+            if self.table.roomAwaited:
+                self._pool.sessionPulled()
             serving.start()
         except Exception:
             if serving in self._connecting:
@@ -237,7 +238,7 @@ class Worker:
         rest if C{rest} is set.
         """
         if self.settings.rest and not self._stopping:
-            self._later(self.settings.rest, self._give)
+            self._timers.add(self.settings.rest, self._give)
         else:
             self._give()
 
@@ -288,6 +289,8 @@ class Worker:
                 continue
             self._connectEnded(serving)
             self.destination.give()
+            if self.queue.gate is not None:
+                self.queue.gate.give()
             sessions.append(session)
         for session in sessions:
             self.events.session(session, SESSION_PUT_BACK)
@@ -298,11 +301,20 @@ class Worker:
                 self._dismiss(session)
         self._pool.sessionsPutBack()
         self.check()
+        if self.queue.gate is not None:
+            # Only now, so that no younger session leaves before these.
+            self.queue.gate.check()
 
     def _give(self) -> None:
         self.destination.give()
+        gate = self.queue.gate
+        if gate is not None:
+            gate.give()
         if not self._waiting or self._whenIdle:
             self.check()
+        if gate is not None:
+            # Only now, so that this worker is among those that the policy chooses from.
+            gate.check()
 
     def _tryAgain(self) -> None:
         """
@@ -341,26 +353,13 @@ class Worker:
             self.check()
 
         self.heldOff = True
-        self._holding = self._later(seconds, letGo)
+        self._holding = self._timers.add(seconds, letGo)
         self.check()
         changed(True)
 
     def _destinationHeldOff(self, heldOff: bool) -> None:
         self.destination.heldOff = heldOff
         self._pool.destinationChanged()
-
-    def _later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
-        """
-        Call a function later, or as soon as the worker stops.
-        """
-
-        def fire() -> None:
-            del self._timers[timer]
-            call()
-
-        timer = self.clock.callLater(seconds, fire)
-        self._timers[timer] = call
-        return timer
 
     # The destination is down.
 
