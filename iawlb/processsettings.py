@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from iawlb.logformat import logFormat, logTarget
 from iawlb.settings import Validated, setting
-from iawlb.validators import Validator, plainText
+from iawlb.validators import Validator, duration, flag, oneOf, plainText
 
 ADMIN = "Status and control"
 LOG = "Access log"
@@ -85,18 +86,57 @@ class ProcessSettings(Validated):
         "log",
         "format",
         "text",
-        plainText,
+        logFormat,
         "FORMAT",
         LOG,
-        "how a finished connection is written: text, tcplog, json, or a template",
+        "how a connection is written when it has ended: text, tcplog, halog, json, or "
+        "a template such as '{client} {destination} {total:.3f}'",
     )
     logTo: str = processSetting(
         "log",
         "to",
         "-",
-        plainText,
-        "FILE",
+        logTarget,
+        "PLACE",
         LOG,
-        "where finished connections are written: a file, or - for where the other log "
-        "lines go",
+        "where to: a path, stdout, syslog, syslog:/dev/log, udp:host:514, or - for "
+        "where the other log lines go",
+    )
+    logNull: bool = processSetting(
+        "log",
+        "null",
+        "yes",
+        flag,
+        "WORD",
+        LOG,
+        "no: leave out clients that have left without an error, after no byte in "
+        "either direction, as port scans and simple health checks do",
+    )
+    logConnect: bool = processSetting(
+        "log",
+        "connect",
+        "no",
+        flag,
+        "",
+        LOG,
+        "write a line also when a connection has reached its destination",
+    )
+    logInterval: float = processSetting(
+        "log",
+        "interval",
+        0,
+        duration,
+        "TIME",
+        LOG,
+        "write a line each time that a connection has lasted so much longer, with the "
+        "counts so far; 0 is never",
+    )
+    logLevel: str = processSetting(
+        "log",
+        "level",
+        "info",
+        oneOf("debug", "info", "warn", "error", "critical"),
+        "WORD",
+        LOG,
+        "the least important messages that are logged, beside the lines of connections",
     )

@@ -20,7 +20,7 @@ from iawlb.core import events
 from iawlb.core.events import Events
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
-from iawlb.observe import eventlog
+from iawlb.observe import formats
 from iawlb.observe.eventlog import EventLog
 from tests.doubles import destination, session
 
@@ -232,7 +232,7 @@ class EventLogTests(SynchronousTestCase):
         writer: Any = StringIO()
         fast = EventLog(writer=writer)
         for moment in (1.2, 1.9, 2.0, 86400.5):
-            self.patch(eventlog, "time", lambda now=moment: now)
+            self.patch(formats, "time", lambda now=moment: now)
             for one in ends:
                 fast.sessionChanged(one, events.SESSION_ACCEPTED)
                 with capturedLogs() as captured:

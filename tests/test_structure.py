@@ -46,6 +46,7 @@ ROOMS = [
     "clock",
     "validators",
     "settings",
+    "logformat",
     "processsettings",
     # Rules: no I/O.
     "core",
@@ -81,8 +82,15 @@ ROOMS = [
     "relay.timed",
     # What is told of it.
     "observe",
+    "observe.outputs",
     "observe.writer",
+    "observe.moments",
+    "observe.formats",
     "observe.eventlog",
+    "observe.accessfile",
+    "observe.syslog",
+    "observe.targets",
+    "observe.accesslog",
     "observe.counts",
     "observe.statistics",
     "observe.bytecounts",

@@ -30,6 +30,7 @@ from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.observe import writer as module
+from iawlb.observe.outputs import Output
 from iawlb.observe.writer import BATCH, EVERY, MOST_HELD, SOONEST, LogWriter
 
 
@@ -79,7 +80,7 @@ class Reactor(MemoryReactorClock):
         self.fromThreads.append((call, arguments))
 
 
-class Disk:
+class Disk(Output):
     """
     A file on a disk that can be full.
     """
@@ -100,17 +101,6 @@ class Disk:
         self.text += taken
         self.room -= len(taken)
         return len(taken)
-
-    def wait(self, seconds: float) -> bool:
-        """
-        Do not.
-        """
-        return False
-
-    def close(self) -> None:
-        """
-        Nothing is open.
-        """
 
 
 class Case(SynchronousTestCase):

@@ -147,6 +147,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         if self.size is not None and self._count >= self.size:
             raise QueueOverflow()
         line.add(obj)
+        obj.ahead = self._count
         self._count += 1
 
     def putBack(self, *sessions: Session) -> None:

@@ -190,6 +190,8 @@ class Session:
     @ivar queued: When the session entered the queue, if it had to wait there.
     @ivar place: The session's number in the order of entry into the queue, from 1; set
         by the first entry.
+    @ivar ahead: The number of sessions that waited when this one entered the queue, if
+        it had to wait there; else 0.
     @ivar line: The L{Line<iawlb.core.line.Line>} of the queue that the session waits
         in, or L{None}.
     @ivar bucket: The list of L{Deadlines<iawlb.workers.deadlines.Deadlines>} that the
@@ -211,6 +213,7 @@ class Session:
         "_bytes",
         "accepted",
         "address",
+        "ahead",
         "bucket",
         "connected",
         "destination",
@@ -248,6 +251,7 @@ class Session:
         self.line: Any = None
         self.bucket: dict[Session, Any] | None = None
         self.waited = False
+        self.ahead = 0
         self.pulled: float | None = None
         self.connected: float | None = None
         self.ended: float | None = None

@@ -4,9 +4,7 @@ L{EventLog}, the observer that writes log lines for people.
 
 from __future__ import annotations
 
-from time import time
-
-from twisted.logger import Logger, formatTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from iawlb.core.destination import Destination
@@ -19,6 +17,7 @@ from iawlb.core.events import (
 )
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
+from iawlb.observe.formats import TextFormat, twistedStart
 from iawlb.observe.writer import LogWriter
 
 
@@ -42,8 +41,7 @@ class EventLog:
     ) -> None:
         self.errorsOnly = errorsOnly
         self.writer = writer
-        self._second = 0
-        self._start = ""
+        self._text = TextFormat(twistedStart())
 
     def sessionChanged(self, session: Session, event: str) -> None:
         """
@@ -53,26 +51,15 @@ class EventLog:
             return
         if self.errorsOnly and session.outcome is Outcome.DONE:
             return
+        if self.writer is not None:
+            self.writer.write(self._text(session, session.ended, "end"))
+            return
         pulled = session.ended if session.pulled is None else session.pulled
-        waited = pulled - session.accepted
         connect = (
             0.0
             if session.connected is None or session.pulled is None
             else session.connected - session.pulled
         )
-        writer = self.writer
-        if writer is not None:
-            outcome = session.outcome
-            # The same line as below.
-            writer.write(
-                f"{self._lineStart()}{session.client} to "
-                f"{session.destination or 'nobody'}: {outcome.text} ({outcome.code}), "
-                f"waited {waited:.3f} s, connect {connect:.3f} s, "
-                f"total {session.ended - session.accepted:.3f} s, "
-                f"{session.bytesIn} bytes in, {session.bytesOut} out, "
-                f"tries {session.tries}, {session.listener}\n"
-            )
-            return
         self.log.info(
             "{client} to {destination}: {text} ({code}), waited {waited:.3f} s, "
             "connect {connect:.3f} s, total {total:.3f} s, {bytesIn} bytes in, "
@@ -81,7 +68,7 @@ class EventLog:
             destination=session.destination or "nobody",
             text=session.outcome.text,
             code=session.outcome.code,
-            waited=waited,
+            waited=pulled - session.accepted,
             connect=connect,
             total=session.ended - session.accepted,
             bytesIn=session.bytesIn,
@@ -89,17 +76,6 @@ class EventLog:
             tries=session.tries,
             listener=session.listener,
         )
-
-    def _lineStart(self) -> str:
-        """
-        Return the beginning of a line, as Twisted's logger writes it. It changes once a
-        second.
-        """
-        second = int(time())
-        if second != self._second:
-            self._second = second
-            self._start = f"{formatTime(second)} [{self.log.namespace}#info] "
-        return self._start
 
     def destinationChanged(self, destination: Destination, event: str) -> None:
         """

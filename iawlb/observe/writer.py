@@ -4,27 +4,24 @@ Write log lines in batches, without waiting for the process that reads them.
 
 from __future__ import annotations
 
-import os
-import select
-import socket
-import stat
 import sys
 from contextlib import suppress
 from threading import get_ident
 from time import monotonic
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import (
     ILogObserver,
     LogEvent,
     Logger,
+    LogLevel,
     formatEventAsClassicLogText,
 )
 from twisted.python.logfile import BaseLogFile
 from zope.interface import implementer
 
-from iawlb.compat import positionOf
+from iawlb.observe.outputs import Output, outputTo
 
 MOST_HELD = 1_048_576
 """
@@ -50,195 +47,19 @@ The shortest time between two tries, in seconds, while the output takes somethin
 
 PATIENCE = 1.0
 """
-The longest time to wait for the output to take the last lines at the end, in seconds.
+The longest time to wait at the end for the output to take some of the last lines, in
+seconds.
 """
 
+LAST_WAIT = 10.0
+"""
+The longest time to wait at the end for the output to take all lines, in seconds.
+"""
 
-class Output(Protocol):
-    """
-    A destination of the log's bytes.
-    """
-
-    def write(self, data: memoryview) -> int:
-        """
-        Write as much as is possible without waiting.
-
-        @return: How many bytes were written.
-        @raise OSError: Writing failed; the caller tries again later.
-        """
-
-    def wait(self, seconds: float) -> bool:
-        """
-        Wait until something can be written.
-
-        @param seconds: The longest time to wait.
-        @return: Whether something can be written.
-        """
-
-    def close(self) -> None:
-        """
-        Close the descriptor that this output has opened itself, if any.
-        """
-
-
-class LogFileOutput:
-    """
-    A log file of Twisted's. It rotates by itself, so each batch is written through it.
-    """
-
-    def __init__(self, file: BaseLogFile) -> None:
-        # Typed as anything: that it rotates is known of its subclasses alone.
-        self._file: Any = file
-
-    def write(self, data: memoryview) -> int:
-        """
-        Write as many bytes as there is space for.
-        """
-        file = self._file
-        try:
-            return self._write(data)
-        except ValueError:
-            # A rotation that failed, for lack of descriptors for instance, has left the
-            # file closed. Opening it fails too while the lack lasts.
-            os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT, 0o666))
-            file.reopen()
-            return self._write(data)
-
-    def _write(self, data: memoryview) -> int:
-        file = self._file
-        # Before the position is asked for, as the file's own write would rotate too.
-        if file.shouldRotate():
-            file.rotate()
-        before = positionOf(file)
-        file.write(bytes(data))
-        after = positionOf(file)
-        return len(data) if before is None or after is None else after - before
-
-    def wait(self, seconds: float) -> bool:
-        """
-        Return at once: a disk that is full stays full.
-        """
-        return False
-
-    def close(self) -> None:
-        """
-        Leave the file open, for its owner.
-        """
-
-
-class DiskOutput:
-    """
-    A regular file, or a device that takes everything, such as C{/dev/null}.
-    """
-
-    def __init__(self, number: int) -> None:
-        self._number = number
-
-    def write(self, data: memoryview) -> int:
-        """
-        Write as many bytes as there is space for.
-        """
-        return os.write(self._number, data)
-
-    def wait(self, seconds: float) -> bool:
-        """
-        Return at once: a disk that is full stays full.
-        """
-        return False
-
-    def close(self) -> None:
-        """
-        Leave the descriptor open, for its owner.
-        """
-
-
-class StreamOutput:
-    """
-    A pipe or terminal. Other processes, such as a shell, have it open too, and would
-    find C{O_NONBLOCK} set on it; so it is opened once more for this object alone. Where
-    that is not allowed, poll is asked before each small piece.
-    """
-
-    def __init__(self, number: int) -> None:
-        self._own = -1
-        with suppress(OSError):
-            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
-            self._own = os.open(f"/proc/self/fd/{number}", flags)
-        self._number = number if self._own < 0 else self._own
-        self._poll = select.poll()
-        self._poll.register(self._number, select.POLLOUT)
-
-    def write(self, data: memoryview) -> int:
-        """
-        Write as many bytes as the reader has left room for.
-        """
-        if self._own >= 0:
-            return os.write(self._number, data)
-        sent = 0
-        # If poll says that a pipe can be written to, it has room for at least this
-        # much.
-        while sent < len(data) and self.wait(0):
-            sent += os.write(self._number, data[sent : sent + select.PIPE_BUF])
-        return sent
-
-    def wait(self, seconds: float) -> bool:
-        """
-        Wait until the reader has left room.
-        """
-        return bool(self._poll.poll(seconds * 1000))
-
-    def close(self) -> None:
-        """
-        Close the descriptor that was opened here.
-        """
-        if self._own >= 0:
-            os.close(self._own)
-
-
-class SocketOutput:
-    """
-    A socket, such as the one that systemd's journal gives to a process.
-    """
-
-    def __init__(self, number: int) -> None:
-        self._socket = socket.socket(fileno=os.dup(number))
-        self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLOUT)
-
-    def write(self, data: memoryview) -> int:
-        """
-        Send as many bytes as the reader has left room for.
-        """
-        return self._socket.send(data, socket.MSG_DONTWAIT)
-
-    def wait(self, seconds: float) -> bool:
-        """
-        Wait until the reader has left room.
-        """
-        return bool(self._poll.poll(seconds * 1000))
-
-    def close(self) -> None:
-        """
-        Close the descriptor that was opened here.
-        """
-        self._socket.close()
-
-
-def outputTo(file: Any) -> Output:
-    """
-    Find out how to write to a file without waiting.
-
-    @param file: Twisted's log file, or anything with a descriptor.
-    """
-    if isinstance(file, BaseLogFile):
-        return LogFileOutput(file)
-    number = file.fileno()
-    mode = os.fstat(number).st_mode
-    if stat.S_ISSOCK(mode):
-        return SocketOutput(number)
-    if stat.S_ISFIFO(mode) or os.isatty(number):
-        return StreamOutput(number)
-    return DiskOutput(number)
+OWN = "log"
+"""
+What the messages call a log that they are themselves written to.
+"""
 
 
 @implementer(ILogObserver)
@@ -259,16 +80,25 @@ class LogWriter:
         globalLogBeginner.beginLoggingTo([writer], redirectStandardIO=False)
 
     @ivar dropped: The number of lines dropped so far.
+    @ivar level: The lowest level of the events of Twisted's logger that are written.
     """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, file: TextIO | BaseLogFile) -> None:
+    def __init__(
+        self, reactor: Any, file: TextIO | BaseLogFile | Output, what: str = OWN
+    ) -> None:
         """
         @param file: The file to write to: one with a descriptor, such as C{sys.stdout},
-            or a log file of Twisted's. The caller still owns it.
+            or a log file of Twisted's. The caller still owns it. Or an output, which
+            this writer closes.
+        @param what: What the messages about dropped lines call this log.
         """
         self.dropped = 0
+        self.level = LogLevel.debug
+        self._what = what
+        # Why the output took nothing, if it raised an error that has been logged.
+        self._failing: str | None = None
         self._reactor = reactor
         self._file = file
         self._output = outputTo(file)
@@ -283,7 +113,8 @@ class LogWriter:
         self._full = False
         self._reported = 0
         self._retry = SOONEST
-        self._patience = 0.0
+        # At the end, when to stop waiting for the output.
+        self._until = 0.0
         self._timer: IDelayedCall | None = None
         self._closed = False
         reactor.callWhenRunning(self._gather)
@@ -293,6 +124,8 @@ class LogWriter:
         """
         Write an event of Twisted's logger. May be called from any thread.
         """
+        if event.get("log_level", LogLevel.critical) < self.level:
+            return
         text = formatEventAsClassicLogText(event)
         if text is not None:
             self.write(text)
@@ -313,6 +146,21 @@ class LogWriter:
         """
         Do nothing. Observers that use this writer as a file call this after each line.
         """
+
+    def writeNow(self) -> None:
+        """
+        Write what is held, as far as the output takes it.
+        """
+        if self._size and not self._closed:
+            self._write()
+
+    def reopen(self) -> None:
+        """
+        Write to a new file if the old one was moved.
+        """
+        reopen = getattr(self._output, "reopen", None)
+        if reopen is not None:
+            reopen()
 
     def close(self) -> None:
         """
@@ -344,12 +192,14 @@ class LogWriter:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._patience = PATIENCE
+        self._until = monotonic() + LAST_WAIT
         self._write()
         lost = self.dropped - self._reported + bytes(self._rest).count(b"\n")
         lost += sum(each.count("\n") for each in self._lines)
         if lost and sys.__stderr__ is not None:
-            line = f"iawlb: {lost} lines of the log are lost: nobody took them\n"
+            line = (
+                f"iawlb: {lost} lines of the {self._what} are lost: nobody took them\n"
+            )
             with suppress(OSError, ValueError):
                 errors = outputTo(sys.__stderr__)
                 errors.write(memoryview(line.encode()))
@@ -384,14 +234,11 @@ class LogWriter:
         """
         before = self._size
         done = self._pass()
-        while not done and self._patience > 0:
-            start = monotonic()
-            ready = self._output.wait(self._patience)
-            self._patience -= monotonic() - start
+        while not done and (left := self._until - monotonic()) > 0:
             size = self._size
-            done = ready and self._pass()
+            done = self._output.wait(min(left, PATIENCE)) and self._pass()
             if self._size == size:
-                break  # the reader takes nothing more
+                self._until = 0.0  # the reader takes nothing more
         if self._full and self._size <= MOST_HELD // 2:
             self._full = False
         if not self._gathering or self._full:
@@ -408,11 +255,19 @@ class LogWriter:
             else:
                 self._timer.reset(self._retry)
         if not self._full and self.dropped > self._reported:
-            number, self._reported = self.dropped - self._reported, self.dropped
-            self.log.warn(
-                "{number} lines of the log were dropped here: nobody took them",
-                number=number,
-            )
+            self._reportDropped()
+
+    def _reportDropped(self) -> None:
+        """
+        Say how many lines were dropped since this was last said.
+        """
+        number, self._reported = self.dropped - self._reported, self.dropped
+        self.log.warn(
+            "{number} lines of the {what} were dropped{here}: nobody took them",
+            number=number,
+            what=self._what,
+            here=" here" if self._what == OWN else "",
+        )
 
     def _pass(self) -> bool:
         """
@@ -428,10 +283,30 @@ class LogWriter:
                 self._size = len(self._rest)
             try:
                 sent = self._output.write(self._rest)
-            except OSError:
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self._failed(error.strerror or str(error))
                 return False
             self._rest = self._rest[sent:]
             self._size -= sent
+            if self._output.lost:
+                self.dropped += self._output.lost
+                self._output.lost = 0
             if self._rest:
                 return False
+        self._failing = None
         return True
+
+    def _failed(self, why: str) -> None:
+        """
+        Say once why the output takes nothing, if that can be said elsewhere.
+        """
+        if self._what != OWN and self._failing != why:
+            self._failing = why
+            self.log.error(
+                "the {what} cannot be written: {why}; its lines are held, and dropped "
+                "when they are too many",
+                what=self._what,
+                why=why,
+            )
