@@ -59,6 +59,7 @@ class Pool:
     @ivar workers: The worker of each destination, by the destination's name.
     @ivar listeners: The addresses that clients connect to.
     @ivar deadlines: The time-outs of the pool's sessions.
+    @ivar acceptPauses: How many times accepting was paused, for lack of room.
     @ivar factory: Puts the connections of any endpoint into the queue.
     """
 
@@ -89,6 +90,8 @@ class Pool:
         # The number of workers that are held off by a shortage of the whole machine.
         self._heldOff = 0
         self._roomAwaited = False
+        self.acceptPauses = 0
+        self._acceptPaused = False
         self._failures = FailureLog(self.clock, "looking for room")
         self._stopping = False
         self._running = False
@@ -394,6 +397,9 @@ class Pool:
         room = 0 if self._heldOff else self._admission.room()
         if not room:
             self._roomAwaited = self.table.roomAwaited = True
+            if not self._acceptPaused:
+                self._acceptPaused = True
+                self.acceptPauses += 1
         return room
 
     def checkRoom(self) -> None:
@@ -405,6 +411,8 @@ class Pool:
         self._roomAwaited = False
         try:
             self.listeners.check()
+            # If there was none, it is awaited again.
+            self._acceptPaused = self._roomAwaited
         except Exception:
             self._failures.add()
             self._roomAwaited = self.table.roomAwaited = True

@@ -20,7 +20,9 @@ def figures(reader: ProcessReader) -> ProcessFigures:
     """
     Read the figures to the end.
     """
-    *_, found = reader.read()
+    found = ProcessFigures()
+    for _ in reader.read(found):
+        pass
     return found
 
 
@@ -65,9 +67,9 @@ class ProcessReaderTests(SynchronousTestCase):
             return os.stat_result([0] * 10)
 
         with patch("iawlb.observe.processfigures.os.stat", stat):
-            steps = list(ProcessReader(folder).read())
-        self.assertEqual(steps[-1].openFiles, 2 * FILES_A_STEP - 1)
-        self.assertEqual(len(steps), 3)
+            found = ProcessFigures()
+            self.assertEqual(len(list(ProcessReader(folder).read(found))), 3)
+        self.assertEqual(found.openFiles, 2 * FILES_A_STEP - 1)
 
     def test_elsewhere(self) -> None:
         """

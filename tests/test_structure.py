@@ -135,6 +135,14 @@ ROOMS = [
     "pool",
     "balancer",
     "service",
+    # HTTP for those who operate a balancer.
+    "admin",
+    "admin.gauges",
+    "admin.sources",
+    "admin.family",
+    "admin.balancerfamilies",
+    "admin.families",
+    "admin.exposition",
     # The process of its own.
     "process",
     "process.demoserver",

@@ -49,32 +49,30 @@ class ProcessReader:
         self._folder = folder
         self._started = self._startTime()
 
-    def read(self) -> Iterator[ProcessFigures]:
+    def read(self, found: ProcessFigures) -> Iterator[None]:
         """
         Read the figures, in steps that are short even if many thousand files are open.
 
-        @return: The same object at each step. It is complete after the last.
+        @param found: Gets the figures; they are complete after the last step.
         """
         used = resource.getrusage(resource.RUSAGE_SELF)
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        found = ProcessFigures(
-            cpuSeconds=used.ru_utime + used.ru_stime,
-            mostFiles=math.inf if limit == resource.RLIM_INFINITY else limit,
-            started=self._started,
-        )
+        found.cpuSeconds = used.ru_utime + used.ru_stime
+        found.mostFiles = math.inf if limit == resource.RLIM_INFINITY else limit
+        found.started = self._started
         with suppress(OSError, ValueError):
             pages = (self._folder / "statm").read_text().split()
             size = resource.getpagesize()
             found.virtualBytes = int(pages[0]) * size
             found.residentBytes = int(pages[1]) * size
-        yield found
+        yield
         with suppress(OSError):
             # Since Linux 6.2 the folder's size is the number of its entries.
             found.openFiles = os.stat(self._folder / "fd").st_size
         if not found.openFiles:
             yield from self._countFiles(found)
 
-    def _countFiles(self, found: ProcessFigures) -> Iterator[ProcessFigures]:
+    def _countFiles(self, found: ProcessFigures) -> Iterator[None]:
         """
         Count the open files one by one.
         """
@@ -83,7 +81,7 @@ class ProcessReader:
                 # The folder itself is open too, and is not counted.
                 found.openFiles = number
                 if number % FILES_A_STEP == 0:
-                    yield found
+                    yield
 
     def _startTime(self) -> float:
         """

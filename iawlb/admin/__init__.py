@@ -1,0 +1,3 @@
+"""
+The package of the admin server: HTTP for those who operate a balancer.
+"""

@@ -1,0 +1,282 @@
+"""
+The table of all metrics, with those of pools and destinations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from iawlb.admin.balancerfamilies import BALANCER
+from iawlb.admin.family import (
+    CODES,
+    STATES,
+    DestinationView,
+    Family,
+    PoolView,
+)
+from iawlb.admin.gauges import oldestWait, slotsMissing
+from iawlb.core.destination import Destination
+
+
+def _states(view: PoolView) -> Mapping[str, int]:
+    found = dict.fromkeys(STATES, 0)
+    for each in view.pool.destinations:
+        found[each.state] += 1
+    return found
+
+
+def _allEnds(view: PoolView) -> Mapping[str, int]:
+    return {code: view.counts.ends.get(code, 0) for code in CODES}
+
+
+POOL: tuple[Family[PoolView], ...] = (
+    Family(
+        "iawlb_pool_up",
+        "gauge",
+        "1 if at least one destination takes clients, else 0.",
+        lambda view: int(any(each.available for each in view.pool.destinations)),
+    ),
+    Family(
+        "iawlb_pool_destinations",
+        "gauge",
+        "Destinations, by their state.",
+        _states,
+        label="state",
+        samples=4,
+    ),
+    Family(
+        "iawlb_pool_current_sessions",
+        "gauge",
+        "Client connections that are open, waiting and served.",
+        lambda view: view.pool.count.live,
+    ),
+    Family(
+        "iawlb_pool_active",
+        "gauge",
+        "Sessions that hold a slot, connecting and served.",
+        lambda view: sum(each.active for each in view.pool.destinations),
+    ),
+    Family(
+        "iawlb_pool_waiting",
+        "gauge",
+        "Clients that wait in the queue.",
+        lambda view: len(view.pool.queue),
+    ),
+    Family(
+        "iawlb_pool_oldest_wait_seconds",
+        "gauge",
+        "For how long the oldest of the waiting clients has waited; 0 if none waits.",
+        lambda view: oldestWait(view.pool, view.now) or 0,
+    ),
+    Family(
+        "iawlb_pool_slots_missing",
+        "gauge",
+        "Slots that would be needed now, besides the free ones, so that no client "
+        "waits: the signal to scale by.",
+        lambda view: slotsMissing(view.pool),
+    ),
+    Family(
+        "iawlb_pool_queue_size",
+        "gauge",
+        "The number of waiting clients at which accepting is paused.",
+        lambda view: view.pool.settings.queueSize,
+    ),
+    Family(
+        "iawlb_pool_accepted",
+        "counter",
+        "Client connections that were accepted.",
+        lambda view: view.counts.ended + view.pool.count.live,
+    ),
+    Family(
+        "iawlb_pool_accept_pauses",
+        "counter",
+        "How many times accepting was paused, for lack of room.",
+        lambda view: view.pool.acceptPauses,
+    ),
+    Family(
+        "iawlb_pool_sessions",
+        "counter",
+        "Sessions that were connected to a destination.",
+        lambda view: view.connects.sessions,
+    ),
+    Family(
+        "iawlb_pool_ends",
+        "counter",
+        "Sessions that ended, by the code that the log shows.",
+        _allEnds,
+        label="code",
+        samples=len(CODES),
+    ),
+    Family(
+        "iawlb_pool_bytes_in",
+        "counter",
+        "Bytes from clients to destinations.",
+        lambda view: view.bytes[0],
+    ),
+    Family(
+        "iawlb_pool_bytes_out",
+        "counter",
+        "Bytes from destinations to clients.",
+        lambda view: view.bytes[1],
+    ),
+    Family(
+        "iawlb_pool_connect_attempts",
+        "counter",
+        "Connects to destinations that were begun for a client.",
+        lambda view: view.connects.attempts,
+    ),
+    Family(
+        "iawlb_pool_connect_errors",
+        "counter",
+        "Connects to destinations that failed, probes included.",
+        lambda view: view.connects.errors,
+    ),
+    Family(
+        "iawlb_pool_put_backs",
+        "counter",
+        "Clients that went back into the queue, since a connect had failed.",
+        lambda view: view.connects.putBacks,
+    ),
+    Family(
+        "iawlb_pool_queue_wait_seconds",
+        "histogram",
+        "How long clients waited in the queue, those included that left it.",
+        lambda view: view.counts.waits,
+        samples=18,
+    ),
+    Family(
+        "iawlb_pool_connect_seconds",
+        "histogram",
+        "How long connects to destinations took that succeeded.",
+        lambda view: view.counts.connects,
+        samples=18,
+    ),
+    Family(
+        "iawlb_pool_session_seconds",
+        "histogram",
+        "How long sessions lasted, from accept to end.",
+        lambda view: view.counts.durations,
+        samples=20,
+    ),
+)
+"""
+The metrics of each pool.
+"""
+
+
+def _now(read: Callable[[Destination], int]) -> Callable[[DestinationView], int | None]:
+    """
+    Make the function that reads a number of a destination that was not removed.
+    """
+    return lambda view: None if view.destination is None else read(view.destination)
+
+
+DESTINATION: tuple[Family[DestinationView], ...] = (
+    Family(
+        "iawlb_destination_up",
+        "gauge",
+        "1 if the destination is up, 0 if connects to it fail.",
+        _now(lambda each: int(each.down is None)),
+    ),
+    Family(
+        "iawlb_destination_paused",
+        "gauge",
+        "1 if the destination is paused, else 0.",
+        _now(lambda each: int(each.paused)),
+    ),
+    Family(
+        "iawlb_destination_draining",
+        "gauge",
+        "1 if the destination only finishes its sessions, else 0.",
+        _now(lambda each: int(each.draining)),
+    ),
+    Family(
+        "iawlb_destination_active",
+        "gauge",
+        "Sessions that hold a slot of the destination, connecting and served.",
+        _now(lambda each: each.active),
+    ),
+    Family(
+        "iawlb_destination_slots",
+        "gauge",
+        "Sessions that the destination may serve at a time; 0 is no limit.",
+        _now(lambda each: each.slots),
+    ),
+    Family(
+        "iawlb_destination_sessions",
+        "counter",
+        "Sessions that were connected to the destination.",
+        lambda view: view.counts.sessions,
+    ),
+    Family(
+        "iawlb_destination_ends",
+        "counter",
+        "Sessions of the destination that ended, by the code that the log shows.",
+        lambda view: view.counts.ends,
+        label="code",
+        samples=2,
+    ),
+    Family(
+        "iawlb_destination_bytes_in",
+        "counter",
+        "Bytes from clients to the destination.",
+        lambda view: view.bytes[0],
+    ),
+    Family(
+        "iawlb_destination_bytes_out",
+        "counter",
+        "Bytes from the destination to clients.",
+        lambda view: view.bytes[1],
+    ),
+    Family(
+        "iawlb_destination_connect_attempts",
+        "counter",
+        "Connects to the destination that were begun for a client.",
+        lambda view: view.counts.attempts,
+    ),
+    Family(
+        "iawlb_destination_connect_errors",
+        "counter",
+        "Connects to the destination that failed, probes included.",
+        lambda view: view.counts.errors,
+    ),
+    Family(
+        "iawlb_destination_put_backs",
+        "counter",
+        "Clients that went back into the queue, since a connect had failed.",
+        lambda view: view.counts.putBacks,
+    ),
+    Family(
+        "iawlb_destination_downs",
+        "counter",
+        "How many times the destination went down.",
+        lambda view: view.counts.downs,
+    ),
+    Family(
+        "iawlb_destination_connect_seconds",
+        "summary",
+        "How long connects to the destination took, of sessions that have ended.",
+        lambda view: (view.counts.ended, view.counts.connectSeconds),
+        samples=2,
+    ),
+    Family(
+        "iawlb_destination_session_seconds",
+        "summary",
+        "How long sessions lasted, from their connect to their end.",
+        lambda view: (view.counts.ended, view.counts.sessionSeconds),
+        samples=2,
+    ),
+)
+"""
+The metrics of each destination.
+"""
+
+ALL: Mapping[str, tuple[Family[Any], ...]] = {
+    "balancer": BALANCER,
+    "pool": POOL,
+    "destination": DESTINATION,
+}
+"""
+All metrics, by their scope.
+"""

@@ -1,0 +1,387 @@
+"""
+Tests for the metrics as Prometheus reads them.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from typing import Any
+from unittest.mock import patch
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.error import ConnectionRefusedError
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from iawlb.admin import exposition as module
+from iawlb.admin.exposition import SCOPES, Exposition, Format, chooseFormat
+from iawlb.admin.families import ALL, DESTINATION
+from iawlb.admin.family import CODES, Family
+from iawlb.admin.gauges import oldestWait, slotsMissing
+from iawlb.admin.sources import Sources
+from iawlb.observe import bytecounts
+from iawlb.observe.looplag import LoopLag
+from iawlb.observe.statistics import KEEP_REMOVED
+from tests.doubles import Backend
+from tests.test_statistics import CountedRig
+
+OPENMETRICS = "application/openmetrics-text"
+PLAIN = chooseFormat("", None)
+
+EVERY: list[Family[Any]] = [each for families in ALL.values() for each in families]
+
+Values = dict[tuple[str, ...], float]
+
+
+def parsedName(family: Family[Any]) -> str:
+    """
+    Return the name that the parser of plain text gives a metric.
+    """
+    return family.fullName if family.kind == "info" else family.name
+
+
+class ScrapedRig(CountedRig):
+    """
+    A balancer in memory whose metrics are read.
+    """
+
+    def __init__(self, number: int = 1, **settings: Any) -> None:
+        super().__init__(number, **settings)
+        self.sources = Sources(self.balancer, self.statistics, LoopLag(self.clock))
+        self.exposition = Exposition(self.sources)
+
+    def text(
+        self,
+        format: Format = PLAIN,
+        scopes: Sequence[str] = SCOPES,
+        pools: Sequence[str] | None = None,
+    ) -> bytes:
+        """
+        Read the metrics.
+        """
+        return b"".join(self.exposition.write(format, scopes, pools))
+
+    def families(self, **asked: Any) -> dict[str, Metric]:
+        """
+        Read the metrics, each by its name.
+        """
+        text = self.text(**asked).decode()
+        return {each.name: each for each in text_string_to_metric_families(text)}
+
+    def values(self, **asked: Any) -> Values:
+        """
+        Read the value of each line, by its name and the values of its labels.
+        """
+        found: Values = {}
+        for family in self.families(**asked).values():
+            for name, labels, value, *_ in family.samples:
+                key = (name, *(labels[each] for each in sorted(labels)))
+                assert key not in found, key
+                found[key] = value
+        return found
+
+
+class FormatTests(SynchronousTestCase):
+    """
+    The choice of a format.
+    """
+
+    def test_plain(self) -> None:
+        """
+        A client that does not ask for another format gets the plain text.
+        """
+        for accept in (None, "", "*/*", "text/html", "text/plain;version=0.0.4"):
+            chosen = chooseFormat(accept, None)
+            self.assertEqual(
+                chosen.contentType, "text/plain; version=0.0.4; charset=utf-8"
+            )
+            self.assertFalse(chosen.gzip)
+
+    def test_openMetrics(self) -> None:
+        """
+        A client that asks for OpenMetrics gets it.
+        """
+        for accept in (OPENMETRICS, f"{OPENMETRICS};version=1.0.0,text/plain;q=0.5"):
+            chosen = chooseFormat(accept, None)
+            self.assertTrue(chosen.contentType.startswith(OPENMETRICS))
+
+    def test_madeUpVersion(self) -> None:
+        """
+        A client that asks for a version that is none gets the plain text, and nothing
+        of what it wrote.
+        """
+        for version in ("abc", "1.x", "2.<script>", "", "9.\x7f"):
+            accept = f"{OPENMETRICS};version={version};escaping=x"
+            chosen = chooseFormat(accept, None)
+            self.assertNotIn("<", chosen.contentType)
+            self.assertIn("version=", chosen.contentType)
+            self.assertNotIn("x;", chosen.contentType)
+
+    def test_gzip(self) -> None:
+        """
+        The text is compressed for a client that takes that.
+        """
+        for encoding, expected in (
+            ("gzip", True),
+            ("deflate, GZIP;q=0.5", True),
+            ("gzip;q=0", False),
+            ("gzip; q=0.000", False),
+            ("br", False),
+            ("", False),
+        ):
+            self.assertEqual(chooseFormat(None, encoding).gzip, expected, encoding)
+
+
+class TextTests(SynchronousTestCase):
+    """
+    What is written.
+    """
+
+    def test_everyMetricIsWritten(self) -> None:
+        """
+        All metrics of the table are there, with their help and kind; in both formats
+        the same.
+        """
+        rig = ScrapedRig(2)
+        rig.finish(rig.client())
+        found = rig.families()
+        self.assertEqual(
+            sorted(found),
+            sorted(parsedName(each) for each in EVERY),
+        )
+        for each in EVERY:
+            written = found[parsedName(each)]
+            self.assertEqual(written.documentation, each.text)
+            kind = "gauge" if each.kind == "info" else each.kind
+            self.assertEqual(written.type, kind)
+        text = rig.text(chooseFormat(f"{OPENMETRICS};version=1.0.0", None)).decode()
+        self.assertTrue(text.endswith("# EOF\n"))
+        self.assertEqual(text.count("# EOF"), 1)
+        names = [each.name for each in openmetrics.text_string_to_metric_families(text)]
+        self.assertEqual(names, [each.name for each in EVERY])
+
+    def test_compressed(self) -> None:
+        """
+        The compressed text is the same.
+        """
+        rig = ScrapedRig(2)
+        scopes = ("pool", "destination")
+        packed = rig.text(chooseFormat(None, "gzip"), scopes)
+        self.assertEqual(gzip.decompress(packed), rig.text(scopes=scopes))
+
+    def test_manyDestinations(self) -> None:
+        """
+        With many destinations each metric still has its help once, and every
+        destination its line; and the text is written in many steps.
+        """
+        rig = ScrapedRig(0)
+        for number in range(100):
+            rig.pool.add(Backend(), {"name": f"d{number}"})
+        rig.client()
+        with (
+            patch.object(module, "STEP", 0.0),
+            patch.object(bytecounts, "SESSIONS_A_STEP", 1),
+        ):
+            steps = list(rig.exposition.write(PLAIN, SCOPES, None))
+        self.assertGreater(len(steps), 100)
+        text = b"".join(steps).decode()
+        for each in DESTINATION:
+            times = 1 if each.label is None else 0
+            self.assertEqual(text.count(f"# HELP {each.fullName} "), times)
+        self.assertEqual(text.count("\niawlb_destination_up{"), 100)
+
+    def test_scopes(self) -> None:
+        """
+        A scrape can be restricted to some parts.
+        """
+        rig = ScrapedRig()
+        for scope, families in ALL.items():
+            names = {parsedName(each) for each in families}
+            # No session has ended yet.
+            found = {*rig.families(scopes=[scope]), "iawlb_destination_ends"}
+            self.assertEqual(found, {*names, "iawlb_destination_ends"}, scope)
+
+    def test_pools(self) -> None:
+        """
+        A scrape can be restricted to some pools.
+        """
+        rig = ScrapedRig()
+        rig.balancer.addPool("db").add(Backend(), {"name": "a"})
+        rig.statistics.adopt(rig.balancer.pools["db"].destinations)
+        up = ("iawlb_destination_up", "a")
+        found = rig.values()
+        self.assertEqual((found[*up, "default"], found[*up, "db"]), (1, 1))
+        found = rig.values(pools=["db", "gone"])
+        self.assertNotIn((*up, "default"), found)
+        self.assertIn((*up, "db"), found)
+        self.assertNotIn(("iawlb_pool_up", "default"), found)
+
+
+class ValueTests(SynchronousTestCase):
+    """
+    The values.
+    """
+
+    def test_sessions(self) -> None:
+        """
+        Sessions, bytes and times appear at the pool and at the destination, those of
+        running sessions included.
+        """
+        rig = ScrapedRig(slots=1)
+        client, waiting = rig.clients(2)
+        client.receive(b"1234")
+        rig.backends[0].wires[0].receive(b"56")
+        rig.clock.advance(2)
+        found = rig.values()
+        for name, value in {
+            "iawlb_current_sessions": 2,
+            "iawlb_stopping": 0,
+        }.items():
+            self.assertEqual(found[name,], value, name)
+        pool = {
+            "up": 1,
+            "current_sessions": 2,
+            "active": 1,
+            "waiting": 1,
+            "oldest_wait_seconds": 2,
+            "slots_missing": 1,
+            "queue_size": 10_000,
+            "accepted_total": 2,
+            "sessions_total": 1,
+            "bytes_in_total": 4,
+            "bytes_out_total": 2,
+            "connect_attempts_total": 1,
+            "connect_errors_total": 0,
+            "put_backs_total": 0,
+            "accept_pauses_total": 0,
+            "session_seconds_count": 0,
+        }
+        for name, value in pool.items():
+            self.assertEqual(found[f"iawlb_pool_{name}", "default"], value, name)
+        row = {
+            "up": 1,
+            "paused": 0,
+            "draining": 0,
+            "active": 1,
+            "slots": 1,
+            "sessions_total": 1,
+            "bytes_in_total": 4,
+            "bytes_out_total": 2,
+            "connect_attempts_total": 1,
+            "connect_errors_total": 0,
+            "put_backs_total": 0,
+            "downs_total": 0,
+            "connect_seconds_count": 0,
+        }
+        for name, value in row.items():
+            key = f"iawlb_destination_{name}", "a", "default"
+            self.assertEqual(found[key], value, name)
+        rig.finish(client)
+        rig.finish(waiting)
+        found = rig.values()
+        buckets = "iawlb_pool_queue_wait_seconds_bucket"
+        self.assertEqual(found[buckets, "0.001", "default"], 1)
+        self.assertEqual(found[buckets, "2.5", "default"], 2)
+        self.assertEqual(found[buckets, "+Inf", "default"], 2)
+        self.assertEqual(found["iawlb_pool_queue_wait_seconds_sum", "default"], 2)
+        self.assertEqual(found["iawlb_pool_ends_total", "--", "default"], 2)
+        self.assertEqual(found["iawlb_destination_ends_total", "--", "a", "default"], 2)
+        self.assertEqual(
+            {key[1] for key in found if key[0] == "iawlb_pool_ends_total"}, set(CODES)
+        )
+
+    def test_states(self) -> None:
+        """
+        Each destination shows whether it is up, paused or draining.
+        """
+        rig = ScrapedRig(3)
+        rig.pool.workers["a"].nameFailed(Failure(ConnectionRefusedError()))
+        rig.balancer.pause("b")
+        rig.client()
+        rig.balancer.remove("c")
+        found = rig.values()
+        for name, expected in (
+            ("up", (0, 1, 1)),
+            ("paused", (0, 1, 0)),
+            ("draining", (0, 0, 1)),
+        ):
+            metric = f"iawlb_destination_{name}"
+            values = tuple(found[metric, each, "default"] for each in "abc")
+            self.assertEqual(values, expected, name)
+        states = {
+            key[2]: value
+            for key, value in found.items()
+            if key[0] == "iawlb_pool_destinations"
+        }
+        self.assertEqual(states, {"up": 0, "down": 1, "paused": 1, "draining": 1})
+        self.assertEqual(found["iawlb_pool_up", "default"], 0)
+
+    def test_removed(self) -> None:
+        """
+        A removed destination keeps its counters for a while, and has no gauges. Then
+        its series end, and those of its pool do not go down.
+        """
+        rig = ScrapedRig()
+        rig.finish(rig.client())
+        self.successResultOf(rig.balancer.remove("a"))
+        found = rig.values()
+        self.assertEqual(found["iawlb_destination_sessions_total", "a", "default"], 1)
+        self.assertNotIn(("iawlb_destination_up", "a", "default"), found)
+        self.assertEqual(found["iawlb_pool_sessions_total", "default"], 1)
+        rig.clock.advance(KEEP_REMOVED)
+        found = rig.values()
+        self.assertEqual([key for key in found if "destination_" in key[0]], [])
+        self.assertEqual(found["iawlb_pool_sessions_total", "default"], 1)
+
+    def test_acceptPauses(self) -> None:
+        """
+        It is counted how many times accepting is paused for lack of room: once as long
+        as it lasts.
+        """
+        rig = ScrapedRig(slots=1, queueSize=4)
+        clients = rig.clients(5)
+        self.assertEqual(rig.pool.acceptPauses, 0)
+        self.assertEqual([rig.pool._room() for _ in range(3)], [0, 0, 0])
+        self.assertEqual(rig.pool.acceptPauses, 1)
+        clients.pop().lose()
+        rig.pool.checkRoom()
+        self.assertEqual([rig.pool._room() for _ in range(2)], [1, 1])
+        rig.clients(1)
+        self.assertEqual([rig.pool._room() for _ in range(2)], [0, 0])
+        self.assertEqual(rig.pool.acceptPauses, 2)
+
+
+class GaugeTests(SynchronousTestCase):
+    """
+    Numbers that are worked out.
+    """
+
+    def test_oldestWait(self) -> None:
+        """
+        The wait of the oldest client, if one waits.
+        """
+        rig = CountedRig(slots=1)
+        rig.client()
+        self.assertIsNone(oldestWait(rig.pool, rig.clock.seconds()))
+        rig.client()
+        rig.clock.advance(3)
+        rig.client()
+        self.assertEqual(oldestWait(rig.pool, rig.clock.seconds()), 3)
+
+    def test_slotsMissing(self) -> None:
+        """
+        As many slots are missing as clients wait, less the slots that are free.
+        """
+        rig = CountedRig(2, slots=1)
+        self.assertEqual(slotsMissing(rig.pool), 0)
+        rig.clients(5)
+        self.assertEqual(slotsMissing(rig.pool), 3)
+        rig.pool.destinations[0].slots = 3
+        self.assertEqual(slotsMissing(rig.pool), 1)
+        rig.balancer.pause("a")
+        self.assertEqual(slotsMissing(rig.pool), 3)
+        rig.pool.destinations[1].slots = 0
+        self.assertEqual(slotsMissing(rig.pool), 0)
