@@ -153,6 +153,28 @@ ROOMS = [
     "process.launcher",
     # The command line.
     "tap",
+    # The command, which asks a running balancer over HTTP.
+    "command",
+    "command.failures",
+    "command.connection",
+    "command.client",
+    "command.text",
+    "command.tables",
+    "command.output",
+    "command.calls",
+    "command.outcome",
+    "command.looking",
+    "command.changing",
+    "command.deploying",
+    "command.eventstream",
+    "command.events",
+    "command.topview",
+    "command.topscreen",
+    "command.top",
+    "command.completion",
+    "command.serving",
+    "command.local",
+    "command.main",
 ]
 """
 All modules; each imports only those above it, also for type checkers alone.

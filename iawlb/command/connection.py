@@ -1,0 +1,102 @@
+"""
+A connection to the admin address: each step is bounded in time, and the whole too.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection
+from typing import Any
+
+from iawlb.adminplace import AdminAddress
+from iawlb.command.failures import OutputClosed
+
+
+class BoundedSocket(socket.socket):
+    """
+    A socket whose reads end at a common deadline, however slowly bytes come.
+
+    @ivar deadline: The end of the last read, on the monotonic clock.
+    @ivar output: The descriptor of the standard output if a read should also end when
+        nobody reads that any more; -1 otherwise.
+    """
+
+    deadline = 0.0
+    output = -1
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        """
+        Read.
+
+        @raise TimeoutError: The deadline has passed.
+        @raise OutputClosed: Nobody reads the standard output any more.
+        """
+        self._wait()
+        return super().recv_into(*args, **kwargs)
+
+    def _wait(self) -> None:
+        poller = select.poll()
+        poller.register(self.fileno(), select.POLLIN)
+        if self.output >= 0:
+            poller.register(self.output, 0)  # errors are always reported
+        left = max(0.0, self.deadline - time.monotonic())
+        ready = dict(poller.poll(left * 1000))
+        if ready.get(self.output):
+            raise OutputClosed
+        if not ready:
+            raise TimeoutError
+
+
+class Connection(HTTPConnection):
+    """
+    An HTTP connection to an admin address.
+    """
+
+    sock: BoundedSocket
+
+    def __init__(self, address: AdminAddress, limit: float) -> None:
+        """
+        @param limit: The longest time until the answer is complete, in seconds.
+        """
+        host, port = ("localhost", 80) if isinstance(address, str) else address
+        super().__init__(host, port)
+        self._address = address
+        self.deadline = time.monotonic() + limit
+
+    def connect(self) -> None:
+        """
+        Connect, within the limit.
+        """
+        left = max(0.01, self.deadline - time.monotonic())
+        if isinstance(self._address, str):
+            self.sock = BoundedSocket(socket.AF_UNIX)
+            # A socket with a time-out of Python's does not wait for a place among
+            # those that are to be accepted.
+            whole, part = divmod(left, 1)
+            limit = struct.pack("ll", int(whole), int(part * 1e6))
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            try:
+                self.sock.connect(self._address)
+            except BlockingIOError:
+                raise TimeoutError from None
+            self.sock.settimeout(left)
+        else:
+            found = socket.create_connection(self._address, left)
+            self.sock = BoundedSocket(fileno=found.detach())
+            self.sock.settimeout(left)
+        self.sock.deadline = self.deadline
+
+    def awaitAnswer(self, every: float, idle: Callable[[], None]) -> None:
+        """
+        Wait until the answer begins to come, or the deadline passes.
+
+        @param every: How often to call C{idle} meanwhile, in seconds.
+        """
+        while time.monotonic() < self.deadline:
+            if select.select([self.sock], (), (), every)[0]:
+                return
+            idle()
