@@ -6,42 +6,40 @@ time-outs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from iawlb.arguments import ClientEndpoint, ServerEndpoint, checkAddress
-from iawlb.backend.address import checkCircle, parseDestination, parseListen
-from iawlb.backend.connector import DestinationConnector
+from iawlb.backend.address import checkCircle
 from iawlb.backend.names import lookedUp
-from iawlb.backend.socketconnector import SocketConnector
 from iawlb.core.destination import Destination
 from iawlb.core.events import (
     DESTINATION_ADDED,
+    DESTINATION_CHANGED,
     DESTINATION_DRAINING,
     DESTINATION_PAUSED,
     DESTINATION_REMOVED,
     DESTINATION_RESUMED,
 )
-from iawlb.core.origin import Origin, PoolCount
+from iawlb.core.origin import PoolCount
 from iawlb.core.policies import Policy
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.ratelimit import FailureLog
+from iawlb.core.retired import inUse
 from iawlb.errors import InvalidSetting, UnknownDestination
 from iawlb.frontend.admission import Admission
-from iawlb.frontend.factory import Frontend
-from iawlb.frontend.firstbyte import FirstBytes, PatientFrontend
+from iawlb.frontend.entrance import Entrance
 from iawlb.frontend.listener import Listener
-from iawlb.frontend.listeners import Listeners
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.settings import (
     DestinationSettings,
-    ListenerSettings,
     Settings,
     checkNames,
     splitSettings,
 )
 from iawlb.shared import Shared
+from iawlb.workers.connectors import Connectors
 from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.rebinder import Rebinder
 from iawlb.workers.worker import Worker
@@ -78,13 +76,10 @@ class Pool:
         )
         self._rebinder = Rebinder(shared.reactor, self.queue)
         self.workers: dict[str, Worker] = {}
-        self.listeners = Listeners(self._checkNoCircle)
         self._reactor = shared.reactor
-        self._sockets: SocketConnector | None = None
-        if self.context.poller is not None:
-            self._sockets = SocketConnector(
-                self.clock, self.context.poller, settings.connectTimeout
-            )
+        self._connectors = Connectors(
+            shared.reactor, self.clock, settings, shared.context
+        )
         self._order = 0
         self._nothingAvailable = True
         # The number of workers that are held off by a shortage of the whole machine.
@@ -104,17 +99,26 @@ class Pool:
             self._freeSlots,
             self.sessionsPutBack,
         )
-        self._keepAlive = KeepAlive(
-            settings.keepaliveIdle,
-            settings.keepaliveInterval,
-            settings.keepaliveCount,
-            settings.userTimeout,
+        keepAlive = _keepAlive(settings)
+        self.deadlines = Deadlines(self.clock, self.queue, settings, keepAlive)
+        # Time-outs of running sessions that have changed since.
+        self._retired: list[Deadlines] = []
+        self._entrance = Entrance(
+            self._reactor,
+            self.clock,
+            self.count,
+            settings,
+            self._admission,
+            self.table,
+            self.events,
+            self.context,
+            self._room,
+            self._checkNoCircle,
+            keepAlive,
+            self.deadlines.handshaking,
         )
-        self.deadlines = Deadlines(self.clock, self.queue, settings, self._keepAlive)
-        self._firstBytes = FirstBytes(
-            self.clock, self.context.poller or self._reactor, settings.handshakeTimeout
-        )
-        self.factory = self._frontend("embedded")
+        self.listeners = self._entrance.listeners
+        self.factory = self._entrance.factory
 
     # Destinations.
 
@@ -134,16 +138,14 @@ class Pool:
         @raise InvalidSetting: The address or a setting is wrong, or the name is taken.
         """
         checkAddress(address, listening=False)
-        timeout = self.settings.connectTimeout
         self._order += 1
-        text, endpoint = repr(address), cast(Any, address)
         given: dict[str, Any] = {"name": f"destination-{self._order}"}
         if isinstance(address, str):
-            name, behind = splitSettings(address)
-            text, endpoint = parseDestination(self._reactor, name, timeout)
+            address, behind = splitSettings(address)
             for each in self.listeners:
-                checkCircle(name, each.address)
-            given = {"name": name, **behind}
+                checkCircle(address, each.address)
+            given = {"name": address, **behind}
+        connector = self._connectors.to(address)
         given = {"slots": self.settings.slots, **given, **settings}
         checkNames(given, DestinationSettings, "a destination")
         own = DestinationSettings(**given)
@@ -152,9 +154,8 @@ class Pool:
                 f"there is a destination {own.name!r} already; give one of them "
                 "another name with name="
             )
-        destination = Destination(text, own, self.settings, self._order, self.name)
-        connector = DestinationConnector(
-            self._reactor, self.clock, endpoint, timeout, self.context, self._sockets
+        destination = Destination(
+            connector.text, own, self.settings, self._order, self.name
         )
         worker = Worker(destination, connector, self)
         self.workers[own.name] = worker
@@ -163,6 +164,75 @@ class Pool:
             self._startWorker(worker)
         self.destinationChanged()
         return destination
+
+    def drain(self, name: str) -> Deferred[None]:
+        """
+        Let a destination take no more sessions and finish those it has, but keep it.
+        L{undrain} undoes that.
+
+        @return: Fires when the last of the sessions has ended, or L{undrain} was
+            called.
+        @raise UnknownDestination: There is no destination of that name.
+        """
+        worker = self._worker(name)
+        self._drain(worker)
+        return worker.whenIdle()
+
+    def _drain(self, worker: Worker) -> None:
+        destination = worker.destination
+        if not destination.draining:
+            destination.draining = True
+            self.events.destination(destination, DESTINATION_DRAINING)
+            worker.check()
+            self.destinationChanged()
+
+    def undrain(self, name: str) -> None:
+        """
+        Let a destination that was drained take sessions again.
+
+        @raise UnknownDestination: There is no destination of that name.
+        @raise InvalidSetting: The destination is being removed.
+        """
+        worker = self._worker(name)
+        destination = worker.destination
+        if destination.removing:
+            raise InvalidSetting(f"destination {name!r} is being removed")
+        if destination.draining:
+            destination.draining = False
+            self.events.destination(destination, DESTINATION_RESUMED)
+            self.destinationChanged()
+            worker.resume()
+
+    def setSlots(self, name: str, slots: int) -> None:
+        """
+        Change how many sessions a destination may serve at a time; 0 is no limit.
+        Sessions beyond a smaller number go on.
+
+        @raise UnknownDestination: There is no destination of that name.
+        @raise InvalidSetting: The number is out of its limits.
+        """
+        worker = self._worker(name)
+        slots = DestinationSettings(slots=slots).slots
+        if worker.destination.slots != slots:
+            worker.destination.slots = slots
+            self.events.destination(worker.destination, DESTINATION_CHANGED)
+            worker.check()
+
+    def setWeight(self, name: str, weight: int) -> None:
+        """
+        Change a destination's share.
+
+        @raise UnknownDestination: There is no destination of that name.
+        @raise InvalidSetting: The number is out of its limits.
+        """
+        destination = self._worker(name).destination
+        weight = DestinationSettings(weight=weight).weight
+        if destination.weight != weight:
+            destination.setWeight(weight)
+            self.events.destination(destination, DESTINATION_CHANGED)
+            # The shares of all have changed, also of those bound before.
+            self.queue.setPolicy(self.queue.policy)
+            self._rebinder.start()
 
     def remove(self, name: str) -> Deferred[None]:
         """
@@ -174,11 +244,8 @@ class Pool:
         """
         worker = self._worker(name)
         destination = worker.destination
-        if not destination.draining:
-            destination.draining = True
-            self.events.destination(destination, DESTINATION_DRAINING)
-            worker.check()
-            self.destinationChanged()
+        destination.removing = True
+        self._drain(worker)
 
         def gone(_: object) -> None:
             # Another may have got the name since.
@@ -239,44 +306,23 @@ class Pool:
 
     def listen(
         self, address: str | ServerEndpoint, settings: Mapping[str, object]
-    ) -> None:
+    ) -> Listener:
         """
         Add a listener. It is opened at once if the others are open.
 
         @raise InvalidSetting: The address or a setting is wrong.
         @raise CannotListen: The listener could not be opened, and is not added.
         """
-        checkAddress(address, listening=True)
-        text, path = repr(address), None
-        endpoint: Any = address
-        given: dict[str, Any] = {"name": f"listener-{len(self.listeners) + 1}"}
-        if isinstance(address, str):
-            text, behind = splitSettings(address)
-            given = {"name": text, **behind}
-        given.update(settings)
-        checkNames(given, ListenerSettings, "a listener")
-        own = ListenerSettings(**given)
-        if isinstance(address, str):
-            parsed = parseListen(self._reactor, text, self.settings.backlog, own)
-            endpoint, path = parsed.endpoint, parsed.path
-        elif own != ListenerSettings(name=own.name):
-            raise InvalidSetting(
-                f"{text} is an endpoint: mode, group and v6only are for addresses that "
-                "are given as text"
-            )
-        frontend = self._frontend(own.name)
-        listener = Listener(
-            self._reactor,
-            endpoint,
-            path,
-            text,
-            frontend,
-            self.events,
-            self._room,
-            self.context.poller or self._reactor,
-            self._keepAlive,
-        )
-        self.listeners.add(listener)
+        return self._entrance.listen(address, settings)
+
+    def unlisten(self, listener: Listener) -> Deferred[None]:
+        """
+        Close a listener and remove it. The clients that it has accepted are served, and
+        those in the kernel's backlog are accepted first, as far as there is room.
+
+        @return: Fires when the listener is closed.
+        """
+        return self._entrance.unlisten(listener)
 
     def _checkNoCircle(self, listener: str) -> None:
         """
@@ -286,20 +332,6 @@ class Pool:
         """
         for destination in self.destinations:
             checkCircle(destination.address, listener)
-
-    def _frontend(self, name: str) -> Frontend:
-        patient = self.settings.takeSlot == "first-byte"
-        frontend = (PatientFrontend if patient else Frontend)(
-            Origin(self.count, name),
-            self.clock,
-            self._admission,
-            self.table,
-            self.context,
-            self.deadlines.handshaking,
-        )
-        if isinstance(frontend, PatientFrontend):
-            frontend.firstBytes = self._firstBytes
-        return frontend
 
     # Starting and stopping.
 
@@ -324,22 +356,47 @@ class Pool:
         self._admission.flush()
         return closing
 
+    def configure(self, settings: Settings, policy: Policy | None = None) -> None:
+        """
+        Use other settings from now on. Sessions that are connected keep the time-outs
+        they have.
+
+        @param policy: Another policy, if the policy changes.
+        """
+        self.settings.take(settings)
+        keepAlive = _keepAlive(settings)
+        self.deadlines.retire()
+        self._retired = inUse([*self._retired, self.deadlines])
+        self.deadlines = Deadlines(self.clock, self.queue, settings, keepAlive)
+        self.deadlines.queued()
+        self._entrance.configure(keepAlive, self.deadlines.handshaking)
+        self._connectors.renew()
+        for worker in self.workers.values():
+            connector = self._connectors.to(worker.connector.address)
+            worker.use(connector, self.deadlines)
+        self.queue.bindable = settings.queueSize
+        if policy is not None:
+            self.queue.setPolicy(policy)
+        if settings.whenDown == "hold":
+            self.listeners.setRefusing(False)
+        self._roomAwaited = True
+        self.checkRoom()
+        self.destinationChanged()
+
     def stop(self) -> None:
         """
         Stop the workers and all timers, now that no session lives.
         """
         self._running = False
         self._rebinder.stop()
-        self._firstBytes.stop()
         # If a removal waits for a slot to rest, it is finished now.
         for worker in list(self.workers.values()):
             worker.stop()
-        self.factory.stop()
+        self._entrance.stop()
         self._failures.stop()
-        self._admission.stop()
-        if self._sockets is not None:
-            self._sockets.stop()
-        self.deadlines.stop()
+        self._connectors.stop()
+        for each in (*self._retired, self.deadlines):
+            each.stop()
 
     # What the workers and the frontend call.
 
@@ -416,3 +473,12 @@ class Pool:
         except Exception:
             self._failures.add()
             self._roomAwaited = self.table.roomAwaited = True
+
+
+def _keepAlive(settings: Settings) -> KeepAlive:
+    return KeepAlive(
+        settings.keepaliveIdle,
+        settings.keepaliveInterval,
+        settings.keepaliveCount,
+        settings.userTimeout,
+    )

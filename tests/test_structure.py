@@ -46,6 +46,7 @@ ROOMS = [
     "clock",
     "validators",
     "settings",
+    "arguments",
     "logformat",
     "processsettings",
     # Rules: no I/O.
@@ -53,6 +54,7 @@ ROOMS = [
     "core.outcome",
     "core.text",
     "core.ratelimit",
+    "core.retired",
     "core.origin",
     "core.session",
     "core.destination",
@@ -115,6 +117,7 @@ ROOMS = [
     "workers.deadlines",
     "workers.workerpool",
     "workers.timers",
+    "workers.connectors",
     "workers.prober",
     "workers.serving",
     "workers.worker",
@@ -129,8 +132,8 @@ ROOMS = [
     "frontend.acceptor",
     "frontend.listener",
     "frontend.listeners",
+    "frontend.entrance",
     # What a user meets.
-    "arguments",
     "shared",
     "pool",
     "balancer",

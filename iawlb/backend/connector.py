@@ -42,7 +42,13 @@ class DestinationConnector:
     """
     Connects to one destination: with a plain socket where its endpoint has a plain
     target, else by the endpoint.
+
+    @ivar address: The destination's address as it was given: text or an endpoint.
+    @ivar text: The same for people.
     """
+
+    address: Any
+    text: str
 
     def __init__(
         self,

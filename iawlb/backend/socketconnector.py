@@ -209,6 +209,12 @@ class SocketConnector:
         # Sockets whose third packet of the handshake is held back.
         self._held: list[socket.SocketType] = []
 
+    def __bool__(self) -> bool:
+        """
+        Whether any connect is under way.
+        """
+        return bool(self.pending)
+
     def begin(self, target: Target) -> tuple[socket.SocketType | None, int]:
         """
         Begin to connect.

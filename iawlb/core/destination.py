@@ -83,7 +83,9 @@ class Destination:
     @ivar heldOff: Whether the destination gets no session for a moment, because this
         machine is short of something that connects to the destination need.
     @ivar paused: Whether the user has paused the destination.
-    @ivar draining: Whether the destination was removed and only finishes its sessions.
+    @ivar draining: Whether the destination takes no more sessions and finishes those it
+        has.
+    @ivar removing: Whether the destination is removed after that.
     @ivar served: Sessions connected since the destination was added.
     @ivar failures: Failed connects and probes since the destination was added.
     """
@@ -110,6 +112,7 @@ class Destination:
         self.heldOff = False
         self.paused = False
         self.draining = False
+        self.removing = False
         self.served = 0
         self.failures = 0
         self._window = 1
@@ -151,6 +154,13 @@ class Destination:
         The number of free slots, or L{None} if there is no limit.
         """
         return max(0, self.slots - self.active) if self.slots else None
+
+    def setWeight(self, weight: int) -> None:
+        """
+        Change the share.
+        """
+        self.weight = weight
+        self.load = (self.active + TRIFLE) / weight
 
     def canPull(self) -> bool:
         """

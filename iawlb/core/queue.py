@@ -61,6 +61,9 @@ class ConnectionQueue(DeferredQueue[Session]):
         which L{get} raises, or L{None} for no limit.
     @ivar gate: Holds the sessions while it is not open; L{None} while there is nothing
         to hold them.
+    @ivar policy: Binds sessions and chooses destinations.
+    @ivar bindable: The number of sessions that the lines of all destinations may hold
+        together; each line may hold an equal part of it. L{None} is no limit.
     """
 
     log = Logger()
@@ -74,18 +77,15 @@ class ConnectionQueue(DeferredQueue[Session]):
         bindable: int | None = None,
     ) -> None:
         """
-        @param policy: Binds sessions and chooses destinations.
+        @param policy: See C{policy} above.
         @param available: Returns the destinations that sessions can be bound to.
-        @param bindable: The number of sessions that the lines of all destinations may
-            hold together; each line may hold an equal part of it. L{None} is no limit.
+        @param bindable: See C{bindable} above.
         """
         super().__init__(size, backlog)
         self.gate: Gate | None = None
-        self._policy = policy
-        self._binds = policy.binds
-        self._ranks = IRankingPolicy.providedBy(policy)
+        self._usePolicy(policy)
         self._available = available
-        self._bindable = bindable
+        self.bindable = bindable
         self._unbound = Line()
         # Used if the policy binds: the available destinations, and the line of each.
         self._known: Sequence[Destination] | None = None
@@ -112,7 +112,7 @@ class ConnectionQueue(DeferredQueue[Session]):
         Count the waiting sessions, but those in each destination's line only up to its
         part.
         """
-        if not self._binds or self._bindable is None:
+        if not self._binds or self.bindable is None:
             return self._count
         lines = sum(min(len(line), self._part) for line in self._bound.values())
         return lines + len(self._unbound) + sum(map(len, self._orphaned))
@@ -232,6 +232,29 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         del self._takers[destination]
 
+    def _usePolicy(self, policy: Policy) -> None:
+        self.policy = policy
+        self._binds = policy.binds
+        self._ranks = IRankingPolicy.providedBy(policy)
+
+    def setPolicy(self, policy: Policy) -> None:
+        """
+        Let another policy choose and bind from now on. L{rebindSome} then asks the
+        policy about the sessions that wait.
+        """
+        self._usePolicy(policy)
+        # Each line is one whose destination has gone, as far as this policy knows.
+        for line in self._bound.values():
+            line.destination = None
+            self._orphaned.append(line)
+        self._bound = {}
+        self._known = None
+        self._arrived = ()
+        if self._binds:
+            self.rebind()
+        else:
+            self._toRebind = inOrder(self._orphaned)
+
     def rebind(self) -> None:
         """
         Begin to bind the waiting sessions anew, because the available destinations have
@@ -255,8 +278,8 @@ class ConnectionQueue(DeferredQueue[Session]):
                 self._bound[each] = Line(each)
                 arrived.add(each)
         self._arrived = tuple(each for each in known if each in arrived)
-        if self._bindable is not None:
-            self._part = max(SMALLEST_PART, self._bindable // max(1, len(known)))
+        if self.bindable is not None:
+            self._part = max(SMALLEST_PART, self.bindable // max(1, len(known)))
         if not self._count:
             self._arrived = ()  # no session has to move
         self._toRebind = inOrder(self._orphaned)
@@ -282,7 +305,7 @@ class ConnectionQueue(DeferredQueue[Session]):
             before = session.line
             if before is None:
                 continue  # the session has left since
-            among = self._knownNow()
+            among = self._knownNow() if self._binds else ()
             if self._ranks and before.destination is not None:
                 among = (before.destination, *self._arrived)
             effort -= len(among)
@@ -317,10 +340,10 @@ class ConnectionQueue(DeferredQueue[Session]):
         if not self._binds:
             return unbound
         try:
-            bound = self._policy.bind(session, among or self._knownNow())
+            bound = self.policy.bind(session, among or self._knownNow())
             line = self._bound.get(bound, unbound) if bound is not None else unbound
         except Exception:
-            self.log.failure("policy {policy!r} cannot bind", policy=self._policy)
+            self.log.failure("policy {policy!r} cannot bind", policy=self.policy)
             return unbound
         return line
 
@@ -339,11 +362,11 @@ class ConnectionQueue(DeferredQueue[Session]):
         if len(waiting) == 1:
             return waiting[0]
         try:
-            chosen = self._policy.choose(waiting)
+            chosen = self.policy.choose(waiting)
             # What is no destination at all may not even be looked up.
             return chosen if chosen in self._takers else waiting[0]
         except Exception:
-            self.log.failure("policy {policy!r} cannot choose", policy=self._policy)
+            self.log.failure("policy {policy!r} cannot choose", policy=self.policy)
             return waiting[0]
 
     def _nextFor(self, destination: Destination) -> Session | None:

@@ -54,6 +54,12 @@ class FirstBytes:
         self._due: OrderedDict[PatientArrival, float] = OrderedDict()
         self._timer: IDelayedCall | None = None
 
+    def __bool__(self) -> bool:
+        """
+        Whether any client is waited for.
+        """
+        return bool(self._due)
+
     def add(self, arrival: PatientArrival) -> None:
         """
         Begin to wait for a client's first byte.
@@ -132,6 +138,7 @@ class PatientArrival(Arrival):
     """
 
     _frontend: PatientFrontend
+    _firstBytes: FirstBytes
     _silent = False
 
     def sideReady(self, side: Any) -> None:
@@ -142,7 +149,7 @@ class PatientArrival(Arrival):
             super().sideReady(side)
             return
         self._silent = True
-        firstBytes = self._frontend.firstBytes
+        firstBytes = self._firstBytes = self._frontend.firstBytes
         firstBytes.add(self)
         try:
             if isinstance(side, PlainClient):
@@ -164,10 +171,9 @@ class PatientArrival(Arrival):
         if not self._silent:
             return False
         self._silent = False
-        firstBytes = self._frontend.firstBytes
-        firstBytes.remove(self)
+        self._firstBytes.remove(self)
         if isinstance(self._session.side, PlainClient):
-            firstBytes.readers.removeReader(self)
+            self._firstBytes.readers.removeReader(self)
         return True
 
     def timeOver(self) -> None:

@@ -73,7 +73,7 @@ class Listener:
         self._endpoint = endpoint
         self._path = path
         self._text = text
-        self._frontend = frontend
+        self.frontend = frontend
         self._events = events
         self._room = room
         self._opening: Deferred[IListeningPort] | None = None
@@ -96,7 +96,7 @@ class Listener:
                 clearStale(self._path)
             except (CannotListen, OSError) as error:
                 return maybeDeferred(self._openFailed, Failure(error))
-        opening = maybeDeferred(self._endpoint.listen, self._frontend)
+        opening = maybeDeferred(self._endpoint.listen, self.frontend)
         self._opening = opening
         return opening.addCallbacks(self._opened, self._openFailed)
 
@@ -135,6 +135,14 @@ class Listener:
             acceptor.resume()
         else:
             acceptor.pause()
+
+    def setKeepAlive(self, keepAlive: KeepAlive) -> None:
+        """
+        Use other keepalive options for the connections that are accepted from now on.
+        """
+        self._keepAlive = keepAlive
+        if isinstance(self._port, tcp.Port):
+            keepAlive.apply(self._port.socket)
 
     def refuse(self) -> None:
         """
@@ -204,7 +212,7 @@ class Listener:
         acceptor, self._acceptor = self._acceptor, None
         if acceptor is not None:
             acceptor.stop()
-        self._frontend.stop()
+        self.frontend.stop()
         closing: Deferred[Any] = maybeDeferred(cast(Any, port.stopListening))
 
         def closed(_: object) -> None:

@@ -62,6 +62,15 @@ class Listeners:
                 failure.raiseException()
         self._all.append(listener)
 
+    def remove(self, listener: Listener) -> Deferred[None]:
+        """
+        Close a listener and remove it.
+
+        @return: Fires when it is closed.
+        """
+        self._all.remove(listener)
+        return listener.close()
+
     def open(self) -> None:
         """
         Open all listeners.

@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from iawlb.core.destination import Destination
 from iawlb.core.events import (
+    DESTINATION_CHANGED,
     DESTINATION_DOWN,
     LISTENER_LISTENING,
     LISTENER_REFUSING,
@@ -86,6 +87,13 @@ class EventLog:
                 "destination {destination} is down: {why}",
                 destination=destination.name,
                 why=destination.down,
+            )
+        elif event == DESTINATION_CHANGED:
+            self.log.info(
+                "destination {destination} has slots {slots}, weight {weight}",
+                destination=destination.name,
+                slots=destination.slots,
+                weight=destination.weight,
             )
         else:
             self.log.info(

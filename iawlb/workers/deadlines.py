@@ -118,6 +118,19 @@ class Deadlines:
         self._due = 0.0
         self._putOff = False
 
+    def __bool__(self) -> bool:
+        """
+        Whether any session has a time-out here.
+        """
+        return bool(self._handshaking or self._connected or self._buckets)
+
+    def retire(self) -> None:
+        """
+        Leave the queue to other time-outs, which have taken these ones' place. Sessions
+        that were connected keep these.
+        """
+        self._queueTimeout = 0.0
+
     # Sessions come in.
 
     def handshaking(self, session: Session) -> None:

@@ -42,7 +42,7 @@ class Prober:
         @param onUp: Called when the destination has come up.
         """
         self._destination = destination
-        self._connector = connector
+        self.connector = connector
         self._pool = pool
         self._onUp = onUp
         self._timer: IDelayedCall | None = None
@@ -52,7 +52,7 @@ class Prober:
         """
         Probe after a wait, which is longer each time.
         """
-        if self._destination.draining:
+        if self._destination.draining or self._timer is not None:
             return
         wait = self._destination.nextProbe(random())
         if self._pool.inHurry():
@@ -77,7 +77,7 @@ class Prober:
     def _probe(self) -> None:
         self._timer = None
         try:
-            self._connect = self._connector.connect(self._succeeded, self._failed)
+            self._connect = self.connector.connect(self._succeeded, self._failed)
         except Exception:
             self._failed(Failure())
 

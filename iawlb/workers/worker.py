@@ -19,6 +19,7 @@ from iawlb.core.events import DESTINATION_DOWN, SESSION_PUT_BACK
 from iawlb.core.outcome import Outcome
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import Session
+from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.prober import Prober, sooner
 from iawlb.workers.serving import Serving
 from iawlb.workers.shortage import Shortage, ShortageLog, shortageOf
@@ -89,14 +90,29 @@ class Worker:
         self._shortages = ShortageLog(self.clock, destination.name)
         self.failures = FailureLog(self.clock, f"serving {destination.name}")
 
+    def use(self, connector: DestinationConnector, deadlines: Deadlines) -> None:
+        """
+        Connect and time sessions in another way from now on. Connects that are under
+        way go on.
+        """
+        self.connector = self._prober.connector = connector
+        self.relayed = deadlines.relayed
+        self.reports = deadlines.reports
+
+    def resume(self) -> None:
+        """
+        Pull, or probe, again, after the destination has finished its sessions.
+        """
+        if self.destination.down is not None:
+            self._prober.start()
+        self.check()
+
     def start(self) -> None:
         """
         Begin to pull, or to probe.
         """
         self._stopping = False
-        if self.destination.down is not None:
-            self._prober.start()
-        self.check()
+        self.resume()
 
     def stop(self) -> None:
         """

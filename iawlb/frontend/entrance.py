@@ -1,0 +1,185 @@
+"""
+The entrance of a pool: its listeners, the factories behind them, and the room that is
+left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from iawlb.arguments import ServerEndpoint, checkAddress
+from iawlb.backend.address import parseListen
+from iawlb.core.events import Events
+from iawlb.core.origin import Origin, PoolCount
+from iawlb.core.retired import inUse
+from iawlb.core.session import Session
+from iawlb.core.table import SessionTable
+from iawlb.errors import InvalidSetting
+from iawlb.frontend.admission import Admission
+from iawlb.frontend.factory import Frontend
+from iawlb.frontend.firstbyte import FirstBytes, PatientFrontend
+from iawlb.frontend.listener import Listener
+from iawlb.frontend.listeners import Listeners
+from iawlb.relay.context import RelayContext
+from iawlb.relay.keepalive import KeepAlive
+from iawlb.settings import ListenerSettings, Settings, checkNames, splitSettings
+
+
+class Entrance:
+    """
+    Where the clients of a pool come in.
+
+    @ivar listeners: The addresses that clients connect to.
+    @ivar factory: Puts the connections of any endpoint into the queue.
+    @ivar keepAlive: The keepalive options of connections that are accepted from now on.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        clock: Any,
+        count: PoolCount,
+        settings: Settings,
+        admission: Admission,
+        table: SessionTable,
+        events: Events,
+        context: RelayContext,
+        room: Callable[[], int],
+        checkNoCircle: Callable[[str], None],
+        keepAlive: KeepAlive,
+        onHandshake: Callable[[Session], None],
+    ) -> None:
+        """
+        @param room: Returns how many more connections may be accepted now.
+        @param checkNoCircle: Raises L{InvalidSetting} if a destination leads to the
+            address of a listener.
+        @param onHandshake: Called when a session's TLS handshake has begun.
+        """
+        self.listeners = Listeners(checkNoCircle)
+        self._reactor = reactor
+        self._clock = clock
+        self._count = count
+        self._settings = settings
+        self._admission = admission
+        self._table = table
+        self._events = events
+        self._context = context
+        self._room = room
+        self._readers = context.poller or reactor
+        self.keepAlive = keepAlive
+        self._onHandshake = onHandshake
+        # Those whose time-out has changed stay until their last client has come in.
+        self._firstBytes = [self._newFirstBytes()]
+        self.factory = self._frontend("embedded")
+        self._frontends = [self.factory]
+        self._numbered = 0
+
+    def configure(
+        self, keepAlive: KeepAlive, onHandshake: Callable[[Session], None]
+    ) -> None:
+        """
+        Use the settings of the pool as they are now, for the clients that come from now
+        on.
+
+        @param onHandshake: Called when a session's TLS handshake has begun.
+        """
+        self.keepAlive = keepAlive
+        self._onHandshake = onHandshake
+        self._firstBytes = inUse(self._firstBytes)
+        self._firstBytes.append(self._newFirstBytes())
+        for frontend in self._frontends:
+            self._prepare(frontend)
+        for listener in self.listeners:
+            listener.setKeepAlive(keepAlive)
+
+    def listen(
+        self, address: str | ServerEndpoint, settings: Mapping[str, object]
+    ) -> Listener:
+        """
+        Add a listener. It is opened at once if the others are open.
+
+        @raise InvalidSetting: The address or a setting is wrong.
+        @raise CannotListen: The listener could not be opened, and is not added.
+        """
+        checkAddress(address, listening=True)
+        text, path = repr(address), None
+        endpoint: Any = address
+        given: dict[str, Any] = {"name": f"listener-{self._numbered + 1}"}
+        if isinstance(address, str):
+            text, behind = splitSettings(address)
+            given = {"name": text, **behind}
+        given.update(settings)
+        checkNames(given, ListenerSettings, "a listener")
+        socketOptions = ListenerSettings(**{**given, "name": "-"})
+        if isinstance(address, str):
+            # Before its name, which is the address again as a rule.
+            parsed = parseListen(
+                self._reactor, text, self._settings.backlog, socketOptions
+            )
+            endpoint, path = parsed.endpoint, parsed.path
+        elif socketOptions != ListenerSettings(name="-"):
+            raise InvalidSetting(
+                f"{text} is an endpoint: mode, group and v6only are for addresses that "
+                "are given as text"
+            )
+        own = ListenerSettings(**given)
+        frontend = self._frontend(own.name)
+        listener = Listener(
+            self._reactor,
+            endpoint,
+            path,
+            text,
+            frontend,
+            self._events,
+            self._room,
+            self._readers,
+            self.keepAlive,
+        )
+        self.listeners.add(listener)
+        self._numbered += 1
+        self._frontends.append(frontend)
+        return listener
+
+    def unlisten(self, listener: Listener) -> Deferred[None]:
+        """
+        Close a listener and remove it. The clients that it has accepted are served, and
+        those in the kernel's backlog are accepted first, as far as there is room.
+
+        @return: Fires when the listener is closed.
+        """
+        self._frontends.remove(listener.frontend)
+        return self.listeners.remove(listener)
+
+    def _frontend(self, name: str) -> Frontend:
+        patient = self._settings.takeSlot == "first-byte"
+        frontend = (PatientFrontend if patient else Frontend)(
+            Origin(self._count, name),
+            self._clock,
+            self._admission,
+            self._table,
+            self._context,
+            self._onHandshake,
+        )
+        self._prepare(frontend)
+        return frontend
+
+    def _newFirstBytes(self) -> FirstBytes:
+        timeout = self._settings.handshakeTimeout
+        return FirstBytes(self._clock, self._readers, timeout)
+
+    def _prepare(self, frontend: Frontend) -> None:
+        frontend.onHandshake = self._onHandshake
+        if isinstance(frontend, PatientFrontend):
+            frontend.firstBytes = self._firstBytes[-1]
+
+    def stop(self) -> None:
+        """
+        Stop all timers.
+        """
+        for each in self._firstBytes:
+            each.stop()
+        self.factory.stop()
+        self._admission.stop()
