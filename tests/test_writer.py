@@ -22,6 +22,7 @@ from typing import Any
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import (
     Logger,
+    LogLevel,
     LogPublisher,
     globalLogPublisher,
     textFileLogObserver,
@@ -31,7 +32,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.observe import writer as module
 from iawlb.observe.outputs import Output
-from iawlb.observe.writer import BATCH, EVERY, MOST_HELD, SOONEST, LogWriter
+from iawlb.observe.writer import (
+    BATCH,
+    EVERY,
+    LAST_WAIT,
+    MOST_HELD,
+    SOONEST,
+    LogWriter,
+)
 
 
 class Reactor(MemoryReactorClock):
@@ -247,6 +255,70 @@ class BatchTests(Case):
         self.reactor.advance(EVERY)
         self.assertEqual(self.disk.text.decode(), expected.getvalue())
         self.assertIn("[somewhere#warn] one 1\n", expected.getvalue())
+
+    def test_level(self) -> None:
+        """
+        Events below the level are left out, from the moment at which it is set; lines
+        that are written directly are not.
+        """
+        log = Logger("some", observer=self.writer)
+        log.debug("one")
+        self.writer.level = LogLevel.warn
+        log.info("two")
+        log.warn("three")
+        self.writer.write("four\n")
+        self.writer({"message": ("five",), "isError": 0, "log_time": 0.0})
+        self.writer.level = LogLevel.info
+        log.info("six")
+        self.writer.writeNow()
+        words = [line.rpartition(b" ")[2] for line in self.disk.text.splitlines()]
+        self.assertEqual(words[:3], [b"one", b"three", b"four"])
+        self.assertEqual(words[-1], b"six")
+
+    def test_reopen(self) -> None:
+        """
+        An output that can be opened anew is; others go on.
+        """
+        self.writer.reopen()
+        asked: list[bool] = []
+        self.disk.reopen = lambda: asked.append(True)  # type: ignore[attr-defined]
+        self.writer.reopen()
+        self.assertEqual(asked, [True])
+
+    def lastLines(self, length: int) -> int:
+        """
+        Stop while an output takes 100 characters each second.
+
+        @return: How many of so many characters are written.
+        """
+        now = 0.0
+
+        def wait(seconds: float) -> bool:
+            nonlocal now
+            now += seconds
+            self.disk.room = 100
+            return True
+
+        self.disk.wait = wait  # type: ignore[method-assign]
+        self.disk.room = 0
+        self.patch(module, "monotonic", lambda: now)
+        self.patch(module, "PATIENCE", 1.0)
+        self.writer.write("x\n" * (length // 2))
+        self.reactor.end()
+        return len(self.disk.text)
+
+    def test_slowAtTheEnd(self) -> None:
+        """
+        At the end an output that takes a little each second is waited for.
+        """
+        length = int(100 * (LAST_WAIT - 2))
+        self.assertEqual(self.lastLines(length), length)
+
+    def test_tooSlowAtTheEnd(self) -> None:
+        """
+        It is not waited for longer than L{LAST_WAIT} in all.
+        """
+        self.assertEqual(self.lastLines(10_000), 100 * LAST_WAIT)
 
     def test_tooLong(self) -> None:
         """

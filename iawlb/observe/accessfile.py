@@ -4,6 +4,7 @@ A file of an access log, which other programs may move, remove or cut.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from time import monotonic
@@ -58,13 +59,19 @@ class AccessFile(Output):
     def write(self, data: memoryview) -> int:
         """
         Write as many whole lines as there is space for.
+
+        @raise OSError: There is no space for one.
         """
         now = monotonic()
         if now - self._checked >= CHECK:
             self._checked = now
             self.reopen()
         sent = os.write(self._number, data)
-        return sent if sent == len(data) else self._cut(bytes(data[:sent]))
+        if sent < len(data):
+            sent = self._cut(bytes(data[:sent]))
+            if not sent:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return sent
 
     def _cut(self, written: bytes) -> int:
         """

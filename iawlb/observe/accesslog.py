@@ -17,7 +17,7 @@ from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
 from iawlb.observe.eventlog import EventLog
 from iawlb.observe.formats import Counts, TextFormat, formatNamed
-from iawlb.observe.targets import openTarget
+from iawlb.observe.targets import addsTime, openTarget
 from iawlb.observe.writer import LogWriter
 
 LINES_PER_TURN = 100
@@ -45,7 +45,11 @@ class _Active(Protocol):
 
 
 class _Worker(Protocol):
-    destination: _Active
+    @property
+    def destination(self) -> _Active:
+        """
+        The worker's destination.
+        """
 
 
 class _Pool(Protocol):
@@ -93,6 +97,7 @@ class AccessLog(EventLog):
         null: bool = True,
         connect: bool = False,
         interval: float = 0.0,
+        timed: bool = False,
     ) -> None:
         """
         @param format: C{text}, C{tcplog}, C{halog}, C{json}, or a template.
@@ -104,6 +109,8 @@ class AccessLog(EventLog):
         @param connect: Whether a line is written when a session is connected.
         @param interval: The time between two lines about a running session, in seconds;
             0 is never.
+        @param timed: Whether the receiver of the lines adds the time, as syslog does,
+            if C{to} is a writer.
         @raise InvalidSetting: The format is wrong, or the place cannot be written to.
         """
         writer = openTarget(reactor, to) if isinstance(to, str) else to
@@ -113,9 +120,10 @@ class AccessLog(EventLog):
         self._null = null
         self._connect = connect
         self._interval = interval
-        self._line = formatNamed(
-            format, isinstance(to, str) and to.startswith(("syslog", "udp:"))
-        )
+        timed = timed or (isinstance(to, str) and addsTime(to))
+        self._line = formatNamed(format, timed)
+        # The same for Twisted's logger, which adds the time itself.
+        self._bare = formatNamed(format, timed=True)
         # Running sessions, and when each gets its next line, in that order.
         self._running: dict[Session, float] = {}
         self._timer: IDelayedCall | None = None
@@ -134,8 +142,9 @@ class AccessLog(EventLog):
             served = worker.destination.active if worker is not None else 0
             return len(table), session.origin.pool.live, served
 
-        if not isinstance(self._line, TextFormat):
-            self._line.count = count
+        for each in (self._line, self._bare):
+            if not isinstance(each, TextFormat):
+                each.count = count
 
     # What the process calls.
 
@@ -158,6 +167,7 @@ class AccessLog(EventLog):
         Write to a new file if the old one was moved.
         """
         if self.writer is not None:
+            self.writer.writeNow()
             self.writer.reopen()
 
     def close(self) -> None:
@@ -194,10 +204,12 @@ class AccessLog(EventLog):
                 self._write(session, self._clock.seconds(), "connect")
 
     def _write(self, session: Session, now: float, event: str) -> None:
-        line = self._line(session, now, event)
         if self.writer is not None:
-            self.writer.write(line)
+            self.writer.write(self._line(session, now, event))
+        elif event == "end" and isinstance(self._bare, TextFormat):
+            super().sessionChanged(session, SESSION_ENDED)
         else:
+            line = self._bare(session, now, event)
             self.log.info("{line}", line=line.rstrip("\n"))
 
     # Lines about running sessions.

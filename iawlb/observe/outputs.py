@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import stat
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +17,7 @@ from twisted.python.logfile import BaseLogFile
 from iawlb.compat import positionOf
 
 
-class Output:
+class Output(ABC):
     """
     A base of outputs for the log's bytes.
 
@@ -26,6 +27,7 @@ class Output:
 
     lost = 0
 
+    @abstractmethod
     def write(self, data: memoryview) -> int:
         """
         Write as much as is possible without waiting.
@@ -33,7 +35,6 @@ class Output:
         @return: How many bytes were written.
         @raise OSError: Writing failed; the caller tries again later.
         """
-        raise NotImplementedError
 
     def wait(self, seconds: float) -> bool:
         """
@@ -45,7 +46,7 @@ class Output:
         """
         return False
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # most have opened nothing
         """
         Close the descriptor that this output has opened itself, if any.
         """

@@ -35,6 +35,13 @@ def openTarget(reactor: Any, place: str) -> LogWriter:
         ) from None
 
 
+def addsTime(place: str) -> bool:
+    """
+    Return whether the lines at a place get their time and process number there.
+    """
+    return place.startswith(("syslog", "udp:"))
+
+
 def _output(place: str) -> Output:
     if place == "stdout":
         return outputTo(sys.stdout)
