@@ -262,6 +262,16 @@ class EventLogTests(SynchronousTestCase):
             formatEvent(event), "destination web-1 is down: Connection refused {why}"
         )
 
+    def test_slotsAndWeight(self) -> None:
+        """
+        A line says which slots and weight a destination has got.
+        """
+        where = destination("a", slots=3, weight=7)
+        self.assertEqual(
+            self.line("destinationChanged", where, events.DESTINATION_CHANGED),
+            "destination a has slots 3, weight 7",
+        )
+
     def test_destinationChanged(self) -> None:
         """
         Any other change of a destination is a line with its address.

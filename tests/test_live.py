@@ -4,9 +4,11 @@ Pools that change while they serve, on real sockets.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,6 +175,7 @@ async def test_drain() -> None:
         await drained
         assert [each.name for each in pool.destinations] == ["a", "b"]
         pool.undrain("a")
+        pool.undrain("a")
         await assertEchoed(await on.client(address))
         assert (len(one.peers), len(two.peers)) == (2, 1)
 
@@ -292,6 +295,29 @@ async def test_policy(before: str, after: str) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_boundNoMore() -> None:
+    """
+    Clients that wait for one full destination, since the policy binds them to it, are
+    served by the others as soon as the policy binds no more; and a heavier destination
+    gets those that were bound to a lighter one.
+    """
+    async with live() as on:
+        pool, address = on.pool("web", policy="source")
+        servers = [await on.serve(pool, name, slots=1) for name in "abc"]
+        clients = [await on.client(address) for _ in range(3)]
+        await assertEchoed(clients[0])
+        await until(lambda: len(pool.queue) == 2)
+        (taken,) = [each for each in pool.destinations if each.active]
+        (other, _) = [each for each in pool.destinations if not each.active]
+        pool.setWeight(other.name, 1000)
+        await assertEchoed(clients[1])
+        assert (taken.active, other.active, len(pool.queue)) == (1, 1, 1)
+        pool.configure(replace(pool.settings, policy="fifo"), POLICIES["fifo"]())
+        await assertEchoed(clients[2])
+        assert [len(each.peers) for each in servers] == [1, 1, 1]
+
+
+@pytest_twisted.ensureDeferred
 async def test_refusing() -> None:
     """
     When a pool no longer refuses while nothing is up, its clients wait; and the other
@@ -309,6 +335,23 @@ async def test_refusing() -> None:
         await on.serve(pool, "a")
         await assertEchoed(waiting)
         await assertEchoed(await on.client(address))
+
+
+@pytest_twisted.ensureDeferred
+async def test_keepAlive(tmp_path: Path) -> None:
+    """
+    Keepalive options that change are those of the clients that come after, and mean
+    nothing to Unix sockets.
+    """
+    async with live() as on:
+        pool, _ = on.pool("web")
+        pool.listen(str(tmp_path / "socket"), {})
+        (tcp, unix) = pool.listeners
+        pool.configure(replace(pool.settings, keepaliveIdle=77))
+        port: Any = tcp._port
+        option = port.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        assert option == 77
+        assert unix._keepAlive.idle == 77
 
 
 @pytest_twisted.ensureDeferred
