@@ -94,23 +94,28 @@ class Events:
 
     @ivar everyStep: Whether an observer wants every step of a session. An observer with
         a true C{endsOnly} wants C{SESSION_ENDED} alone; if all are such, the calls for
-        the other steps are saved.
+        the other steps are saved. An observer whose C{sessions} is false is not called
+        for sessions at all.
     """
 
     log = Logger()
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
-        self.observers = list(observers)
-        self.everyStep = any(
-            not getattr(each, "endsOnly", False) for each in self.observers
-        )
+        self.observers: list[Observer] = []
+        self._quiet: list[Observer] = []
+        self.everyStep = False
+        for each in observers:
+            self.add(each)
 
     def add(self, observer: Observer) -> None:
         """
         Call another observer from now on.
         """
-        self.observers.append(observer)
-        self.everyStep |= not getattr(observer, "endsOnly", False)
+        if getattr(observer, "sessions", True):
+            self.observers.append(observer)
+            self.everyStep |= not getattr(observer, "endsOnly", False)
+        else:
+            self._quiet.append(observer)
 
     def session(self, session: Session, event: str) -> None:
         """
@@ -126,7 +131,7 @@ class Events:
         """
         Call all observers after a destination's change.
         """
-        for observer in self.observers:
+        for observer in (*self.observers, *self._quiet):
             try:
                 observer.destinationChanged(destination, event)
             except Exception:
@@ -136,7 +141,7 @@ class Events:
         """
         Call all observers after a listener's change.
         """
-        for observer in self.observers:
+        for observer in (*self.observers, *self._quiet):
             try:
                 observer.listenerChanged(name, address, event)
             except Exception:

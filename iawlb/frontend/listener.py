@@ -84,6 +84,16 @@ class Listener:
         self._refusing = False
         self._retry: IDelayedCall | None = None
 
+    @property
+    def state(self) -> str:
+        """
+        A word for the state: listening, refusing or closed.
+        """
+        if self._port is None:
+            return "closed"
+        refusing = self._acceptor is not None and self._acceptor.refusing
+        return "refusing" if refusing else "listening"
+
     def open(self) -> Deferred[None]:
         """
         Bind and listen.
