@@ -449,6 +449,23 @@ def test_script(example: Make) -> None:
     assert "Traceback" not in program.text()
 
 
+def test_pools(example: Make) -> None:
+    """
+    Each pool of the example serves by its own destination.
+    """
+    pools = example("pools.py")
+    pools.serve("9001", "web")
+    pools.serve("9002", "db")
+    pools.start()
+    assert pools.ask() == "web got hello\n"
+    found = re.search(r"db listens on 127\.0\.0\.1:(\d+)", pools.program.text())
+    assert found is not None
+    with connect(int(found[1])) as client:
+        client.sendall(b"hello\n")
+        assert readAll(client) == b"db got hello\n"
+    pools.stop()
+
+
 def test_scriptCannotListen(example: Make) -> None:
     """
     When the script's port is taken it says so in a line.
