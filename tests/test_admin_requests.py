@@ -118,7 +118,8 @@ class BodyTests(RequestCase):
         """
         What is not given has its default; no body at all is an empty one.
         """
-        for body in (None, {}):
+        bodies: tuple[Any, ...] = (None, {})
+        for body in bodies:
             self.assertEqual(self.post(body).json, {"result": "done"})
         for call in self.on.calls:
             self.assertEqual((call.body["target"], call.body["count"]), ("*", None))
