@@ -23,13 +23,13 @@ from iawlb.clock import useMonotonicTime
 from iawlb.collector import easeCollector
 from iawlb.errors import IawlbError, InvalidSetting
 from iawlb.frontend.limits import raiseFileLimit
-from iawlb.observe.eventlog import EventLog
 from iawlb.observe.writer import LogWriter
 from iawlb.process.demo import Demo, demoNames
 from iawlb.process.drainreport import DrainReport
 from iawlb.process.launcher import plainErrors, tellFailure
+from iawlb.process.logs import Logs, onStdout
 from iawlb.process.optionhints import explain, explainWord
-from iawlb.process.processlog import takeLog
+from iawlb.processsettings import ProcessSettings
 from iawlb.service import LoadBalancer
 from iawlb.settings import Settings, optionName
 from iawlb.validators import count
@@ -80,7 +80,8 @@ class Options(usage.Options):
     The options of the command line.
 
     @ivar balancer: The balancer that the options describe, once they are parsed.
-    @ivar eventLog: Writes the balancer's log lines.
+    @ivar processSettings: The settings of the process around the balancer.
+    @ivar logs: Writes all log lines, once the options are parsed.
     """
 
     synopsis = "[options] [PORT [[HOST:]PORT]...]"
@@ -98,7 +99,8 @@ class Options(usage.Options):
         super().__init__()
         self._reactor = reactor
         self.balancer: LoadBalancer
-        self.eventLog = EventLog()
+        self.processSettings = ProcessSettings()
+        self.logs: Logs
         self.demo = 0
         self["listen"] = []
         self["dest"] = []
@@ -208,13 +210,16 @@ class Options(usage.Options):
             raise usage.UsageError(
                 "no destination: give --dest tcp:localhost:9001, or --demo 3 to try"
             )
+        self.logs = Logs(reactor, self.processSettings)
+        access = self.logs.access
         try:
-            self.balancer = LoadBalancer(reactor, observers=[self.eventLog], **settings)
+            self.balancer = LoadBalancer(reactor, observers=[access], **settings)
         except InvalidSetting as error:
             # The message begins with the name in Python, such as connectTimeout.
             name, _, why = str(error).partition(": ")
             raise InvalidSetting(f"--{_OPTION_NAMES[name]}: {why}") from None
-        self.eventLog.errorsOnly = self.balancer.settings.log == "errors"
+        access.errorsOnly = self.balancer.settings.log == "errors"
+        access.follow(self.balancer)
         for option, address in listeners:
             _read(option, self.balancer.listen, address)
         for option, address in destinations:
@@ -268,12 +273,13 @@ class Process(MultiService):
         Become a part of the application, whose log begins after this.
         """
         super().setServiceParent(parent)
-        launcher = self._options.parent
-        if launcher is not None:
-            log = self._options.eventLog
-            log.writer = takeLog(launcher, parent, self._reactor)
-            if log.writer is not None and launcher["logfile"] in (None, "-"):
-                self._showDemo(log.writer)
+        launcher, logs = self._options.parent, self._options.logs
+        try:
+            logs.begin(launcher, parent)
+        except InvalidSetting as error:
+            raise SystemExit(f"iawlb: --log-to: {error}") from None
+        if logs.messages is not None and onStdout(launcher):
+            self._showDemo(logs.messages)
 
     def privilegedStartService(self) -> None:
         """
@@ -321,7 +327,7 @@ class Process(MultiService):
         if self._demo is not None and sys.stdout.isatty():
             self._demo.show = lambda line: writer.write(f"{line}\n")
             if self._options["log"] is None:
-                self._options.eventLog.errorsOnly = True
+                self._options.logs.access.errorsOnly = True
 
     def _installSignalHandlers(self) -> None:
         """

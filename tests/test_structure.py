@@ -172,6 +172,7 @@ ROOMS = [
     "process.demoserver",
     "process.demo",
     "process.processlog",
+    "process.logs",
     "process.drainreport",
     "process.optionhints",
     "process.launcher",

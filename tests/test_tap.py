@@ -389,13 +389,13 @@ class ProcessTests(_Case):
             process = self.process("8080", "9001", "--log=errors", parent=given)
             application = Application("iawlb")
             process.setServiceParent(application)
-            log = process._options.eventLog
+            log = process._options.logs.access
             self.assertEqual(log.writer is not None, taken)
             self.assertIs(application.getComponent(ILogObserver), log.writer)
             self.assertTrue(log.errorsOnly)
             if log.writer is not None:
                 log.writer.close()
-        self.assertFalse(self.parse("8080", "9001").eventLog.errorsOnly)
+        self.assertFalse(self.parse("8080", "9001").logs.access.errorsOnly)
 
     def test_demoOnTerminal(self) -> None:
         """
@@ -422,7 +422,7 @@ class ProcessTests(_Case):
             }
             process = self.process("8080", "--demo=1", *arguments, parent=parent)
             process.setServiceParent(Application("iawlb"))
-            log = process._options.eventLog
+            log = process._options.logs.access
             assert log.writer is not None and process._demo is not None
             self.assertEqual(log.errorsOnly, errorsOnly)
             process._demo.show("states")
