@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from twisted.internet.endpoints import _SystemdParser
 from twisted.python.logfile import BaseLogFile
 
 Iterate = Callable[[float | None], None]
@@ -122,3 +123,26 @@ def statusPipe(launcher: Mapping[str, Any]) -> int | None:
         not.
     """
     return launcher.get("statusPipe")
+
+
+def inheritedDescriptors() -> list[tuple[str, int]]:
+    """
+    Return the name and the descriptor of each socket that systemd has handed to this
+    process. Twisted has read, and removed, what the environment says of them.
+
+    @return: None of them if Twisted has renamed an attribute.
+    """
+    found = getattr(_SystemdParser, "_sddaemon", None)
+    names = getattr(found, "_names", ())
+    return list(zip(names, getattr(found, "_descriptors", ()), strict=False))
+
+
+def leaveToOthers(port: Any) -> None:
+    """
+    Make a listening port of Twisted's leave its socket to the other processes that hold
+    it: when the port is closed, the socket is not shut down, and the path of a Unix
+    socket is not removed. If Twisted has renamed an attribute, they are.
+    """
+    port._shouldShutdown = False
+    if hasattr(port, "_bindPath"):
+        port._bindPath = b"\0"

@@ -268,8 +268,12 @@ class ListenTests(_Case):
             ("unix:", "no path"),
             ("unix:mode=666", "no path"),
             ("unix:/a:mode=x", "'x' is not a number", "660"),
-            ("systemd:domain=INET:name=web", "not found ('web')"),
-            ("systemd:domain=INET:index=7", "not found"),
+            ("systemd:web", "no socket named 'web'; there is none"),
+            ("systemd:domain=INET:name=web", "no socket named 'web'"),
+            ("systemd:domain=INET:index=7", "0 sockets, counted from 0"),
+            ("systemd:", "write systemd:NAME"),
+            ("systemd:INET:0:web", "write systemd:NAME"),
+            ("systemd:nam=web", "write systemd:NAME"),
         ):
             quoted = repr(bad[:60])[:-1]
             self.refused(lambda bad=bad: self.listened(bad), quoted, *parts)  # type: ignore[misc]

@@ -11,20 +11,23 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, _SystemdParser
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.logfile import LogFile
+from twisted.python.systemd import ListenFDs
 from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.compat import (
     acceptOf,
     epollOf,
+    inheritedDescriptors,
     isStopping,
+    leaveToOthers,
     positionOf,
     replaceIteration,
     restoreIteration,
@@ -121,6 +124,39 @@ class CompatTests(SynchronousTestCase):
                     with socket.socket(fileno=number) as accepted:
                         self.assertEqual(accepted.getpeername(), peer)
                         self.assertEqual(peer, client.getsockname())
+
+    def test_inherited(self) -> None:
+        """
+        What Twisted has read of the sockets that systemd hands over is known, with the
+        names; without the private names, no socket is.
+        """
+        self.assertEqual(inheritedDescriptors(), [])
+        given = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}
+        found = ListenFDs.fromEnvironment({**given, "LISTEN_FDNAMES": "web:web"})
+        self.patch(_SystemdParser, "_sddaemon", found)
+        self.assertEqual(inheritedDescriptors(), [("web", 3), ("web", 4)])
+        self.patch(_SystemdParser, "_sddaemon", None)
+        self.assertEqual(inheritedDescriptors(), [])
+
+    def test_leaveToOthers(self) -> None:
+        """
+        A port that is left to others is not shut down when it is closed, and its path
+        is not removed.
+        """
+        path = f"{self.enterContext(TemporaryDirectory())}/socket"
+        reactor = self.reactor(SelectReactor)
+        ports = [
+            reactor.listenTCP(0, Factory(), interface="127.0.0.1"),
+            reactor.listenUNIX(path, Factory()),
+        ]
+        for port in ports:
+            with port.socket.dup() as kept:
+                leaveToOthers(port)
+                port.stopListening()
+                reactor.iterate(0)
+                self.assertFalse(port.connected)
+                with socket.socket(kept.family) as client:
+                    client.connect(kept.getsockname())
 
     def test_unwritten(self) -> None:
         """

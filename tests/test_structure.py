@@ -104,6 +104,7 @@ ROOMS = [
     "backend.names",
     "backend.hints",
     "backend.strings",
+    "backend.held",
     "backend.certificates",
     "backend.tlsserver",
     "backend.binding",

@@ -26,11 +26,18 @@ from twisted.protocols.haproxy import proxyEndpoint
 
 from iawlb.backend.binding import GroupEndpoint, SixEndpoint
 from iawlb.backend.checks import checkHost, checkPath, checkPort
+from iawlb.backend.held import (
+    isStored,
+    storedEndpoint,
+    unitEndpoint,
+    whereTcp,
+    whereUnix,
+)
 from iawlb.backend.hints import KINDS, hint, quoted
 from iawlb.backend.names import NameEndpoint
 from iawlb.backend.places import Place, reaches
 from iawlb.backend.socketconnector import PlainEndpoint, Target, targetOf
-from iawlb.backend.strings import FORMS, Words, parsed, split
+from iawlb.backend.strings import BACKLOG_PLACES, FORMS, Words, parsed, split
 from iawlb.errors import InvalidSetting
 from iawlb.settings import ListenerSettings
 
@@ -98,7 +105,7 @@ def _readListen(
         checkPort(text, words.get("port", 0), 0)
     elif words.kind == "tls":
         checkPort(text, words.get("port", 1) or "443", 0)
-    place = _BACKLOG_PLACES.get(words.kind)
+    place = BACKLOG_PLACES.get(words.kind)
     if place is not None and words.get("backlog", place) is None:
         words.named["backlog"] = str(backlog)
     if words.kind == "unix":
@@ -112,7 +119,7 @@ def _readListen(
             # Twisted's lock file names a process; in a container that number is the
             # same after each restart. So ask the socket instead.
             words.named["lockfile"] = "0"
-            path = given
+            path = None if isStored(whereUnix(given)) else given
     elif settings.mode is not None or settings.group is not None:
         raise InvalidSetting(f"{quoted(text)}: mode and group are for Unix sockets")
     endpoint = _bound(reactor, text, words, settings)
@@ -150,8 +157,10 @@ def _bound(reactor: Any, text: str, words: Words, settings: ListenerSettings) ->
                 f"{quoted(text)}: v6only is for IPv6 listeners, such as [::]:8080"
             )
         port = int(words.get("port", int(words.kind == "tls")) or "443")
-        backlog = int(words.get("backlog", _BACKLOG_PLACES[words.kind]) or 0)
-        six = SixEndpoint(reactor, host, port, backlog)
+        backlog = int(words.get("backlog", BACKLOG_PLACES[words.kind]) or 0)
+        made = SixEndpoint(reactor, host, port, backlog)
+        where = whereTcp(host, str(port), True)
+        six = storedEndpoint(reactor, where, words, made)
         if words.kind not in ("ssl", "tls"):
             return six
         endpoint.plain = six
@@ -166,21 +175,37 @@ def _interface(words: Words) -> str:
     return words.get("interface", _INTERFACE_PLACES[words.kind]) or everywhere
 
 
-def _server(reactor: Any, description: str) -> IStreamServerEndpoint:
+def _server(reactor: Any, description: str) -> Any:
     """
     Make the endpoint of a listener: for TLS our own, else Twisted's.
     """
     words = split(description)
-    endpoint: IStreamServerEndpoint
     if words.kind in ("ssl", "tls"):
         # TLS is an extra, which may not be installed.
         from iawlb.backend.tlsserver import ssl, tls
 
         make = ssl if words.kind == "ssl" else tls
-        endpoint = make(reactor, *words.args, **words.named)
-    else:
-        endpoint = serverFromString(reactor, description)
-    return endpoint
+        endpoint: Any = make(reactor, *words.args, **words.named)
+        endpoint.plain = _stored(reactor, words, endpoint.plain)
+        return endpoint
+    if words.kind == "systemd":
+        return unitEndpoint(reactor, words)
+    return _stored(reactor, words, serverFromString(reactor, description))
+
+
+def _stored(
+    reactor: Any, words: Words, plain: IStreamServerEndpoint
+) -> IStreamServerEndpoint:
+    """
+    Return an endpoint that listens with what an earlier process left, if it did.
+    """
+    where = None
+    if words.kind == "unix":
+        where = whereUnix(words.get("address", 0) or "")
+    elif words.kind in _INTERFACE_PLACES:
+        port = words.get("port", int(words.kind == "tls")) or "443"
+        where = whereTcp(_interface(words), port, False)
+    return storedEndpoint(reactor, where, words, plain)
 
 
 def parseDestination(
@@ -375,10 +400,4 @@ def _short(text: str, low: int) -> tuple[str, str | None] | None:
 _INTERFACE_PLACES = {"tcp": 1, "tcp6": 2, "ssl": 4, "tls": 3}
 """
 The position of the interface among the arguments of each kind of server endpoint.
-"""
-
-
-_BACKLOG_PLACES = {"tcp": 2, "tcp6": 1, "unix": 2, "ssl": 5, "tls": 2}
-"""
-The position of the backlog among the arguments of each kind of server endpoint.
 """

@@ -19,6 +19,11 @@ FORMS = "a port, host:port, [v6]:port, /path or a Twisted endpoint string"
 The forms of an address, for people.
 """
 
+BACKLOG_PLACES = {"tcp": 2, "tcp6": 1, "unix": 2, "ssl": 5, "tls": 2}
+"""
+The position of the backlog among the arguments of each kind of server endpoint.
+"""
+
 _LONGEST_REASON = 90
 
 

@@ -72,7 +72,7 @@ class Listener:
         self._keepAlive = keepAlive
         self._endpoint = endpoint
         self._path = path
-        self._text = text
+        self.text = text
         self.frontend = frontend
         self._events = events
         self._room = room
@@ -93,6 +93,13 @@ class Listener:
             return "closed"
         refusing = self._acceptor is not None and self._acceptor.refusing
         return "refusing" if refusing else "listening"
+
+    @property
+    def port(self) -> IListeningPort | None:
+        """
+        The listening port of Twisted's, while the listener is open.
+        """
+        return self._port
 
     def open(self) -> Deferred[None]:
         """
@@ -119,7 +126,7 @@ class Listener:
             why = getattr(error.socketError, "strerror", None) or error.socketError
         else:
             why = failure.getErrorMessage()
-        raise CannotListen(f"cannot listen on {self._text}: {why}")
+        raise CannotListen(f"cannot listen on {self.text}: {why}")
 
     def _opened(self, port: IListeningPort) -> None:
         self._opening = None
