@@ -175,6 +175,7 @@ ROOMS = [
     "process.processlog",
     "process.logs",
     "process.drainreport",
+    "process.notify",
     "process.optionhints",
     "process.launcher",
     # The command line.
