@@ -10,6 +10,7 @@ from string import Formatter
 
 from iawlb.errors import InvalidSetting
 from iawlb.settings import nearest
+from iawlb.validators import shaped
 
 FORMATS = ("text", "tcplog", "halog", "json")
 """
@@ -111,6 +112,7 @@ def _checkField(name: str, spec: str, conversion: str | None) -> None:
         ) from None
 
 
+@shaped({"enum": list(FORMATS)}, {"type": "string", "pattern": "[{]"})
 def logFormat(value: object) -> str:
     """
     Read a format: the name of one, or a template.
@@ -125,6 +127,10 @@ def logFormat(value: object) -> str:
     )
 
 
+@shaped(
+    {"enum": ["-", "stdout", "syslog"]},
+    {"type": "string", "pattern": "^(/|syslog:/|udp:)"},
+)
 def logTarget(value: object) -> str:
     """
     Read a place to write to: C{-} for where the other log lines go, C{stdout}, a path,

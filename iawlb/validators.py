@@ -9,11 +9,15 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from grp import getgrnam
-from typing import Any
+from typing import Any, TypeVar
 
 from iawlb.errors import InvalidSetting
 
 Validator = Callable[[object], Any]
+
+_Read = TypeVar("_Read", bound=Validator)
+
+_SHAPES: dict[Validator, dict[str, Any]] = {}
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _OFF = frozenset(
@@ -26,6 +30,34 @@ The longest duration that can be set, in seconds: seven days.
 """
 
 
+def shapeOf(read: Validator) -> dict[str, Any]:
+    """
+    Return what a validator takes, as JSON Schema describes it. Where the schema cannot
+    say all (that C{169h} is too long), it takes more than the validator.
+    """
+    return dict(_SHAPES.get(read, {}))
+
+
+def shaped(*shapes: dict[str, Any]) -> Callable[[_Read], _Read]:
+    """
+    Note what a validator takes: anything that has one of the shapes, which are JSON
+    Schemas.
+    """
+    shape = shapes[0] if len(shapes) == 1 else {"anyOf": list(shapes)}
+
+    def note(read: _Read) -> _Read:
+        _SHAPES[read] = shape
+        return read
+
+    return note
+
+
+_DURATION = {
+    "type": "string",
+    "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h)?$",
+}
+
+
 def _isOff(value: object) -> bool:
     """
     Return whether a word is meant to switch something off.
@@ -33,6 +65,7 @@ def _isOff(value: object) -> bool:
     return value is None or str(value).lower() in _OFF
 
 
+@shaped({"type": "number", "minimum": 0, "maximum": LONGEST}, _DURATION)
 def duration(value: object) -> float:
     """
     Read a duration.
@@ -60,6 +93,7 @@ def duration(value: object) -> float:
     return float(seconds)
 
 
+@shaped({"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST}, _DURATION)
 def positiveDuration(value: object) -> float:
     """
     Read a duration that cannot be switched off.
@@ -82,6 +116,9 @@ def durationWithin(low: float, high: float, text: str, off: bool = False) -> Val
     @param off: Whether 0 is valid too.
     """
 
+    within = {"type": "number", "minimum": low, "maximum": high}
+
+    @shaped(within, *([{"const": 0}] if off else []), _DURATION)
     def read(value: object) -> float:
         seconds = 0.0 if not off and _isOff(value) else duration(value)
         if not low <= seconds <= high and not (off and seconds == 0):
@@ -97,6 +134,9 @@ def durationOr(word: str) -> Validator:
     Make a validator of durations that also accepts one word.
     """
 
+    number = {"type": "number", "minimum": 0, "maximum": LONGEST}
+
+    @shaped(number, _DURATION, {"const": word})
     def read(value: object) -> float | str:
         if value == word:
             return word
@@ -116,6 +156,10 @@ def count(low: int, high: int) -> Validator:
     @param high: The largest valid number.
     """
 
+    @shaped(
+        {"type": "integer", "minimum": low, "maximum": high},
+        {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    )
     def read(value: object) -> int:
         number = value
         if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value, re.ASCII):
@@ -142,6 +186,10 @@ def size(low: int, high: int) -> Validator:
     """
     plain = count(low, high)
 
+    @shaped(
+        {"type": "integer", "minimum": low, "maximum": high},
+        {"type": "string", "pattern": "^[0-9]{1,12}[kKmM]?$"},
+    )
     def read(value: object) -> int:
         number = value
         if isinstance(value, str):
@@ -164,6 +212,7 @@ def oneOf(*words: str) -> Validator:
     Make a validator of a choice between words.
     """
 
+    @shaped({"enum": list(words)})
     def read(value: object) -> str:
         if value not in words:
             raise InvalidSetting(f"{value!r} is not one of {', '.join(words)}")
@@ -172,6 +221,7 @@ def oneOf(*words: str) -> Validator:
     return read
 
 
+@shaped({"enum": [True, False, "yes", "no"]})
 def flag(value: object) -> bool:
     """
     Read a setting that is on or off: yes or no.
@@ -185,6 +235,7 @@ def flag(value: object) -> bool:
     return value == "yes"
 
 
+@shaped({"type": "string", "pattern": r"^\S{1,255}$"})
 def name(value: object) -> str:
     """
     Read the name of a listener or destination.
@@ -204,6 +255,7 @@ def name(value: object) -> str:
     return value
 
 
+@shaped({"type": "string", "maxLength": 4096})
 def plainText(value: object) -> str:
     """
     Read a text of one line, such as the path of a file; it may be empty.
@@ -218,6 +270,7 @@ def plainText(value: object) -> str:
     return value
 
 
+@shaped({"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"})
 def poolName(value: object) -> str:
     """
     Read the name of a pool. It holds no C{/}, so that C{pool/destination} is never in
@@ -233,6 +286,10 @@ def poolName(value: object) -> str:
     return value
 
 
+@shaped(
+    {"type": "integer", "minimum": 0, "maximum": 0o777},
+    {"type": "string", "pattern": "^((0o?)?[0-7]{3})?$"},
+)
 def fileMode(value: object) -> int | None:
     """
     Read the mode of a file: as text in octal, such as C{660}, or as a number.
@@ -253,6 +310,10 @@ def fileMode(value: object) -> int | None:
     return mode
 
 
+@shaped(
+    {"type": "integer", "minimum": 0, "maximum": 2**32 - 2},
+    {"type": "string"},
+)
 def groupOf(value: object) -> int | None:
     """
     Read a group of users, by its name or number. Nothing, as L{None} or empty

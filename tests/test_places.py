@@ -42,7 +42,8 @@ STRAIGHT = (
     ("/run/a.sock", "/run/b.sock", "80"),
     # These do not say where they are.
     ("systemd:domain=INET:name=web", "80"),
-    ("haproxy:tcp:80", "80"),
+    ("haproxy:tcp:80", "81"),
+    ("haproxy:", "80"),
     ("<an endpoint object>", "80", "<an endpoint object>"),
     ("tcp:80", "<an endpoint object>", "unix:", "tcp:localhost", "tcp:localhost:x"),
 )

@@ -265,6 +265,8 @@ def placeOf(text: str, listening: bool) -> Place | None:
         words = _listenWords(text) if listening else _destinationWords(text)
     except InvalidSetting:
         return None
+    if listening and words.kind == "haproxy" and words.args:
+        words = words.within()
     if words.kind == "unix":
         path = words.get("address" if listening else "path", 0)
         return Place("", 0, path) if path else None

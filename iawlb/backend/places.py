@@ -21,11 +21,13 @@ class Place:
     @ivar host: A name, an IP address, or nothing for all of IPv4.
     @ivar port: The port; 0 for a Unix socket, and for a port yet to be picked.
     @ivar path: The path of a Unix socket.
+    @ivar v6only: Whether a listener at that IPv6 address takes no IPv4 clients.
     """
 
     host: str
     port: int
     path: str = ""
+    v6only: bool = False
 
 
 def isOwn(address: _IP) -> bool:
@@ -64,8 +66,28 @@ def reaches(destination: Place, listener: Place) -> bool:
         return here[0] in (*there, *loops)
     if not there:
         return destination.host.lower() == socket.gethostname().lower()
-    both = here[0].version == 6
-    return any(isOwn(each) for each in there if both or each.version == 4)
+    taken = {here[0].version}
+    if here[0].version == 6 and not listener.v6only:
+        taken.add(4)
+    return any(isOwn(each) for each in there if each.version in taken)
+
+
+def clash(one: Place, other: Place) -> bool:
+    """
+    Return whether two listeners cannot be there at a time.
+    """
+    if one.path or other.path:
+        return os.path.abspath(one.path or "/") == os.path.abspath(other.path or "/")
+    if one.port != other.port or not one.port:
+        return False
+    here, there = (_addresses(each.host or "0.0.0.0")[:1] for each in (one, other))
+    if not here or not there:
+        return one.host.lower() == other.host.lower()
+    if here[0].version == there[0].version:
+        return here == there or here[0].is_unspecified or there[0].is_unspecified
+    # All of IPv6 is all of IPv4 too.
+    (six,) = [each for each in (one, other) if each.host.count(":")]
+    return ip_address(six.host).is_unspecified and not six.v6only
 
 
 def _addresses(host: str) -> tuple[_IP, ...]:

@@ -1,0 +1,3 @@
+"""
+The configuration: the file, the environment and the options, read and checked.
+"""
