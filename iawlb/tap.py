@@ -57,8 +57,15 @@ _OWN_OPTIONS = (
     ("help", "print this"),
 )
 
-_OPTION_NAMES = {each.name: optionName(each) for each in fields(Settings)}
-_FLAGS = [optionName(each) for each in fields(Settings) if not each.metadata["unit"]]
+_PROCESS = [
+    each for each in fields(ProcessSettings) if each.metadata["section"] == "log"
+]
+OPTIONS = [*fields(Settings), *_PROCESS]
+"""
+The settings that are options.
+"""
+_OPTION_NAMES = {each.name: optionName(each) for each in OPTIONS}
+_FLAGS = [optionName(each) for each in OPTIONS if not each.metadata["unit"]]
 
 _WIDTH = 79
 _COLUMN = 26
@@ -113,7 +120,7 @@ class Options(usage.Options):
         parts = ["", _DESCRIPTION]
         parts.extend(_entry(*each) for each in _OWN_OPTIONS)
         group = ""
-        for each in fields(Settings):
+        for each in OPTIONS:
             if each.metadata["group"] != group:
                 group = each.metadata["group"]
                 parts.append(f"\n{group}:")
@@ -190,6 +197,8 @@ class Options(usage.Options):
             for name, option in _OPTION_NAMES.items()
             if self[option] is not None
         }
+        own = {each.name for each in _PROCESS} & settings.keys()
+        process = {name: settings.pop(name) for name in own}
         if self["demo"] is not None:
             self.demo = _read("--demo", count(1, 100), self["demo"])
         listeners = [("--listen", each) for each in self["listen"]]
@@ -210,9 +219,10 @@ class Options(usage.Options):
             raise usage.UsageError(
                 "no destination: give --dest tcp:localhost:9001, or --demo 3 to try"
             )
-        self.logs = Logs(reactor, self.processSettings)
-        access = self.logs.access
         try:
+            self.processSettings = ProcessSettings(**process)
+            self.logs = Logs(reactor, self.processSettings)
+            access = self.logs.access
             self.balancer = LoadBalancer(reactor, observers=[access], **settings)
         except InvalidSetting as error:
             # The message begins with the name in Python, such as connectTimeout.

@@ -29,9 +29,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from iawlb.core import events
 from iawlb.core.outcome import Outcome
 from iawlb.errors import InvalidSetting
+from iawlb.logformat import FIELDS, FORMATS
 from iawlb.process.demo import statusLine
-from iawlb.settings import DestinationSettings, ListenerSettings, Settings, optionName
-from iawlb.tap import Options
+from iawlb.settings import DestinationSettings, ListenerSettings, optionName
+from iawlb.tap import OPTIONS, Options
 from tests.integration.programs import (
     LIMIT,
     Peers,
@@ -110,25 +111,30 @@ class ReferenceTests(SynchronousTestCase):
         helped = re.findall(r"^  --([\w-]+)(?:=(\w+))?", usage, re.MULTILINE)
         listed = [
             (row[0].removeprefix("--"), row[1])
-            for heading in ("Addresses and checks", "Options")
+            for heading in ("Addresses and checks", "Options", "Access log options")
             for row in table("reference.md", heading)
         ]
         self.assertEqual(listed, helped)
-        defaults = [(row[0], row[2]) for row in table("reference.md", "Options")]
+        defaults = [
+            (row[0], row[2])
+            for heading in ("Options", "Access log options")
+            for row in table("reference.md", heading)
+        ]
         self.assertEqual(
             defaults,
-            [
-                (f"--{optionName(each)}", each.metadata["shown"])
-                for each in fields(Settings)
-            ],
+            [(f"--{optionName(each)}", each.metadata["shown"]) for each in OPTIONS],
         )
 
     def test_ranges(self) -> None:
         """
         The limits in the reference are accepted, and values beyond them are refused.
         """
-        ranges = {row[0]: row[3] for row in table("reference.md", "Options")}
-        for each in fields(Settings):
+        ranges = {
+            row[0]: row[3]
+            for heading in ("Options", "Access log options")
+            for row in table("reference.md", heading)
+        }
+        for each in OPTIONS:
             read = each.metadata["read"]
             said = ranges[f"--{optionName(each)}"]
             low, _, high = said.partition(" to ")
@@ -160,6 +166,15 @@ class ReferenceTests(SynchronousTestCase):
         self.assertEqual(
             {name for name in of if "destination" in of[name]}, destinations
         )
+
+    def test_fields(self) -> None:
+        """
+        The reference lists the fields of the access log, in their order.
+        """
+        listed = [(row[0], row[1]) for row in table("reference.md", "Fields")]
+        self.assertEqual(listed, [(name, kind) for name, (kind, _) in FIELDS.items()])
+        formats = [row[0] for row in table("reference.md", "The access log")]
+        self.assertEqual(formats, [*FORMATS, "a template"])
 
     def test_outcomes(self) -> None:
         """

@@ -29,8 +29,9 @@ from zope.interface.verify import verifyObject
 from iawlb import tap
 from iawlb.collector import easeCollector
 from iawlb.process.drainreport import DrainReport
+from iawlb.processsettings import ProcessSettings
 from iawlb.settings import Settings, optionName
-from iawlb.tap import Options, Process, makeService
+from iawlb.tap import OPTIONS, Options, Process, makeService
 from tests.doubles import Wire, accept
 
 
@@ -216,6 +217,33 @@ class OptionsTests(_Case):
         for name, (_, value) in given.items():
             self.assertEqual((name, getattr(settings, name)), (name, value))
 
+    def test_processOptions(self) -> None:
+        """
+        The options of the access log are settings of the process.
+        """
+        options = self.parse(
+            "8080",
+            "9001",
+            "--log-format=json",
+            "--log-to=/nowhere/log",
+            "--log-null=no",
+            "--log-connect",
+            "--log-interval=1m",
+            "--log-level=warn",
+        )
+        self.assertEqual(
+            options.processSettings,
+            ProcessSettings(
+                logFormat="json",
+                logTo="/nowhere/log",
+                logNull=False,
+                logConnect=True,
+                logInterval=60,
+                logLevel="warn",
+            ),
+        )
+        self.assertFalse(options.logs.access.endsOnly)
+
     def test_behindAddresses(self) -> None:
         """
         Settings of one destination or listener are written behind its address; --slots
@@ -269,7 +297,7 @@ class OptionsTests(_Case):
         for option in ("listen=ADDRESS", "dest=ADDRESS", "demo=N", "check", "version"):
             self.assertIn(f"\n  --{option} ", shown)
         words = " ".join(shown.split())
-        for each in fields(Settings):
+        for each in OPTIONS:
             head = f"--{optionName(each)}={each.metadata['unit']}".rstrip("=")
             _, found, text = words.partition(f" {head} ")
             self.assertEqual(found.strip(), head)
@@ -315,6 +343,8 @@ class OptionsTests(_Case):
             ((*good, "--policy=best"), "--policy: 'best'", "least"),
             ((*good, "--when-down=stop"), "--when-down: 'stop'", "hold"),
             ((*good, "--max-connections=9999999"), "--max-connections: 9999999"),
+            ((*good, "--log-format={clent}"), "--log-format: {clent}", "{client}"),
+            ((*good, "--log-to=x.log"), "--log-to: 'x.log'", "from / on"),
             ((*good, "--demo=0"), "--demo: '0'"),
             ((*good, "--demo=2", "--dest=9 name=demo-2"), "--demo: ", "'demo-2'"),
             ((*good, "--dest=9002 slots=x"), "--dest: slots: 'x'"),
@@ -396,6 +426,21 @@ class ProcessTests(_Case):
             if log.writer is not None:
                 log.writer.close()
         self.assertFalse(self.parse("8080", "9001").logs.access.errorsOnly)
+
+    def test_placeNotOpened(self) -> None:
+        """
+        A place for the access log that cannot be opened is one line, which names the
+        option.
+        """
+        process = self.process("8080", "9001", "--log-to=/nowhere/log")
+        stop = self.assertRaises(
+            SystemExit, process.setServiceParent, Application("iawlb")
+        )
+        self.assertEqual(
+            str(stop),
+            "iawlb: --log-to: cannot write the access log to /nowhere/log: No such "
+            "file or directory",
+        )
 
     def test_demoOnTerminal(self) -> None:
         """
