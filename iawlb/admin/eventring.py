@@ -190,6 +190,12 @@ class EventRing:
             text=why or destination.address,
         )
 
+    def poolChanged(self, pool: str, event: str, by: str = "") -> None:
+        """
+        Add an event of a pool.
+        """
+        self.publish(f"pool-{event}", pool=pool, by=by or None)
+
     def listenerChanged(self, name: str, address: str, event: str) -> None:
         """
         Add an event of a listener.

@@ -4,7 +4,7 @@ L{AdminRequest}: one request of HTTP, and how its answer is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from importlib.metadata import version
@@ -126,22 +126,28 @@ class AdminRequest(http.Request):
     ) -> None:
         """
         Write an answer piece by piece, each in a turn of the reactor of its own, and
-        not faster than the client reads.
+        not faster than the client reads. A generator is closed at the end, also if the
+        client has left.
         """
-        if self.gone:
-            return
-        self.begin(status, headers)
         try:
-            for piece in body:
-                self.write(piece)
-                await self.turn()
-                if self.gone or self.method == b"HEAD":
-                    break
+            if not self.gone:
+                self.begin(status, headers)
+                await self._writePieces(body)
         except Exception:
             self.cut()
             raise
+        finally:
+            if isinstance(body, Generator):
+                body.close()
         if not self.gone:
             self.finish()
+
+    async def _writePieces(self, body: Iterator[bytes]) -> None:
+        for piece in body:
+            self.write(piece)
+            await self.turn()
+            if self.gone or self.method == b"HEAD":
+                break
 
     async def turn(self) -> None:
         """

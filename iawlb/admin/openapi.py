@@ -126,7 +126,7 @@ def _responses(route: Route, statuses: set[int]) -> dict[str, Any]:
     responses: dict[str, Any] = {
         str(route.status): {
             "description": HTTPStatus(route.status).phrase,
-            "content": {route.produces: {"schema": shape}},
+            "content": {route.produces or "text/plain": {"schema": shape}},
         }
     }
     if route.tagged:

@@ -71,7 +71,8 @@ class Route:
     @ivar text: What the route does, in one line.
     @ivar query: The parameters that it takes.
     @ivar members: The members of its body; only POST has one.
-    @ivar produces: The type of the answer.
+    @ivar produces: The type of the answer; empty if the handler chooses it by the
+        header C{Accept}.
     @ivar schema: The name of the answer's schema.
     @ivar statuses: The statuses of its own errors.
     @ivar tagged: Whether the answer has an ETag.
@@ -203,7 +204,7 @@ def accepts(header: str | None, produced: str) -> bool:
     """
     Return whether a client takes an answer of a type, by its header C{Accept}.
     """
-    if header is None or not header.strip():
+    if header is None or not header.strip() or not produced:
         return True
     kind = produced.partition(";")[0]
     for each in header.split(","):

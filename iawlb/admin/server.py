@@ -5,7 +5,7 @@ The server of HTTP requests: connections, checks, handlers and answers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -13,7 +13,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.admin.access import Access, Asker, checkOrigin
+from iawlb.admin.access import Asker, Role, checkOrigin
 from iawlb.admin.httpchannel import AdminChannel
 from iawlb.admin.httprequest import AdminRequest
 from iawlb.admin.jsontext import pieces, readObject
@@ -50,6 +50,27 @@ Writes who asked for what change, and the result.
 """
 
 
+class Rules(Protocol):
+    """
+    Who may ask: L{Access<iawlb.admin.access.Access>}, or other rules.
+    """
+
+    def identify(self, transport: Any, authorization: str | None, peer: str) -> Asker:
+        """
+        Find out who asks.
+        """
+
+    def check(self, asker: Asker, needed: Role) -> None:
+        """
+        Refuse a client that may not do what it asks.
+        """
+
+    def checkHost(self, header: str | None, asker: Asker) -> None:
+        """
+        Refuse a request that was meant for another host.
+        """
+
+
 class AdminServer(ServerFactory[Any]):
     """
     Serves the routes of a table on one listening socket.
@@ -62,7 +83,7 @@ class AdminServer(ServerFactory[Any]):
         self,
         clock: IReactorTime,
         table: RouteTable,
-        access: Access,
+        access: Rules,
         *,
         what: str,
         mostConnections: int,
