@@ -5,12 +5,15 @@ the name is missing. A test notices when one of these names changes.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet import tcp, unix
 from twisted.internet.endpoints import _SystemdParser
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.python.logfile import BaseLogFile
 
 Iterate = Callable[[float | None], None]
@@ -76,6 +79,67 @@ def acceptOf(listening: socket.socket) -> Callable[[], tuple[int, Any]]:
         return handle.detach(), peer
 
     return acceptAndDetach
+
+
+_NO_PATH = b"\0"
+"""
+What a port of a Unix socket takes for an abstract name, which it does not remove.
+"""
+
+
+def sharedPort(
+    reactor: Any, of: tcp.Port, factory: IProtocolFactory, backlog: int, mode: int
+) -> tcp.Port:
+    """
+    Make another port that listens with the same socket of the kernel. When it is
+    closed, the socket goes on listening: see L{inherit}.
+
+    @param backlog: The length of the kernel's backlog from now on.
+    @param mode: The permissions of the path, for a Unix socket.
+    @raise AttributeError: Twisted has renamed what this needs.
+    """
+    handle = of.fileno()
+    port: Any
+    if of.addressFamily == socket.AF_UNIX:
+        port = unix.Port._fromListeningDescriptor(reactor, handle, factory)
+        port.mode = mode
+        port.backlog = backlog
+        port._bindPath = _NO_PATH
+        port.startListening()
+    else:
+        port = tcp.Port._fromListeningDescriptor(
+            reactor, handle, of.addressFamily, factory
+        )
+        port.startListening()
+        port.backlog = backlog
+        # A socket that refuses for the moment must not listen.
+        if port.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            port.socket.listen(backlog)
+    port._shouldShutdown = False
+    return cast(tcp.Port, port)
+
+
+def inherit(heir: tcp.Port, of: tcp.Port) -> bytes | None:
+    """
+    Let a port that L{sharedPort} has made be the owner of the socket: when the other
+    port is closed, the socket goes on listening, and its path is not removed. The path
+    gets the permissions that the heir was made with, if they are others.
+
+    @return: The path of a Unix socket.
+    """
+    old: Any = of
+    new: Any = heir
+    old._shouldShutdown = False
+    if of.addressFamily != socket.AF_UNIX:
+        return None
+    path: bytes = old._bindPath
+    new._bindPath, old._bindPath = path, _NO_PATH
+    new.lockFile, old.lockFile = old.lockFile, None
+    if path[:1] == _NO_PATH:
+        return None
+    if new.mode != old.mode:
+        os.chmod(path, new.mode)
+    return path
 
 
 def unwritten(transport: Any) -> int:

@@ -5,7 +5,7 @@ time-outs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -58,6 +58,7 @@ class Pool:
     @ivar listeners: The addresses that clients connect to.
     @ivar deadlines: The time-outs of the pool's sessions.
     @ivar acceptPauses: How many times accepting was paused, for lack of room.
+    @ivar entrance: Where clients come in.
     @ivar factory: Puts the connections of any endpoint into the queue.
     """
 
@@ -76,6 +77,9 @@ class Pool:
         )
         self._rebinder = Rebinder(shared.reactor, self.queue)
         self.workers: dict[str, Worker] = {}
+        # Workers whose destination's place another one has taken, and which finish
+        # their sessions.
+        self._replaced: list[Worker] = []
         self._reactor = shared.reactor
         self._connectors = Connectors(
             shared.reactor, self.clock, settings, shared.context
@@ -103,7 +107,7 @@ class Pool:
         self.deadlines = Deadlines(self.clock, self.queue, settings, keepAlive)
         # Time-outs of running sessions that have changed since.
         self._retired: list[Deadlines] = []
-        self._entrance = Entrance(
+        self.entrance = Entrance(
             self._reactor,
             self.clock,
             self.count,
@@ -117,17 +121,19 @@ class Pool:
             keepAlive,
             self.deadlines.handshaking,
         )
-        self.listeners = self._entrance.listeners
-        self.factory = self._entrance.factory
+        self.listeners = self.entrance.listeners
+        self.factory = self.entrance.factory
 
     # Destinations.
 
     @property
     def destinations(self) -> list[Destination]:
         """
-        The destinations, in the order in which they were added.
+        The destinations, in the order in which they were added. Those whose place
+        another one has taken come last.
         """
-        return [worker.destination for worker in self.workers.values()]
+        workers = (*self.workers.values(), *self._replaced)
+        return [worker.destination for worker in workers]
 
     def add(
         self, address: str | ClientEndpoint, settings: Mapping[str, object]
@@ -246,15 +252,76 @@ class Pool:
         destination = worker.destination
         destination.removing = True
         self._drain(worker)
+        return self._whenGone(worker)
+
+    def _whenGone(self, worker: Worker) -> Deferred[None]:
+        """
+        Wait until a destination that is being removed has finished its sessions.
+        """
+        destination = worker.destination
 
         def gone(_: object) -> None:
-            # Another may have got the name since.
-            if self.workers.get(name) is worker:
-                del self.workers[name]
+            if not destination.removing:
+                return  # L{keep} was called
+            if self.workers.get(destination.name) is worker:
+                del self.workers[destination.name]
+                self.events.destination(destination, DESTINATION_REMOVED)
+            elif worker in self._replaced:
+                self._replaced.remove(worker)
                 self.events.destination(destination, DESTINATION_REMOVED)
             worker.stop()
 
         return worker.whenIdle().addCallback(gone)
+
+    def keep(self, name: str) -> None:
+        """
+        Undo L{remove}, while the destination has sessions.
+
+        @raise UnknownDestination: There is no destination of that name.
+        """
+        self._worker(name).destination.removing = False
+        self.undrain(name)
+
+    def replace(
+        self, name: str, address: str, settings: Mapping[str, object]
+    ) -> Destination:
+        """
+        Give a destination another address: a new destination takes its place, and the
+        old one finishes its sessions and is gone then.
+
+        @raise UnknownDestination: There is no destination of that name.
+        @raise InvalidSetting: The address or a setting is wrong; nothing is changed.
+        """
+        old = self._worker(name)
+        workers = dict(self.workers)
+        del self.workers[name]
+        try:
+            new = self.add(address, {**settings, "name": name})
+        except InvalidSetting:
+            self.workers = workers
+            raise
+        # In the same place as before.
+        new.order = old.destination.order
+        self.workers = {**workers, name: self.workers[name]}
+        self._replaced.append(old)
+        old.destination.removing = True
+        self._drain(old)
+        self._whenGone(old)
+        return new
+
+    def arrange(self, names: Sequence[str]) -> None:
+        """
+        Put destinations into another order, which matters to the policy C{first}. Those
+        that are not named come last.
+        """
+        order = {name: number for number, name in enumerate(names)}
+        last = len(order)
+        self.workers = dict(
+            sorted(self.workers.items(), key=lambda each: order.get(each[0], last))
+        )
+        for number, worker in enumerate(self.workers.values(), 1):
+            worker.destination.order = number
+        self.destinationChanged()
 
     def setPaused(self, name: str | None, paused: bool) -> None:
         """
@@ -313,7 +380,7 @@ class Pool:
         @raise InvalidSetting: The address or a setting is wrong.
         @raise CannotListen: The listener could not be opened, and is not added.
         """
-        return self._entrance.listen(address, settings)
+        return self.entrance.listen(address, settings)
 
     def unlisten(self, listener: Listener) -> Deferred[None]:
         """
@@ -322,7 +389,7 @@ class Pool:
 
         @return: Fires when the listener is closed.
         """
-        return self._entrance.unlisten(listener)
+        return self.entrance.unlisten(listener)
 
     def _checkNoCircle(self, listener: str) -> None:
         """
@@ -369,9 +436,9 @@ class Pool:
         self._retired = inUse([*self._retired, self.deadlines])
         self.deadlines = Deadlines(self.clock, self.queue, settings, keepAlive)
         self.deadlines.queued()
-        self._entrance.configure(keepAlive, self.deadlines.handshaking)
+        self.entrance.configure(keepAlive, self.deadlines.handshaking)
         self._connectors.renew()
-        for worker in self.workers.values():
+        for worker in (*self.workers.values(), *self._replaced):
             connector = self._connectors.to(worker.connector.address)
             worker.use(connector, self.deadlines)
         self.queue.bindable = settings.queueSize
@@ -390,9 +457,9 @@ class Pool:
         self._running = False
         self._rebinder.stop()
         # If a removal waits for a slot to rest, it is finished now.
-        for worker in list(self.workers.values()):
+        for worker in (*self.workers.values(), *self._replaced):
             worker.stop()
-        self._entrance.stop()
+        self.entrance.stop()
         self._failures.stop()
         self._connectors.stop()
         for each in (*self._retired, self.deadlines):

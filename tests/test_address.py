@@ -20,7 +20,12 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.backend import address
-from iawlb.backend.address import LONGEST, parseDestination, parseListen
+from iawlb.backend.address import (
+    LONGEST,
+    parseDestination,
+    parseListen,
+    sameDestination,
+)
 from iawlb.backend.names import NameEndpoint
 from iawlb.errors import InvalidSetting
 from iawlb.settings import ListenerSettings
@@ -360,6 +365,21 @@ class DestinationTests(_Case):
         Read an address, with a connect timeout of 5 s.
         """
         return parseDestination(self.reactor, text, 5.0)
+
+    def test_same(self) -> None:
+        """
+        An address is the same in each form in which it can be written.
+        """
+        for one, other in (
+            ("9001", "tcp:localhost:9001"),
+            ("localhost:9001", "tcp:localhost:9001"),
+            ("/run/app.sock", "unix:/run/app.sock"),
+            ("[::1]:9001", "tcp:\\:\\:1:9001"),
+            ("nowhere", "nowhere"),
+        ):
+            self.assertTrue(sameDestination(one, other), one)
+            self.assertFalse(sameDestination(one, "localhost:9002"), one)
+        self.assertFalse(sameDestination("nowhere", "else"))
 
     def test_literal(self) -> None:
         """

@@ -13,10 +13,12 @@ from typing import Any
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import TCP4ClientEndpoint, _SystemdParser
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 from twisted.python.systemd import ListenFDs
 from twisted.scripts._twistd_unix import ServerOptions, UnixApplicationRunner
@@ -25,12 +27,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from iawlb.compat import (
     acceptOf,
     epollOf,
+    inherit,
     inheritedDescriptors,
     isStopping,
     leaveToOthers,
     positionOf,
     replaceIteration,
     restoreIteration,
+    sharedPort,
     statusPipe,
     unwritten,
     wrappedProtocol,
@@ -54,6 +58,29 @@ class CompatTests(SynchronousTestCase):
         self.assertEqual(positionOf(file), 4)
         nameless: Any = object()
         self.assertIsNone(positionOf(nameless))
+
+    def test_sharedSocket(self) -> None:
+        """
+        Two ports can listen with one socket, and the socket listens until the one that
+        has inherited it is closed. Twisted has the names for that which are not
+        promised.
+        """
+        folder = self.enterContext(TemporaryDirectory())
+        for where in (f"{folder}/in.sock", b"\0iawlb-test-shared"):
+            reactor = self.reactor(SelectReactor)
+            first = reactor.listenUNIX(where, Factory(), mode=0o600)
+            second = sharedPort(reactor, first, Factory(), 10, 0o640)
+            path = inherit(second, first)
+            first.connectionLost(Failure(ConnectionDone()))
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(where)
+            if isinstance(where, str):
+                self.assertEqual(path, where.encode())
+                self.assertEqual(os.stat(where).st_mode & 0o777, 0o640)
+            else:
+                self.assertIsNone(path)
+            second.connectionLost(Failure(ConnectionDone()))
+            self.assertEqual(os.listdir(folder), [])
 
     def test_epoll(self) -> None:
         """

@@ -643,7 +643,7 @@ class LookTests(SynchronousTestCase):
         An observer that raises does not keep any session from being ended.
         """
         on = Rig(**{**OFF, "idleTimeout": 10})
-        on.balancer.events.observers = [RaisingObserver(), on.recorder]
+        on.balancer.observe(RaisingObserver())
         clients = on.clients(3)
         on.advance(11)
         for wire in (*clients, *on.backends[0].wires):

@@ -60,6 +60,15 @@ class EventsTests(SynchronousTestCase):
         telling.listener("web", "tcp:80", events.LISTENER_CLOSED)
         return [(one, "pulled"), (where, "up"), ("web", "tcp:80", "closed")]
 
+    def test_noSessions(self) -> None:
+        """
+        An observer that wants no sessions costs them nothing, and gets all else.
+        """
+        observer: Any = Recording()
+        observer.sessions = False
+        self.assertEqual(self.tell(observer)[1:], observer.told)
+        self.assertFalse(Events([observer]).everyStep)
+
     def test_allAreTold(self) -> None:
         """
         Each observer is called at every step, in order.

@@ -452,7 +452,7 @@ class ChangeTests(SynchronousTestCase):
                     again.tries += 1
                     rig.balancer.add(again, name="a")
 
-        rig.balancer.events.observers.append(Adding())
+        rig.balancer.observe(Adding())
         removals = [rig.balancer.remove("a") for _ in range(2)]
         rig.backends[0].wires[0].lose()
         client.lose()

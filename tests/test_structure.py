@@ -131,6 +131,7 @@ ROOMS = [
     "frontend.unixpath",
     "frontend.firstbyte",
     "frontend.acceptor",
+    "frontend.handover",
     "frontend.listener",
     "frontend.listeners",
     "frontend.entrance",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import socket
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -278,6 +279,26 @@ def placeOf(text: str, listening: bool) -> Place | None:
     else:
         return None
     return Place(host or "", int(port)) if port and port.isdecimal() else None
+
+
+def sameDestination(one: str, other: str) -> bool:
+    """
+    Return whether two addresses are the same destination's, in whichever form each is
+    written.
+    """
+    return one == other or _canonical(one) == _canonical(other)
+
+
+@lru_cache(maxsize=8192)
+def _canonical(text: str) -> str:
+    """
+    Return the endpoint string of a destination's address; the text itself, if it is no
+    address.
+    """
+    try:
+        return _destinationWords(text).joined()
+    except InvalidSetting:
+        return text
 
 
 def checkCircle(destination: str, listener: str) -> None:

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from iawlb.backend.checks import LONGEST_PATH
-from iawlb.compat import acceptOf
+from iawlb.compat import acceptOf, inherit
 from iawlb.core.ratelimit import FailureLog, OncePerSecond
 from iawlb.frontend.factory import Frontend
 from iawlb.frontend.unixpath import claim
@@ -255,6 +255,21 @@ class Acceptor:
         self.pause()
         self._shortages.stop()
         self._failures.stop()
+
+    def takeOver(self, other: Acceptor) -> bytes | None:
+        """
+        Take the place of another acceptor, whose socket this one shares: the other
+        accepts no more, also not from the backlog.
+
+        @return: The path of a Unix socket.
+        """
+        other.pause()
+        path = inherit(self._port, other._port)
+        self.refusing = other.refusing
+        self._path = other._path
+        self._mode, self._group = other._mode, other._group
+        self._claim, other._claim = other._claim, None
+        return path
 
     @property
     def canRefuse(self) -> bool:

@@ -6,6 +6,7 @@ left.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,6 +22,7 @@ from iawlb.errors import InvalidSetting
 from iawlb.frontend.admission import Admission
 from iawlb.frontend.factory import Frontend
 from iawlb.frontend.firstbyte import FirstBytes, PatientFrontend
+from iawlb.frontend.handover import SharedSocket
 from iawlb.frontend.listener import Listener
 from iawlb.frontend.listeners import Listeners
 from iawlb.relay.context import RelayContext
@@ -104,6 +106,25 @@ class Entrance:
         @raise InvalidSetting: The address or a setting is wrong.
         @raise CannotListen: The listener could not be opened, and is not added.
         """
+        listener = self.make(address, settings)
+        self.listeners.add(listener)
+        self._numbered += 1
+        self._frontends.append(listener.frontend)
+        return listener
+
+    def make(
+        self,
+        address: str | ServerEndpoint,
+        settings: Mapping[str, object],
+        shared: Listener | None = None,
+    ) -> Listener:
+        """
+        Make a listener, which L{admit} adds when it is open.
+
+        @param shared: A listener of the same address, whose socket the new one shares
+            until it takes the place of the other.
+        @raise InvalidSetting: The address or a setting is wrong.
+        """
         checkAddress(address, listening=True)
         text, path = repr(address), None
         endpoint: Any = address
@@ -116,10 +137,16 @@ class Entrance:
         socketOptions = ListenerSettings(**{**given, "name": "-"})
         if isinstance(address, str):
             # Before its name, which is the address again as a rule.
-            parsed = parseListen(
-                self._reactor, text, self._settings.backlog, socketOptions
-            )
+            port = None if shared is None else shared.shareable
+            reactor = self._reactor
+            if port is not None:
+                # The socket stays as it is; its group is set when it is handed over.
+                reactor = SharedSocket(reactor, port)
+                socketOptions = replace(socketOptions, group=None, v6only=False)
+            parsed = parseListen(reactor, text, self._settings.backlog, socketOptions)
             endpoint, path = parsed.endpoint, parsed.path
+            if port is not None:
+                path = None
         elif socketOptions != ListenerSettings(name="-"):
             raise InvalidSetting(
                 f"{text} is an endpoint: mode, group and v6only are for addresses that "
@@ -127,7 +154,7 @@ class Entrance:
             )
         own = ListenerSettings(**given)
         frontend = self._frontend(own.name)
-        listener = Listener(
+        return Listener(
             self._reactor,
             endpoint,
             path,
@@ -137,11 +164,25 @@ class Entrance:
             self._room,
             self._readers,
             self.keepAlive,
+            own,
         )
-        self.listeners.add(listener)
-        self._numbered += 1
-        self._frontends.append(frontend)
-        return listener
+
+    def admit(self, listener: Listener, instead: Listener | None = None) -> None:
+        """
+        Add a listener that is open and accepts nothing yet, and accept.
+
+        @param instead: The listener whose socket the new one shares. It is closed; it
+            may be one of another pool.
+        """
+        self.listeners.admit(listener, instead)
+        self._frontends.append(listener.frontend)
+
+    def forget(self, listener: Listener) -> None:
+        """
+        Remove a listener whose place another one has taken.
+        """
+        self._frontends.remove(listener.frontend)
+        self.listeners.forget(listener)
 
     def unlisten(self, listener: Listener) -> Deferred[None]:
         """

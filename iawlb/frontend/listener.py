@@ -4,6 +4,7 @@ One address to listen on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from iawlb.frontend.factory import Frontend
 from iawlb.frontend.unixpath import clearStale
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.relay.poller import SocketPoller
+from iawlb.settings import ListenerSettings
 
 RETRY = 1.0
 """
@@ -42,6 +44,9 @@ How long to wait before listening is tried again after it failed, in seconds.
 class Listener:
     """
     One address that clients connect to. Accepts while there is room.
+
+    @ivar text: The address as the user wrote it.
+    @ivar settings: The settings of the listener.
     """
 
     log = Logger()
@@ -57,6 +62,7 @@ class Listener:
         room: Callable[[], int],
         readers: IReactorFDSet | SocketPoller,
         keepAlive: KeepAlive,
+        settings: ListenerSettings,
     ) -> None:
         """
         @param path: The path of the Unix socket to remove if it is stale, if any.
@@ -65,6 +71,7 @@ class Listener:
         @param readers: Reports when there are connections to accept.
         @param keepAlive: The keepalive options of accepted connections.
         """
+        self.settings = settings
         self.name = frontend.origin.listener
         self.address = text
         self._reactor = reactor
@@ -83,6 +90,51 @@ class Listener:
         # closed.
         self._refusing = False
         self._retry: IDelayedCall | None = None
+        # Whether connections are left in the kernel's backlog until the listener is
+        # released.
+        self._held = False
+        # Whether observers know that the listener listens.
+        self._announced = False
+
+    @property
+    def shareable(self) -> tcp.Port | None:
+        """
+        The open port, if its socket can be shared with another listener.
+        """
+        return self._port if isinstance(self._port, tcp.Port) else None
+
+    def hold(self) -> None:
+        """
+        Accept nothing, also when open, until L{release}.
+        """
+        self._held = True
+
+    def release(self) -> None:
+        """
+        Undo L{hold}.
+        """
+        self._held = False
+        if self._port is not None:
+            self._listens()
+
+    def takeOver(self, other: Listener) -> Deferred[None]:
+        """
+        Close another listener whose socket this one shares. The socket goes on
+        listening, and the connections in the kernel's backlog become those of this
+        listener.
+
+        @return: Fires when the other is closed.
+        """
+        mine, others = self._acceptor, other._acceptor
+        assert mine is not None and others is not None
+        path = mine.takeOver(others)
+        # A Unix socket that has refused before knows only the name that it had first.
+        self.address = other.address
+        group = self.settings.group
+        if path is not None and group != other.settings.group:
+            os.chown(path, -1, os.getegid() if group is None else group)
+        other._announced = False
+        return other.close()
 
     @property
     def state(self) -> str:
@@ -137,6 +189,14 @@ class Listener:
             self._acceptor = Acceptor(
                 self._reactor, port, self.name, self._room, self._readers
             )
+        if not self._held:
+            self._listens()
+
+    def _listens(self) -> None:
+        """
+        Report that the listener listens, and begin to accept.
+        """
+        self._announced = True
         self._events.listener(self.name, self.address, LISTENER_LISTENING)
         self._apply()
         self.check()
@@ -146,7 +206,7 @@ class Listener:
         Begin or stop to accept, depending on whether there is room now.
         """
         acceptor = self._acceptor
-        if acceptor is None or acceptor.refusing:
+        if acceptor is None or acceptor.refusing or self._held:
             return
         if self._room() > 0:
             acceptor.resume()
@@ -181,7 +241,7 @@ class Listener:
         """
         self._cancelRetry()
         acceptor = self._acceptor
-        if acceptor is None or acceptor.refusing == self._refusing:
+        if acceptor is None or self._held or acceptor.refusing == self._refusing:
             return
         if self._refusing and not acceptor.canRefuse:
             self.log.warn(
@@ -235,6 +295,8 @@ class Listener:
         def closed(_: object) -> None:
             if acceptor is not None:
                 acceptor.release()
-            self._events.listener(self.name, self.address, LISTENER_CLOSED)
+            if self._announced:
+                self._announced = False
+                self._events.listener(self.name, self.address, LISTENER_CLOSED)
 
         return closing.addCallback(closed)

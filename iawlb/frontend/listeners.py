@@ -71,6 +71,36 @@ class Listeners:
         self._all.remove(listener)
         return listener.close()
 
+    def forget(self, listener: Listener) -> None:
+        """
+        Remove a listener whose place another one has taken.
+        """
+        self._all.remove(listener)
+
+    async def prepare(self, listener: Listener) -> None:
+        """
+        Open a listener that is to be added, but accept nothing yet. If another step of
+        the change fails, the listener is closed, and no client has noticed.
+
+        @raise CannotListen: The listener could not be opened.
+        """
+        listener.hold()
+        await listener.open()
+
+    def admit(self, listener: Listener, instead: Listener | None = None) -> None:
+        """
+        Add a listener that L{prepare} has opened, and accept.
+
+        @param instead: The listener whose socket this one shares, and which is closed;
+            it may be one of other L{Listeners}, which then has to be removed there.
+        """
+        if self._refusing:
+            listener.refuse()
+        if instead is not None:
+            listener.takeOver(instead)
+        self._all.append(listener)
+        listener.release()
+
     def open(self) -> None:
         """
         Open all listeners.

@@ -101,8 +101,11 @@ class Worker:
 
     def resume(self) -> None:
         """
-        Pull, or probe, again, after the destination has finished its sessions.
+        Pull, or probe, again, after or while the destination finishes its sessions.
         """
+        waiting, self._whenIdle = self._whenIdle, []
+        for each in waiting:
+            each.callback(None)
         if self.destination.down is not None:
             self._prober.start()
         self.check()
