@@ -18,6 +18,7 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 from iawlb.clock import useMonotonicTime
 from iawlb.collector import easeCollector
@@ -28,6 +29,7 @@ from iawlb.process.demo import Demo, demoNames
 from iawlb.process.drainreport import DrainReport
 from iawlb.process.launcher import plainErrors, tellFailure
 from iawlb.process.logs import Logs, onStdout
+from iawlb.process.notify import ServiceManager
 from iawlb.process.optionhints import explain, explainWord
 from iawlb.processsettings import ProcessSettings
 from iawlb.service import LoadBalancer
@@ -272,6 +274,7 @@ class Process(MultiService):
         self._stopSignalled = False
         self._cutAsked = False
         self._report = DrainReport(reactor, options.balancer)
+        self._manager = ServiceManager(options.balancer)
         self._demo: Demo | None = None
         if options.demo:
             self._demo = Demo(reactor, options.balancer, options.demo)
@@ -312,6 +315,7 @@ class Process(MultiService):
             super().startService()
         except IawlbError as error:
             self._cannotStart(error)
+        self._reactor.callWhenRunning(self._manager.started)
         self._reactor.callWhenRunning(self._installSignalHandlers)
         easeCollector()
 
@@ -320,12 +324,17 @@ class Process(MultiService):
         Drain; a second signal cuts the drain short.
         """
         self._stopSignalled = True
-        stopping = ensureDeferred(super().stopService())
+        self._manager.stopping()
+        stopping = ensureDeferred(super().stopService()).addBoth(self._stopped)
         if self._cutAsked:
             self._cut()
         else:
             self._report.follow(stopping)
         return stopping
+
+    def _stopped(self, result: Failure | None) -> Failure | None:
+        self._manager.stopped()
+        return result
 
     def _showDemo(self, writer: LogWriter) -> None:
         """

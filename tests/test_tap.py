@@ -33,6 +33,7 @@ from iawlb.processsettings import ProcessSettings
 from iawlb.settings import Settings, optionName
 from iawlb.tap import OPTIONS, Options, Process, makeService
 from tests.doubles import Wire, accept
+from tests.manager import Manager
 
 
 class _Reactor(MemoryReactorClock):
@@ -711,6 +712,24 @@ class ProcessTests(_Case):
         self.reactor.advance(0)
         self.successResultOf(stopping)
         self.assertEqual(said(), [])
+
+    def test_serviceManager(self) -> None:
+        """
+        systemd is told when the reactor runs, and before the listeners close.
+        """
+        folder = self.enterContext(TemporaryDirectory())
+        manager = self.enterContext(Manager(f"{folder}/notify"))
+        self.patch(os, "environ", {**os.environ, "NOTIFY_SOCKET": manager.address})
+        process = self.process("8080", "9001")
+        process.privilegedStartService()
+        process.startService()
+        self.assertEqual(manager.read(), [])
+        for hook, arguments, keywords in self.reactor.whenRunningHooks:
+            hook(*arguments, **keywords)
+        self.assertEqual(manager.all("READY"), ["1"])
+        self.successResultOf(process.stopService())
+        self.assertEqual(manager.all("STOPPING"), ["1"])
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_ignoredSignal(self) -> None:
         """

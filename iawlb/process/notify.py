@@ -150,8 +150,13 @@ class ServiceManager:
     log = Logger()
 
     def __init__(
-        self, balancer: Balancer, environment: Mapping[str, str] = os.environ
+        self, balancer: Balancer, environment: Mapping[str, str] | None = None
     ) -> None:
+        """
+        @param environment: By default that of the process.
+        """
+        if environment is None:
+            environment = os.environ
         self._clock = balancer.clock
         self._balancer = balancer
         self._socket: NotifySocket | None = None
