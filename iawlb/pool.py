@@ -149,7 +149,7 @@ class Pool:
         if isinstance(address, str):
             address, behind = splitSettings(address)
             for each in self.listeners:
-                checkCircle(address, each.address)
+                checkCircle(address, each.address, each.settings.v6only)
             given = {"name": address, **behind}
         connector = self._connectors.to(address)
         given = {"slots": self.settings.slots, **given, **settings}
@@ -391,14 +391,14 @@ class Pool:
         """
         return self.entrance.unlisten(listener)
 
-    def _checkNoCircle(self, listener: str) -> None:
+    def _checkNoCircle(self, listener: Listener) -> None:
         """
         Check that no destination leads to a listener.
 
         @raise InvalidSetting: A destination does.
         """
         for destination in self.destinations:
-            checkCircle(destination.address, listener)
+            checkCircle(destination.address, listener.address, listener.settings.v6only)
 
     # Starting and stopping.
 

@@ -23,7 +23,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 import iawlb.frontend.listener
 from iawlb.backend.address import parseDestination
-from iawlb.errors import CannotListen
+from iawlb.errors import CannotListen, InvalidSetting
 from iawlb.frontend.unixpath import claim, clearStale
 from iawlb.service import LoadBalancer
 from tests.net import (
@@ -455,6 +455,22 @@ def describeHost(host: str, port: int) -> str:
     Write an address and a port.
     """
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@pytest_twisted.ensureDeferred
+async def test_v6onlyToFour() -> None:
+    """
+    A listener for IPv6 alone can forward to an IPv4 server on the same port.
+    """
+    server = await Server(Echo).listen()
+    port = server.number
+    async with stage(f"[::]:{port} v6only=yes") as on:
+        on.balancer.add(f"127.0.0.1:{port}")
+        _, endpoint = parseDestination(reactor, describeHost("::1", port), LIMIT)
+        await on.assertEchoed(await connected(endpoint))
+        with pytest.raises(InvalidSetting, match="leads back"):
+            on.balancer.add(f"[::1]:{port}")
+    await server.stop()
 
 
 @pytest_twisted.ensureDeferred

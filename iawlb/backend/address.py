@@ -255,11 +255,12 @@ def _readDestination(
     return words.joined(), endpoint
 
 
-def placeOf(text: str, listening: bool) -> Place | None:
+def placeOf(text: str, listening: bool, v6only: bool = False) -> Place | None:
     """
     Return the place that an address names, as far as the address says.
 
     @param text: An address, or any other text.
+    @param v6only: Whether it is a listener that takes no IPv4 clients.
     @return: The place, or L{None} if the text names none.
     """
     try:
@@ -278,7 +279,9 @@ def placeOf(text: str, listening: bool) -> Place | None:
         port = words.get("port", int(words.kind == "tls")) or "443"
     else:
         return None
-    return Place(host or "", int(port)) if port and port.isdecimal() else None
+    if not port or not port.isdecimal():
+        return None
+    return Place(host or "", int(port), v6only=v6only)
 
 
 def sameDestination(one: str, other: str) -> bool:
@@ -301,15 +304,16 @@ def _canonical(text: str) -> str:
         return text
 
 
-def checkCircle(destination: str, listener: str) -> None:
+def checkCircle(destination: str, listener: str, v6only: bool = False) -> None:
     """
     Check that a destination does not lead to a listener of the same balancer: each
     client would be forwarded for ever.
 
+    @param v6only: Whether the listener takes no IPv4 clients.
     @raise InvalidSetting: The destination leads to the listener.
     """
     there = placeOf(destination, listening=False)
-    here = placeOf(listener, listening=True)
+    here = placeOf(listener, listening=True, v6only=v6only)
     if there is not None and here is not None and reaches(there, here):
         raise InvalidSetting(
             f"{quoted(destination)} leads back to the listener {quoted(listener)}: "

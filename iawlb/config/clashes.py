@@ -42,17 +42,10 @@ def findClashes(
 
     @return: Where each is written, and what is wrong with it.
     """
-    places = [_place(each) for each in listeners]
+    places = [placeOf(each.text, True, each.v6only) for each in listeners]
     yield from _sharedListeners(listeners, places)
     yield from _sameDestinations(destinations)
     yield from _circles(listeners, places, destinations)
-
-
-def _place(listener: Written) -> Place | None:
-    place = placeOf(listener.text, listening=True)
-    if place is None or not listener.v6only:
-        return place
-    return Place(place.host, place.port, place.path, True)
 
 
 def _sharedListeners(

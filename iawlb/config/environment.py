@@ -17,7 +17,7 @@ from iawlb.settings import nearest, optionName
 
 PREFIX = "IAWLB_"
 
-OTHER_VARIABLES = frozenset(("IAWLB_CONFIG", "IAWLB_TOKEN"))
+OTHER_VARIABLES = frozenset(("IAWLB_CONFIG", "IAWLB_TOKEN_FILE"))
 """
 Variables of ours that are no settings: the file, and what a client needs.
 """

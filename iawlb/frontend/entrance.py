@@ -50,7 +50,7 @@ class Entrance:
         events: Events,
         context: RelayContext,
         room: Callable[[], int],
-        checkNoCircle: Callable[[str], None],
+        checkNoCircle: Callable[[Listener], None],
         keepAlive: KeepAlive,
         onHandshake: Callable[[Session], None],
     ) -> None:

@@ -22,12 +22,12 @@ class Listeners:
 
     log = Logger()
 
-    def __init__(self, checkAddress: Callable[[str], None]) -> None:
+    def __init__(self, check: Callable[[Listener], None]) -> None:
         """
-        @param checkAddress: Raises L{InvalidSetting} for an address that must not be
+        @param check: Raises L{InvalidSetting} for a listener whose address must not be
             listened on.
         """
-        self._checkAddress = checkAddress
+        self._check = check
         self._all: list[Listener] = []
         self._opened = False
         self._refusing = False
@@ -53,7 +53,7 @@ class Listeners:
         @raise InvalidSetting: The pool must not listen on that address.
         @raise CannotListen: The listener could not be opened, and is not added.
         """
-        self._checkAddress(listener.address)
+        self._check(listener)
         if self._opened:
             if self._refusing:
                 listener.refuse()
@@ -128,7 +128,7 @@ class Listeners:
         def opened(_: object) -> None:
             # Where an endpoint object listens is known only now.
             try:
-                self._checkAddress(listener.address)
+                self._check(listener)
             except InvalidSetting:
                 listener.close()
                 raise
