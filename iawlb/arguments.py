@@ -39,6 +39,7 @@ class PoolArguments(TypedDict, total=False):
     """
 
     slots: int
+    poolSlots: int
     rest: Duration
     whenDown: Literal["hold", "refuse"]
     queueSize: int

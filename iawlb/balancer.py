@@ -23,7 +23,14 @@ from iawlb.arguments import (
     observersOf,
 )
 from iawlb.clock import monotonicClock
-from iawlb.core.events import DESTINATION_REMOVED, Events, IObserver, Observer
+from iawlb.core.events import (
+    DESTINATION_REMOVED,
+    POOL_ADDED,
+    POOL_REMOVED,
+    Events,
+    IObserver,
+    Observer,
+)
 from iawlb.core.outcome import Outcome
 from iawlb.core.policies import POLICIES, IPolicy, Policy
 from iawlb.core.session import Session
@@ -161,6 +168,7 @@ class Balancer(MultiService):
             checkProvider(IPolicy, policy, "policy")
             chosen = policy
         pool = self._pools[name] = Pool(self._shared, name, own, chosen)
+        self.events.pool(name, POOL_ADDED, "")
         if self._opened:
             pool.listeners.open()
         if self.running and not self.stopping:
@@ -182,11 +190,14 @@ class Balancer(MultiService):
 
     async def _remove(self, pool: Pool) -> None:
         await pool.close()
+        # What a pause holds is to finish, too.
+        pool.resume(by="the removal of the pool")
         await pool.count.whenEmpty()
         self._closing.remove(pool)
         pool.stop()
         for destination in pool.destinations:
             self.events.destination(destination, DESTINATION_REMOVED)
+        self.events.pool(pool.name, POOL_REMOVED, "")
 
     def pool(self, name: str) -> Pool:
         """

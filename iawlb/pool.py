@@ -18,7 +18,6 @@ from iawlb.core.events import (
     DESTINATION_ADDED,
     DESTINATION_CHANGED,
     DESTINATION_DRAINING,
-    DESTINATION_PAUSED,
     DESTINATION_REMOVED,
     DESTINATION_RESUMED,
 )
@@ -31,6 +30,7 @@ from iawlb.errors import InvalidSetting, UnknownDestination
 from iawlb.frontend.admission import Admission
 from iawlb.frontend.entrance import Entrance
 from iawlb.frontend.listener import Listener
+from iawlb.pausing import PausablePool
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.settings import (
     DestinationSettings,
@@ -45,7 +45,7 @@ from iawlb.workers.rebinder import Rebinder
 from iawlb.workers.worker import Worker
 
 
-class Pool:
+class Pool(PausablePool):
     """
     One queue in which connections wait, and the workers of the destinations, each of
     which pulls the next connection when it has a free slot.
@@ -80,6 +80,7 @@ class Pool:
         # Workers whose destination's place another one has taken, and which finish
         # their sessions.
         self._replaced: list[Worker] = []
+        self.gate = self._makeGate()
         self._reactor = shared.reactor
         self._connectors = Connectors(
             shared.reactor, self.clock, settings, shared.context
@@ -104,7 +105,7 @@ class Pool:
             self.sessionsPutBack,
         )
         keepAlive = _keepAlive(settings)
-        self.deadlines = Deadlines(self.clock, self.queue, settings, keepAlive)
+        self.deadlines = self._deadlines(keepAlive)
         # Time-outs of running sessions that have changed since.
         self._retired: list[Deadlines] = []
         self.entrance = Entrance(
@@ -123,6 +124,7 @@ class Pool:
         )
         self.listeners = self.entrance.listeners
         self.factory = self.entrance.factory
+        self.gate.setSlots(settings.poolSlots)
 
     # Destinations.
 
@@ -136,11 +138,16 @@ class Pool:
         return [worker.destination for worker in workers]
 
     def add(
-        self, address: str | ClientEndpoint, settings: Mapping[str, object]
+        self,
+        address: str | ClientEndpoint,
+        settings: Mapping[str, object],
+        ready: bool = True,
     ) -> Destination:
         """
         Add a destination. If the pool runs, the destination takes sessions at once.
 
+        @param ready: If not, the destination is paused, and is down until a probe
+            succeeds.
         @raise InvalidSetting: The address or a setting is wrong, or the name is taken.
         """
         checkAddress(address, listening=False)
@@ -163,6 +170,9 @@ class Pool:
         destination = Destination(
             connector.text, own, self.settings, self._order, self.name
         )
+        if not ready:
+            destination.paused = True
+            destination.down = "not probed yet"
         worker = Worker(destination, connector, self)
         self.workers[own.name] = worker
         self.events.destination(destination, DESTINATION_ADDED)
@@ -323,27 +333,6 @@ class Pool:
             worker.destination.order = number
         self.destinationChanged()
 
-    def setPaused(self, name: str | None, paused: bool) -> None:
-        """
-        Pause or resume one destination, or all of them.
-
-        @raise UnknownDestination: There is no destination of that name.
-        """
-        workers = list(self.workers.values()) if name is None else [self._worker(name)]
-        changed = [each for each in workers if each.destination.paused != paused]
-        event = DESTINATION_PAUSED if paused else DESTINATION_RESUMED
-        for worker in changed:
-            worker.destination.paused = paused
-            self.events.destination(worker.destination, event)
-            if paused:
-                # Otherwise the worker would still be waiting when the queue looks for a
-                # worker.
-                worker.check()
-        # The queue gets the change before a worker pulls.
-        self.destinationChanged()
-        for worker in changed:
-            worker.check()
-
     def _worker(self, name: str) -> Worker:
         worker = self.workers.get(name)
         if worker is None:
@@ -410,7 +399,14 @@ class Pool:
         self._running = True
         for worker in self.workers.values():
             self._startWorker(worker)
+        self.gate.start()
+        self._awaitEnds()
         self.destinationChanged()
+
+    def _deadlines(self, keepAlive: KeepAlive) -> Deadlines:
+        return Deadlines(
+            self.clock, self.queue, self.settings, keepAlive, self.gate.due
+        )
 
     def close(self) -> Deferred[Any]:
         """
@@ -434,7 +430,7 @@ class Pool:
         keepAlive = _keepAlive(settings)
         self.deadlines.retire()
         self._retired = inUse([*self._retired, self.deadlines])
-        self.deadlines = Deadlines(self.clock, self.queue, settings, keepAlive)
+        self.deadlines = self._deadlines(keepAlive)
         self.deadlines.queued()
         self.entrance.configure(keepAlive, self.deadlines.handshaking)
         self._connectors.renew()
@@ -444,8 +440,7 @@ class Pool:
         self.queue.bindable = settings.queueSize
         if policy is not None:
             self.queue.setPolicy(policy)
-        if settings.whenDown == "hold":
-            self.listeners.setRefusing(False)
+        self.gate.setSlots(settings.poolSlots)
         self._roomAwaited = True
         self.checkRoom()
         self.destinationChanged()
@@ -455,6 +450,8 @@ class Pool:
         Stop the workers and all timers, now that no session lives.
         """
         self._running = False
+        self.gate.stop()
+        self._awaitEnds()
         self._rebinder.stop()
         # If a removal waits for a slot to rest, it is finished now.
         for worker in (*self.workers.values(), *self._replaced):
@@ -493,11 +490,7 @@ class Pool:
         """
         self._nothingAvailable = not self._available()
         self._rebinder.start()
-        if self.settings.whenDown == "refuse" and not self._stopping:
-            up = any(
-                each.down is None and not each.draining for each in self.destinations
-            )
-            self.listeners.setRefusing(not up)
+        self._checkRefusing()
         if self.inHurry():
             self._hurry()
 

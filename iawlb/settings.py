@@ -40,6 +40,7 @@ def setting(
     *,
     scope: str = "pool",
     live: bool = True,
+    key: str = "",
 ) -> Any:
     """
     Declare a setting.
@@ -53,6 +54,8 @@ def setting(
     @param scope: C{pool} if each pool may have its own value, C{global} if the whole
         balancer has one.
     @param live: Whether the value can be changed while the balancer runs.
+    @param key: The setting's name in a configuration file, if that is another than on
+        the command line.
     """
     return field(
         default=read(default),
@@ -64,6 +67,7 @@ def setting(
             "text": text,
             "scope": scope,
             "live": live,
+            "key": key,
         },
     )
 
@@ -136,6 +140,15 @@ class Settings(Validated):
         BALANCING,
         "connections that a destination serves at a time, unless it says its own; "
         "0 is no limit",
+        key="destination-slots",
+    )
+    poolSlots: int = setting(
+        0,
+        count(0, 1_000_000),
+        "N",
+        BALANCING,
+        "connections that all destinations together serve at a time; 0 is no limit",
+        key="slots",
     )
     rest: float = setting(
         0,

@@ -292,12 +292,11 @@ class EventLogTests(SynchronousTestCase):
 
     def test_listenerChanged(self) -> None:
         """
-        Each change of a listener is a line that says where, and why it refuses.
+        Each change of a listener is a line that says where.
         """
         for event, line in {
             events.LISTENER_LISTENING: "listening on tcp:80 (web)",
-            events.LISTENER_REFUSING: "refusing connections on tcp:80 (web): no "
-            "destination is up",
+            events.LISTENER_REFUSING: "refusing connections on tcp:80 (web)",
             events.LISTENER_CLOSED: "closed tcp:80 (web)",
         }.items():
             self.assertEqual(self.line("listenerChanged", "web", "tcp:80", event), line)

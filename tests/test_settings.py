@@ -41,6 +41,7 @@ class SettingsTests(SynchronousTestCase):
             {
                 "policy": "least",
                 "slots": 0,
+                "poolSlots": 0,
                 "rest": 0.0,
                 "whenDown": "hold",
                 "queueSize": 10_000,

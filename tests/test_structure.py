@@ -57,6 +57,7 @@ ROOMS = [
     "core.retired",
     "core.origin",
     "core.session",
+    "core.pause",
     "core.destination",
     "core.policies",
     "core.line",
@@ -137,6 +138,7 @@ ROOMS = [
     "frontend.entrance",
     # What a user meets.
     "shared",
+    "pausing",
     "pool",
     "balancer",
     "service",
@@ -153,6 +155,16 @@ ROOMS = [
     "config.pools",
     "config.read",
     "config.schema",
+    # Changes while it runs.
+    "control",
+    "control.errors",
+    "control.answers",
+    "control.bodies",
+    "control.waits",
+    "control.targets",
+    "control.drains",
+    "control.deploy",
+    "control.operations",
     # HTTP for those who operate a balancer.
     "admin",
     "admin.problem",

@@ -182,6 +182,7 @@ class OptionsTests(_Case):
         given: dict[str, tuple[str, object]] = {
             "policy": ("source", "source"),
             "slots": ("3", 3),
+            "poolSlots": ("6", 6),
             "rest": ("10ms", 0.01),
             "whenDown": ("refuse", "refuse"),
             "queueSize": ("7", 7),

@@ -5,6 +5,7 @@ no I/O.
 
 from __future__ import annotations
 
+from iawlb.core.pause import Pause
 from iawlb.core.text import printable
 from iawlb.settings import DestinationSettings, Settings
 
@@ -83,6 +84,7 @@ class Destination:
     @ivar heldOff: Whether the destination gets no session for a moment, because this
         machine is short of something that connects to the destination need.
     @ivar paused: Whether the user has paused the destination.
+    @ivar pause: Who has paused it, and for how long, if that is known.
     @ivar draining: Whether the destination takes no more sessions and finishes those it
         has.
     @ivar removing: Whether the destination is removed after that.
@@ -111,6 +113,7 @@ class Destination:
         self.down: str | None = None
         self.heldOff = False
         self.paused = False
+        self.pause: Pause | None = None
         self.draining = False
         self.removing = False
         self.served = 0

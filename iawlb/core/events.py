@@ -29,6 +29,13 @@ DESTINATION_DRAINING = "draining"
 DESTINATION_REMOVED = "removed"
 DESTINATION_CHANGED = "changed"
 
+POOL_ADDED = "added"
+POOL_PAUSED = "paused"
+POOL_DRAINED = "drained"
+POOL_RESUMED = "resumed"
+POOL_STOPPED = "stopped"
+POOL_REMOVED = "removed"
+
 LISTENER_LISTENING = "listening"
 LISTENER_REFUSING = "refusing"
 LISTENER_CLOSED = "closed"
@@ -63,6 +70,22 @@ class IObserver(Interface):
         @param name: The listener's name.
         @param address: The address that the listener listens on.
         @param event: One of the C{LISTENER_} words above.
+        """
+
+
+class IPoolObserver(Interface):
+    """
+    An L{IObserver} that is called for changes of pools, too.
+    """
+
+    def poolChanged(pool: str, event: str, by: str) -> None:
+        """
+        Called when a pool has changed.
+
+        @param pool: The pool's name.
+        @param event: One of the C{POOL_} words above.
+        @param by: The name of the person or program that has asked for the change;
+            empty if it is not known.
         """
 
 
@@ -144,6 +167,19 @@ class Events:
         for observer in (*self.observers, *self._quiet):
             try:
                 observer.listenerChanged(name, address, event)
+            except Exception:
+                self._raised(observer, event)
+
+    def pool(self, name: str, event: str, by: str) -> None:
+        """
+        Call the observers that know pools after a pool's change.
+        """
+        for observer in self.observers:
+            changed = getattr(observer, "poolChanged", None)
+            if changed is None:
+                continue
+            try:
+                changed(name, event, by)
             except Exception:
                 self._raised(observer, event)
 

@@ -12,6 +12,8 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from iawlb.core.pause import Pause
+
 PER_TURN = 32
 """
 The number of sessions that leave before the reactor has its turn.
@@ -23,24 +25,6 @@ COARSEST = 0.05
 The shortest and the longest wait between two steps of a resume that is spread, in
 seconds.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """
-    A pause of a pool. Times are seconds of the monotonic clock.
-
-    @ivar by: The name of the person or program that has asked for the pause.
-    @ivar since: When the pause began.
-    @ivar until: When the pause ends by itself, or L{None} if it does not.
-    @ivar maxPause: The longest time that one client waits in the pause, in seconds; 0
-        is no limit, and L{None} leaves it to the queue time-out.
-    """
-
-    by: str
-    since: float
-    until: float | None = None
-    maxPause: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ class Admission:
     """
     The limits of how many clients may come in, and the batches in which they enter the
     queue.
+
+    @ivar stopped: Whether no more clients may come in, because the user has stopped the
+        pool.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Admission:
         self._batch: dict[Session, None] = {}
         self._timer: IDelayedCall | None = None
         self._full = False
+        self.stopped = False
         self._failures = FailureLog(clock, "entering the queue")
 
     def room(self) -> int:
@@ -62,7 +66,7 @@ class Admission:
             self._full = True
         elif waiting <= size * 3 // 4:
             self._full = False
-        if self._full:
+        if self._full or self.stopped:
             return 0
         return max(0, min(size - waiting, self._table.limit - len(self._table)))
 

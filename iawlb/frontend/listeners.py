@@ -18,6 +18,8 @@ from iawlb.frontend.listener import Listener
 class Listeners:
     """
     Listeners that are opened, closed, and refuse connections together.
+
+    @ivar refusing: Whether they refuse connections.
     """
 
     log = Logger()
@@ -30,7 +32,7 @@ class Listeners:
         self._check = check
         self._all: list[Listener] = []
         self._opened = False
-        self._refusing = False
+        self.refusing = False
 
     def __len__(self) -> int:
         return len(self._all)
@@ -55,7 +57,7 @@ class Listeners:
         """
         self._check(listener)
         if self._opened:
-            if self._refusing:
+            if self.refusing:
                 listener.refuse()
             failure = self._open(listener)
             if failure is not None:
@@ -94,7 +96,7 @@ class Listeners:
         @param instead: The listener whose socket this one shares, and which is closed;
             it may be one of other L{Listeners}, which then has to be removed there.
         """
-        if self._refusing:
+        if self.refusing:
             listener.refuse()
         if instead is not None:
             listener.takeOver(instead)
@@ -160,7 +162,7 @@ class Listeners:
         """
         Make all listeners refuse connections but keep their addresses, or undo that.
         """
-        self._refusing = refusing
+        self.refusing = refusing
         for listener in self._all:
             if refusing:
                 listener.refuse()

@@ -13,8 +13,10 @@ from iawlb.core.events import (
     DESTINATION_DOWN,
     LISTENER_LISTENING,
     LISTENER_REFUSING,
+    POOL_ADDED,
     SESSION_ENDED,
     IObserver,
+    IPoolObserver,
 )
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
@@ -22,7 +24,7 @@ from iawlb.observe.formats import TextFormat, twistedStart
 from iawlb.observe.writer import LogWriter
 
 
-@implementer(IObserver)
+@implementer(IObserver, IPoolObserver)
 class EventLog:
     """
     An observer that writes one line for each ended session, and one for each change of
@@ -103,14 +105,25 @@ class EventLog:
                 address=destination.address,
             )
 
+    def poolChanged(self, pool: str, event: str, by: str) -> None:
+        """
+        Write a line about a pool's change.
+        """
+        if event != POOL_ADDED:
+            self.log.info(
+                "pool {pool} is {event} by {by}" if by else "pool {pool} is {event}",
+                pool=pool,
+                event=event,
+                by=by,
+            )
+
     def listenerChanged(self, name: str, address: str, event: str) -> None:
         """
         Write a line about a listener's change.
         """
         texts = {
             LISTENER_LISTENING: "listening on {address} ({listener})",
-            LISTENER_REFUSING: "refusing connections on {address} ({listener}): "
-            "no destination is up",
+            LISTENER_REFUSING: "refusing connections on {address} ({listener})",
         }
         self.log.info(
             texts.get(event, "closed {address} ({listener})"),

@@ -5,11 +5,11 @@ All time-outs of sessions. No session is looked at before its time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from heapq import heappop, heappush
 from itertools import islice
-from math import ceil
+from math import ceil, inf
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -79,13 +79,18 @@ class Deadlines:
         queue: ConnectionQueue,
         settings: Settings,
         keepAlive: KeepAlive,
+        due: Callable[[float, float], float],
     ) -> None:
         """
         @param keepAlive: The keepalive options, which are set when a connection is so
             old that they matter.
+        @param due: Returns when the time of a client in the queue is over, from when it
+            entered and the queue time-out.
         """
         self._clock = clock
         self._queue = queue
+        self._endOfWait = due
+        self._retired = False
         self._queueTimeout = settings.queueTimeout
         self._handshakeTimeout = settings.handshakeTimeout
         self._idle = settings.idleTimeout
@@ -129,7 +134,7 @@ class Deadlines:
         Leave the queue to other time-outs, which have taken these ones' place. Sessions
         that were connected keep these.
         """
-        self._queueTimeout = 0.0
+        self._retired = True
 
     # Sessions come in.
 
@@ -144,9 +149,9 @@ class Deadlines:
 
     def queued(self) -> None:
         """
-        Called after sessions were put into the queue.
+        Called after sessions were put into the queue, or may wait for a shorter time.
         """
-        if self._timer is None and self._queueTimeout and len(self._queue):
+        if self._timer is None and len(self._queue):
             self._start()
 
     def relayed(self, session: Session) -> None:
@@ -221,9 +226,11 @@ class Deadlines:
         due = []
         if self._handshaking:
             due.append(next(iter(self._handshaking)).accepted + self._handshakeTimeout)
-        oldest = self._queue.oldest() if self._queueTimeout else None
+        oldest = None if self._retired else self._queue.oldest()
         if oldest is not None:
-            due.append(oldest.queued + self._queueTimeout)
+            end = self._endOfWait(oldest.queued, self._queueTimeout)
+            if end < inf:
+                due.append(end)
         if self._connected:
             due.append(self._firstDue())
         while self._numbers and not self._buckets[self._numbers[0]]:
@@ -291,9 +298,8 @@ class Deadlines:
             if not session.side.ready:
                 session.holder.dismiss(Outcome.HANDSHAKE_TIMEOUT)
             yield
-        while self._queueTimeout:
-            oldest = self._queue.oldest()
-            if oldest is None or oldest.queued + self._queueTimeout > now:
+        while not self._retired and (oldest := self._queue.oldest()) is not None:
+            if self._endOfWait(oldest.queued, self._queueTimeout) > now:
                 break
             self._queue.discard(oldest)
             oldest.holder.dismiss(Outcome.QUEUE_TIMEOUT)

@@ -122,6 +122,13 @@ class Serving(SideOwner):
         assert self._session.pulled is not None
         return self._session.pulled
 
+    @property
+    def holdsSlot(self) -> bool:
+        """
+        Whether the session holds a slot of the destination.
+        """
+        return not self._given
+
     def cancelConnect(self) -> None:
         """
         Give the connect up.

@@ -1,0 +1,4 @@
+"""
+Changes while the balancer runs: operations, reload, what outlives it, and the state
+file.
+"""

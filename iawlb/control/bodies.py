@@ -1,0 +1,125 @@
+"""
+The arguments of operations: each is read with its validator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from iawlb.arguments import shown
+from iawlb.control.errors import InvalidSetting
+from iawlb.settings import SHOWN, nearest
+from iawlb.validators import (
+    Validator,
+    count,
+    duration,
+    flag,
+    oneOf,
+    positiveDuration,
+)
+
+LONGEST_TEXT = 1000
+"""
+The number of characters that an argument may have.
+"""
+
+REQUIRED = object()
+"""
+The default of an argument that has to be given.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """
+    An argument of an operation.
+
+    @ivar read: The validator.
+    @ivar default: The value if the argument is not given, or C{REQUIRED}. An argument
+        whose default is L{None} may also be given as L{None}.
+    """
+
+    read: Validator
+    default: Any = REQUIRED
+
+
+def text(value: object) -> str:
+    """
+    Read a text that is not empty.
+
+    @raise InvalidSetting: The value is no text, or empty, or too long.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_TEXT:
+        raise InvalidSetting(
+            f"{shown(value)} is not a text of 1 to {LONGEST_TEXT} characters"
+        )
+    return value
+
+
+TARGET = {"target": Argument(text)}
+ALL_TARGETS = {"target": Argument(text, "*")}
+WAITING = {"wait": Argument(flag, True), "kill": Argument(flag, False)}
+PAUSE = {
+    **ALL_TARGETS,
+    "maxPause": Argument(duration, None),
+    "drainTimeout": Argument(duration, 30.0),
+    "for": Argument(positiveDuration, None),
+    **WAITING,
+}
+RESUME = {**ALL_TARGETS, "spread": Argument(duration, 0.0)}
+DRAIN = {**TARGET, "timeout": Argument(duration, 300.0), **WAITING}
+REMOVE = {
+    "pool": Argument(text),
+    "name": Argument(text),
+    "timeout": Argument(duration, 300.0),
+    "kill": Argument(flag, False),
+}
+WAIT = {
+    **TARGET,
+    "until": Argument(oneOf("drained", "up", "removable")),
+    "timeout": Argument(duration, 60.0),
+}
+SET_DESTINATION = {
+    "slots": Argument(count(0, 1_000_000), None),
+    "weight": Argument(count(1, 1000), None),
+}
+DESTINATION = {
+    "address": Argument(text),
+    "name": Argument(text, None),
+    **SET_DESTINATION,
+}
+ADD = {"pool": Argument(text), **DESTINATION}
+
+
+def readArguments(
+    given: Mapping[str, object], arguments: Mapping[str, Argument], of: str
+) -> dict[str, Any]:
+    """
+    Read the arguments of an operation.
+
+    @param of: What has these arguments, for people.
+    @return: The value of each argument.
+    @raise InvalidSetting: An argument is missing, wrong, or does not exist; the message
+        names it.
+    """
+    for name in given:
+        if name not in arguments:
+            meant = nearest(name, arguments)
+            right = f"write {meant}" if meant else f"it has {', '.join(arguments)}"
+            raise InvalidSetting(
+                f"{name[:SHOWN]!r} is not an argument of {of}: {right}"
+            )
+    values: dict[str, Any] = {}
+    for name, argument in arguments.items():
+        value = given.get(name, argument.default)
+        if value is REQUIRED:
+            raise InvalidSetting(f"{name}: {of} needs it")
+        if value is not None or argument.default is not None:
+            try:
+                value = argument.read(value)
+            except InvalidSetting as error:
+                raise InvalidSetting(f"{name}: {error}") from None
+        values[name] = value
+    return values
