@@ -194,6 +194,8 @@ ROOMS = [
     "admin.changing",
     "admin.api",
     "admin.pagefiles",
+    "admin.metricsroute",
+    "admin.metricsserver",
     # The process of its own.
     "process",
     "process.demoserver",

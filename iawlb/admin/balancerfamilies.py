@@ -89,12 +89,6 @@ BALANCER: tuple[Family[BalancerView], ...] = (
         lambda view: view.sources.scrapesRefused,
     ),
     Family(
-        "iawlb_scrapes_cut",
-        "counter",
-        "Requests for metrics whose reader left or was too slow.",
-        lambda view: view.sources.scrapesCut,
-    ),
-    Family(
         "process_cpu_seconds",
         "counter",
         "Processor time used by the process, user and system, in seconds.",

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from iawlb.admin.balancerfamilies import BALANCER
-from iawlb.admin.families import ALL, DESTINATION, POOL
+from iawlb.admin.families import ALL, DESTINATION, LABELS, POOL
 from iawlb.admin.family import BalancerView, DestinationView, Family, PoolView
 from iawlb.admin.sources import Sources
 from iawlb.core.destination import Destination
@@ -46,7 +46,7 @@ The last line of OpenMetrics.
 """
 
 Encoder = Callable[[Collector], bytes]
-Labels = tuple[str, ...]
+Values = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Exposition:
         for _ in moved.add():
             yield b""
         sums = {name: ConnectCounts() for name in wanted}
-        views: list[tuple[Labels, DestinationView]] = []
+        views: list[tuple[Values, DestinationView]] = []
         current: dict[tuple[str, str], Destination] = {}
         for pool in wanted.values():
             for each in pool.destinations:
@@ -201,16 +201,16 @@ class Exposition:
                 yield b""
         if "pool" in scopes:
             now = sources.balancer.clock.seconds()
-            poolViews: list[tuple[Labels, PoolView]] = []
+            poolViews: list[tuple[Values, PoolView]] = []
             for name, pool in wanted.items():
                 counts = statistics.pools.get(name, PoolStatistics())
                 sums[name].add(counts.forgotten)
                 total = moved.pools.get(name, [0, 0])
                 view = PoolView(pool, counts, total, sums[name], now)
                 poolViews.append(((name,), view))
-            yield from _families(text, POOL, ("pool",), poolViews)
+            yield from _families(text, POOL, LABELS["pool"], poolViews)
         if "destination" in scopes:
-            yield from _families(text, DESTINATION, ("pool", "destination"), views)
+            yield from _families(text, DESTINATION, LABELS["destination"], views)
         yield text.end()
 
     def _balancer(self, text: _Text) -> Iterator[bytes]:
@@ -221,14 +221,14 @@ class Exposition:
         for _ in self.sources.process.read(process):
             yield b""
         view = BalancerView(self.sources, process)
-        yield from _families(text, BALANCER, (), [((), view)])
+        yield from _families(text, BALANCER, LABELS["balancer"], [((), view)])
 
 
 def _families(
     text: _Text,
     families: Sequence[Family[Any]],
-    names: Labels,
-    views: Sequence[tuple[Labels, Any]],
+    names: tuple[str, ...],
+    views: Sequence[tuple[Values, Any]],
 ) -> Iterator[bytes]:
     """
     Write families of metrics in short steps.

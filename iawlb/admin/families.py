@@ -280,3 +280,12 @@ ALL: Mapping[str, tuple[Family[Any], ...]] = {
 """
 All metrics, by their scope.
 """
+
+LABELS: Mapping[str, tuple[str, ...]] = {
+    "balancer": (),
+    "pool": ("pool",),
+    "destination": ("pool", "destination"),
+}
+"""
+The names of the labels of all metrics of a scope.
+"""

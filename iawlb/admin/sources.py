@@ -36,7 +36,6 @@ class Sources:
     @ivar logDropped: Returns the number of lines of the access log that were dropped.
     @ivar scrapes: The number of requests for metrics that were answered.
     @ivar scrapesRefused: Those that were refused, as too many were being answered.
-    @ivar scrapesCut: Those whose reader left or was too slow.
     """
 
     balancer: Balancer
@@ -47,7 +46,6 @@ class Sources:
     logDropped: Callable[[], int] = lambda: 0
     scrapes: int = 0
     scrapesRefused: int = 0
-    scrapesCut: int = 0
 
 
 def _never() -> Callable[[], LastReload]:
