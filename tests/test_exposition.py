@@ -245,6 +245,9 @@ class ValueTests(SynchronousTestCase):
             "up": 1,
             "current_sessions": 2,
             "active": 1,
+            "slots": 0,
+            "paused": 0,
+            "stopped": 0,
             "waiting": 1,
             "oldest_wait_seconds": 2,
             "slots_missing": 1,
@@ -319,6 +322,20 @@ class ValueTests(SynchronousTestCase):
         self.assertEqual(states, {"up": 0, "down": 1, "paused": 1, "draining": 1})
         self.assertEqual(found["iawlb_pool_up", "default"], 0)
 
+    def test_poolStates(self) -> None:
+        """
+        A pool shows its slots, and whether it is paused or stopped.
+        """
+        rig = ScrapedRig()
+        rig.pool.setPoolSlots(7)
+        rig.pool.pause("me")
+        found = rig.values(scopes=["pool"])
+        for name, value in {"slots": 7, "paused": 1, "stopped": 0, "up": 1}.items():
+            self.assertEqual(found[f"iawlb_pool_{name}", "default"], value, name)
+        rig.pool.refuse()
+        found = rig.values(scopes=["pool"])
+        self.assertEqual(found["iawlb_pool_stopped", "default"], 1)
+
     def test_removed(self) -> None:
         """
         A removed destination keeps its counters for a while, and has no gauges. Then
@@ -384,4 +401,18 @@ class GaugeTests(SynchronousTestCase):
         rig.balancer.pause("a")
         self.assertEqual(slotsMissing(rig.pool), 3)
         rig.pool.destinations[1].slots = 0
+        self.assertEqual(slotsMissing(rig.pool), 0)
+
+    def test_slotsMissingOfThePool(self) -> None:
+        """
+        The slots of the pool as a whole count too. In a pause no slots are missing,
+        however many clients wait for its end.
+        """
+        rig = CountedRig(2, slots=2)
+        rig.pool.setPoolSlots(1)
+        rig.clients(5)
+        self.assertEqual(slotsMissing(rig.pool), 4)
+        rig.pool.setPoolSlots(2)
+        self.assertEqual(slotsMissing(rig.pool), 3)
+        rig.pool.pause("me")
         self.assertEqual(slotsMissing(rig.pool), 0)

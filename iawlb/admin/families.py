@@ -55,7 +55,26 @@ POOL: tuple[Family[PoolView], ...] = (
         "iawlb_pool_active",
         "gauge",
         "Sessions that hold a slot, connecting and served.",
-        lambda view: sum(each.active for each in view.pool.destinations),
+        lambda view: view.pool.active,
+    ),
+    Family(
+        "iawlb_pool_slots",
+        "gauge",
+        "Sessions that the pool may serve at a time; 0 is no limit but that of its "
+        "destinations.",
+        lambda view: view.pool.slots,
+    ),
+    Family(
+        "iawlb_pool_paused",
+        "gauge",
+        "1 while the pool is paused, else 0.",
+        lambda view: int(view.pool.gate.paused is not None),
+    ),
+    Family(
+        "iawlb_pool_stopped",
+        "gauge",
+        "1 while the pool refuses clients since a user has stopped it, else 0.",
+        lambda view: int(view.pool.stopped),
     ),
     Family(
         "iawlb_pool_waiting",

@@ -4,6 +4,8 @@ Numbers about a pool that are worked out when somebody asks.
 
 from __future__ import annotations
 
+import math
+
 from iawlb.pool import Pool
 
 
@@ -20,14 +22,17 @@ def oldestWait(pool: Pool, now: float) -> float | None:
 
 def slotsMissing(pool: Pool) -> int:
     """
-    Return how many more slots would be needed now so that no session waits.
+    Return how many more slots would be needed now so that no session waits. In a pause
+    of the pool none are missing: the sessions wait for its end.
     """
     waiting = len(pool.queue)
-    if not waiting:
+    if not waiting or pool.gate.paused is not None:
         return 0
-    for each in pool.destinations:
-        if each.available:
-            if each.freeSlots is None:
-                return 0
-            waiting -= each.freeSlots
-    return max(0, waiting)
+    free = math.inf
+    slots = [each.freeSlots for each in pool.destinations if each.available]
+    known = [each for each in slots if each is not None]
+    if len(known) == len(slots):
+        free = sum(known)
+    if pool.slots:
+        free = min(free, pool.slots - pool.active)
+    return int(max(0, waiting - max(0, free)))
