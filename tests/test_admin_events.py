@@ -43,7 +43,7 @@ class RingTests(SynchronousTestCase):
         events.listener("web", "127.0.0.1:80", "listening")
         events.session(session(1), "ended")
         self.ring.sessionChanged(session(1), "ended")
-        self.ring.poolChanged("web", "paused", "uid 0 (pid 1)")
+        events.pool("web", "paused", "uid 0 (pid 1)")
         self.ring.poolChanged("web", "resumed")
         lost, found = self.ring.after(0, 10)
         self.assertEqual(lost, 0)

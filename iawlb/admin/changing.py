@@ -49,6 +49,7 @@ class Changing:
         self._balancer = parts.balancer
         self._operations = parts.operations
         self._process = parts.process
+        self._ring = parts.ring
         self._views = views
 
     def routes(self) -> Iterator[Route]:
@@ -185,8 +186,8 @@ class Changing:
         await self._operations.add(**call.body, by=call.asker.name)
         (added,) = set(pool.workers) - known
         destination = pool.workers[added].destination
-        counts = await self._views.bytes(call.turn)
-        return Answer(self._views.destination(destination, counts), 201)
+        look = await self._views.look(call.turn)
+        return Answer(self._views.destination(destination, look), 201)
 
     async def _remove(self, call: Call) -> Answer:
         destinationOf(self._balancer, call.path["pool"], call.path["name"])
@@ -200,13 +201,15 @@ class Changing:
         if not number.isascii() or not number.isdigit() or len(number) > 15:
             raise Problem(404, "a session's id is a number")
         by = call.asker.name
-        return Answer(await self._operations.kill(id=int(number), by=by))
+        result = await self._operations.kill(id=int(number), by=by)
+        self._ring.publish("session-killed", text=f"session {number}", by=by)
+        return Answer(result)
 
     async def _reload(self, call: Call) -> Answer:
         result = await self._process.reload(call.body["diff"], call.asker.name)
         if result["result"] == "failed":
             detail = "the configuration is wrong; nothing has changed"
-            raise Problem(422, detail, mistakes=result["messages"])
+            raise Problem(422, detail, mistakes=result["mistakes"])
         return Answer(result)
 
     async def _log(self, call: Call) -> Answer:

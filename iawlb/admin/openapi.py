@@ -29,9 +29,9 @@ def openApi(routes: list[Route], version: str, *, needsToken: bool) -> dict[str,
     """
     paths: dict[str, Any] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(
-            route, needsToken
-        )
+        if route.documented:
+            methods = paths.setdefault(route.path, {})
+            methods[route.method.lower()] = _operation(route, needsToken)
     return {
         "openapi": VERSION,
         "info": {
@@ -114,7 +114,7 @@ def _name(route: Route) -> str:
     Return a name for a route, such as C{getPool}.
     """
     words = [each.strip("{}") for each in route.path.split("/") if each]
-    words = [each.partition(".")[0] for each in words] or ["page"]
+    words = [each.partition(".")[0] for each in words]
     return route.method.lower() + "".join(each.capitalize() for each in words)
 
 

@@ -47,6 +47,7 @@ def pageRoutes() -> list[Route]:
                 Route(
                     *("GET", path, Role.NONE, "a file of the status page", handler),
                     produces=kind,
+                    documented=False,
                 )
                 for path in paths
             ]

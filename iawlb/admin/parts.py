@@ -72,24 +72,6 @@ class Process(Protocol):
         """
 
 
-class Configuration(Configured, Protocol):
-    """
-    What is known of the configuration.
-    """
-
-    file: str | None
-
-    def originOf(self, path: str) -> str:
-        """
-        Return where a setting comes from.
-        """
-
-    def differences(self) -> list[dict[str, Any]]:
-        """
-        Return the values that differ from those of the file.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """
@@ -99,7 +81,7 @@ class Parts:
     balancer: Balancer
     statistics: Statistics
     operations: Operations
-    configuration: Configuration
+    configuration: Configured
     process: Process
     ring: EventRing
     now: Callable[[], float] = time

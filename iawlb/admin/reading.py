@@ -14,7 +14,7 @@ from iawlb.admin.gauges import oldestWait
 from iawlb.admin.members import Member, timeout
 from iawlb.admin.parts import Parts, destinationOf, poolOf
 from iawlb.admin.routes import Answer, Call, Route
-from iawlb.admin.views import Views, readiness
+from iawlb.admin.views import Difference, Views, readiness
 from iawlb.core.session import Session
 from iawlb.settings import Settings, optionName
 
@@ -99,7 +99,7 @@ class Reading:
 
     async def _status(self, call: Call) -> Answer:
         balancer = self._balancer
-        counts = await self._views.bytes(call.turn)
+        look = await self._views.look(call.turn)
         now = balancer.clock.seconds()
         pools = list(balancer.pools.values())
         ready, why = readiness(balancer)
@@ -115,7 +115,7 @@ class Reading:
                 "ready": ready,
                 "why": why,
                 "role": call.asker.role.word,
-                "pools": self._views.pools(counts),
+                "pools": self._views.pools(look),
                 "sessions": len(balancer.table),
                 "waiting": sum(len(each.queue) for each in pools),
                 "oldestWait": max(
@@ -132,25 +132,25 @@ class Reading:
         )
 
     async def _pools(self, call: Call) -> Answer:
-        return Answer(self._views.pools(await self._views.bytes(call.turn)))
+        return Answer(self._views.pools(await self._views.look(call.turn)))
 
     async def _onePool(self, call: Call) -> Answer:
         pool = poolOf(self._balancer, call.path["pool"])
         tag = self._ring.tag
-        view = self._views.pool(pool, await self._views.bytes(call.turn))
+        view = self._views.pool(pool, await self._views.look(call.turn))
         return Answer(view, headers={"ETag": tag})
 
     async def _destinations(self, call: Call) -> Answer:
-        counts = await self._views.bytes(call.turn)
+        look = await self._views.look(call.turn)
         pools = list(self._balancer.pools.values())
         return Answer(
-            each for pool in pools for each in self._views.destinations(pool, counts)
+            each for pool in pools for each in self._views.destinations(pool, look)
         )
 
     async def _oneDestination(self, call: Call) -> Answer:
         found = destinationOf(self._balancer, call.path["pool"], call.path["name"])
-        counts = await self._views.bytes(call.turn)
-        return Answer(self._views.destination(found, counts))
+        look = await self._views.look(call.turn)
+        return Answer(self._views.destination(found, look))
 
     async def _sessions(self, call: Call) -> Answer:
         """
@@ -210,7 +210,7 @@ class Reading:
             {
                 "file": self._configuration.file,
                 "settings": self._settings(),
-                "differences": self._configuration.differences(),
+                "differences": map(_difference, self._configuration.differences()),
             },
             headers={"ETag": self._ring.tag},
         )
@@ -237,3 +237,22 @@ class Reading:
                 "origin": self._configuration.originOf(path),
                 "live": each.metadata["live"],
             }
+
+
+def _difference(each: Difference) -> dict[str, Any]:
+    """
+    Make the object of a difference.
+    """
+    return {
+        "path": each.path,
+        "file": _plain(each.file),
+        "runtime": _plain(each.runtime),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """
+    Return a value that JSON has: a pause is something that is there.
+    """
+    known = isinstance(value, str | int | float | dict | list) or value is None
+    return value if known else True

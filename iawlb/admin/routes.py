@@ -76,6 +76,7 @@ class Route:
     @ivar schema: The name of the answer's schema.
     @ivar statuses: The statuses of its own errors.
     @ivar tagged: Whether the answer has an ETag.
+    @ivar documented: Whether C{/openapi.json} has the route.
     """
 
     method: str
@@ -90,6 +91,7 @@ class Route:
     status: int = 200
     statuses: tuple[int, ...] = ()
     tagged: bool = False
+    documented: bool = True
 
     @property
     def changes(self) -> bool:

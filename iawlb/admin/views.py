@@ -5,7 +5,8 @@ of JSON.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
 from time import time
 from typing import Any, Protocol
 
@@ -14,11 +15,15 @@ from iawlb.admin.gauges import oldestWait, slotsMissing
 from iawlb.balancer import Balancer
 from iawlb.core.destination import Destination
 from iawlb.core.session import Session
-from iawlb.core.text import printable
 from iawlb.observe.bytecounts import ByteCounts
 from iawlb.observe.counts import DestinationStatistics
 from iawlb.observe.statistics import Statistics
 from iawlb.pool import Pool
+
+AT_A_TIME = 100
+"""
+How many differences are looked at in one turn of the reactor.
+"""
 
 Turn = Callable[[], Awaitable[None]]
 
@@ -28,21 +33,69 @@ The counts of a destination that is not counted.
 """
 
 
+class Difference(Protocol):
+    """
+    One value that differs from that of the file. The names stand for nothing if it
+    concerns no pool, no destination, or all of one.
+    """
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def pool(self) -> str | None: ...
+
+    @property
+    def destination(self) -> str | None: ...
+
+    @property
+    def key(self) -> str | None: ...
+
+    @property
+    def file(self) -> Any: ...
+
+    @property
+    def runtime(self) -> Any: ...
+
+
 class Configured(Protocol):
     """
-    What is known of where values come from.
+    What is known of the configuration.
     """
 
-    def origin(self, pool: str, destination: str) -> str:
+    @property
+    def file(self) -> str | None:
         """
-        Return where a destination comes from, such as C{iawlb.toml:12}.
+        The file's path.
         """
 
-    def changed(self, pool: str, destination: str | None) -> list[str]:
+    def originOf(self, path: str) -> str:
         """
-        Return the names of the values of a pool or destination that differ from those
-        of the file.
+        Return where a setting comes from, such as C{iawlb.toml:12}.
         """
+
+    def destinationOrigin(self, pool: str, destination: str) -> str:
+        """
+        Return where a destination comes from.
+        """
+
+    def differences(self) -> Iterable[Difference]:
+        """
+        Iterate over the values that differ from those of the file.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """
+    What takes many steps to work out, for one answer.
+
+    @ivar counts: The bytes of all sessions, also of those that run.
+    @ivar changed: What differs from the file, by the names of a pool and destination.
+    """
+
+    counts: ByteCounts
+    changed: dict[tuple[str | None, str | None], list[str]]
 
 
 class Views:
@@ -71,40 +124,46 @@ class Views:
         """
         return isoTime(self._now() - (self._balancer.clock.seconds() - moment))
 
-    async def bytes(self, turn: Turn) -> ByteCounts:
+    async def look(self, turn: Turn) -> Look:
         """
-        Count the bytes of all sessions, also of those that run.
+        Work out what takes many steps.
 
         @param turn: Lets the reactor run once.
         """
         counts = ByteCounts(self._statistics, self._balancer.sessions)
         for _ in counts.add():
             await turn()
-        return counts
+        changed: dict[tuple[str | None, str | None], list[str]] = {}
+        for number, each in enumerate(self._configured.differences()):
+            if each.key is not None:
+                changed.setdefault((each.pool, each.destination), []).append(each.key)
+            if number % AT_A_TIME == AT_A_TIME - 1:
+                await turn()
+        return Look(counts, changed)
 
     # Pools and destinations.
 
-    def pools(self, counts: ByteCounts) -> Iterator[dict[str, Any]]:
+    def pools(self, look: Look) -> Iterator[dict[str, Any]]:
         """
         Make the objects of all pools.
         """
         for pool in list(self._balancer.pools.values()):
-            yield self.pool(pool, counts)
+            yield self.pool(pool, look)
 
-    def pool(self, pool: Pool, counts: ByteCounts) -> dict[str, Any]:
+    def pool(self, pool: Pool, look: Look) -> dict[str, Any]:
         """
         Make the object of a pool, in which an iterator stands for its destinations.
         """
         found = self._statistics.pools.get(pool.name)
-        bytesIn, bytesOut = counts.pools.get(pool.name, (0, 0))
+        bytesIn, bytesOut = look.counts.pools.get(pool.name, (0, 0))
         oldest = oldestWait(pool, self._balancer.clock.seconds())
         return {
             "name": pool.name,
-            "state": poolState(pool),
+            "state": pool.state,
             "paused": self._paused(pool),
             "policy": pool.settings.policy,
-            "slots": getattr(pool, "slots", 0),
-            "active": sum(each.active for each in pool.destinations),
+            "slots": pool.slots,
+            "active": pool.active,
             "waiting": len(pool.queue),
             "oldestWait": None if oldest is None else round(oldest, 3),
             "queueSize": pool.settings.queueSize,
@@ -118,13 +177,12 @@ class Views:
                 {"name": each.name, "address": each.address, "state": each.state}
                 for each in pool.listeners
             ],
-            "destinations": self.destinations(pool, counts),
-            "changed": self._configured.changed(pool.name, None),
+            "destinations": self.destinations(pool, look),
+            "changed": look.changed.get((pool.name, None), []),
         }
 
     def _paused(self, pool: Pool) -> dict[str, Any] | None:
-        gate = getattr(pool, "gate", None)
-        pause = None if gate is None else gate.paused
+        pause = pool.gate.paused
         if pause is None:
             return None
         return {
@@ -134,27 +192,25 @@ class Views:
             "maxPause": pause.maxPause,
         }
 
-    def destinations(self, pool: Pool, counts: ByteCounts) -> Iterator[dict[str, Any]]:
+    def destinations(self, pool: Pool, look: Look) -> Iterator[dict[str, Any]]:
         """
         Make the objects of a pool's destinations.
         """
         for destination in pool.destinations:
-            yield self.destination(destination, counts)
+            yield self.destination(destination, look)
 
-    def destination(
-        self, destination: Destination, counts: ByteCounts
-    ) -> dict[str, Any]:
+    def destination(self, destination: Destination, look: Look) -> dict[str, Any]:
         """
         Make the object of a destination.
         """
         key = (destination.pool, destination.name)
         found = self._statistics.destinations.get(key, _NONE)
-        bytesIn, bytesOut = counts.destinations.get(key, (0, 0))
+        bytesIn, bytesOut = look.counts.destinations.get(key, (0, 0))
         return {
             "pool": destination.pool,
             "name": destination.name,
             "address": destination.address,
-            "state": destinationState(destination),
+            "state": destination.state,
             "since": self.timeOf(found.since),
             "why": destination.down,
             "active": destination.active,
@@ -168,8 +224,8 @@ class Views:
             "bytesIn": bytesIn,
             "bytesOut": bytesOut,
             "ends": dict(found.ends),
-            "origin": self._configured.origin(*key),
-            "changed": self._configured.changed(*key),
+            "origin": self._configured.destinationOrigin(*key),
+            "changed": look.changed.get(key, []),
         }
 
     # Sessions.
@@ -201,28 +257,6 @@ class Views:
             "bytesOut": session.bytesOut,
             "tries": session.tries,
         }
-
-
-def poolState(pool: Pool) -> str:
-    """
-    Return a word for the state of a pool.
-    """
-    state = getattr(pool, "state", None)
-    if isinstance(state, str):
-        return state
-    up = any(destinationState(each) == "up" for each in pool.destinations)
-    return "up" if up else "down"
-
-
-def destinationState(destination: Destination) -> str:
-    """
-    Return a word for the state of a destination.
-    """
-    if destination.draining:
-        return "draining"
-    if destination.paused:
-        return "paused"
-    return "up" if destination.down is None else "down"
 
 
 def sessionState(session: Session) -> str:
@@ -258,10 +292,3 @@ def readiness(balancer: Balancer) -> tuple[bool, str]:
     if down:
         return True, f"no destination is up in {', '.join(down[:5])}"
     return True, ""
-
-
-def shortText(text: str, most: int = 200) -> str:
-    """
-    Write a text on one line, shortened.
-    """
-    return printable(text[:most]) + ("..." if len(text) > most else "")

@@ -174,7 +174,7 @@ class Events:
         """
         Call the observers that know pools after a pool's change.
         """
-        for observer in self.observers:
+        for observer in (*self.observers, *self._quiet):
             changed = getattr(observer, "poolChanged", None)
             if changed is None:
                 continue
