@@ -225,6 +225,10 @@ class Balancer(MultiService):
         checkLive(self.settings, new)
         limit = connectionLimit(new.maxConnections)
         self._given = given
+        if new.log != self.settings.log:
+            for observer in self.events.observers:
+                if isinstance(observer, EventLog):
+                    observer.errorsOnly = new.log == "errors"
         self.settings.take(new)
         self.table.limit = limit
         self.checkRoom()

@@ -191,8 +191,8 @@ class MovedTests(Case):
         self.assertEqual(
             [formatEvent(each) for each in captured],
             [
-                f"{self.path} was moved, and cannot be opened anew: No such file or "
-                "directory"
+                f"{self.path} cannot be opened anew: No such file or directory; the "
+                "old file is written to"
             ],
         )
         self.assertEqual((gone / "access").read_text(), "held\n" * 3)

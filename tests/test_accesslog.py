@@ -26,7 +26,7 @@ from iawlb.errors import InvalidSetting
 from iawlb.observe import accesslog as module
 from iawlb.observe.accesslog import AccessLog
 from iawlb.service import LoadBalancer
-from tests.doubles import Backend, accept, destination, session
+from tests.doubles import Backend, Recorder, accept, destination, session
 from tests.test_writer import Reactor
 
 
@@ -340,6 +340,31 @@ class PlaceTests(Case):
         self.assertEqual(self.writer.calls, ["writeNow"])
         log.reopen()
         self.assertEqual(self.writer.calls, ["writeNow"] * 2 + ["reopen"])
+
+    def test_configured(self) -> None:
+        """
+        Which sessions get a line can be changed while the balancer runs, in the default
+        log too.
+        """
+        log = self.log()
+        balancer = LoadBalancer(self.reactor, observers=[log])
+        balancer.configure(maxConnections=5)
+        self.assertFalse(log.errorsOnly)
+        balancer.configure(log="errors")
+        self.assertTrue(log.errorsOnly)
+        balancer.configure(log="all")
+        self.assertFalse(log.errorsOnly)
+        balancer = LoadBalancer(self.reactor)
+        balancer.configure(log="errors")
+        (default,) = balancer.events.observers
+        self.assertTrue(getattr(default, "errorsOnly", None))
+
+    def test_otherObservers(self) -> None:
+        """
+        Observers that are no log are left alone by that.
+        """
+        balancer = LoadBalancer(self.reactor, observers=[Recorder()])
+        balancer.configure(log="errors")
 
     def test_followText(self) -> None:
         """

@@ -103,7 +103,7 @@ class AccessFile(Output):
             if self._refused != str(error):
                 self._refused = str(error)
                 self.log.warn(
-                    "{path} was moved, and cannot be opened anew: {why}",
+                    "{path} cannot be opened anew: {why}; the old file is written to",
                     path=self.path,
                     why=error.strerror,
                 )

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -26,7 +27,6 @@ from tests.integration.programs import (
     answers,
     connect,
     freePort,
-    lacking,
     readAll,
     run,
     until,
@@ -325,11 +325,13 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     """
     A small disk.
     """
-    if os.geteuid():
-        lacking("only root can mount a disk")
     path = tmp_path / "disk"
     path.mkdir()
-    run("mount", "-t", "tmpfs", "-o", "size=4m", "none", str(path))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(path)]
+    if subprocess.run(
+        mount, check=False, capture_output=True, timeout=LIMIT
+    ).returncode:
+        pytest.skip("no disk can be mounted here")
     yield path
     run("umount", "-l", str(path))
 
