@@ -25,6 +25,16 @@ The number of destinations that one deploy may bring.
 """
 
 
+def bringBack(pool: Pool, worker: Worker) -> None:
+    """
+    Let a destination take sessions again that is drained or being removed.
+    """
+    if worker.destination.removing:
+        pool.keep(worker.destination.name)
+    elif worker.destination.draining:
+        pool.undrain(worker.destination.name)
+
+
 def readDestinations(value: object) -> list[dict[str, Any]]:
     """
     Read the new destinations of a deploy.
@@ -102,7 +112,13 @@ class Deploy:
             self._takeBack(pool, new)
             return answer(UNDONE, 0, missing)
         old = self._swap(pool, new, kept, by)
-        return await self._finish(pool, new, old, drainTimeout)
+        result = await self._finish(pool, new, old, drainTimeout)
+        result["messages"] += [
+            f"{nameOf(pool, each)} is still paused"
+            for each in kept
+            if each.destination.paused
+        ]
+        return result
 
     def _bring(
         self,
@@ -144,17 +160,12 @@ class Deploy:
         """
         Check that a destination that has the name of a new one is the same.
 
-        @raise Conflict: It is another, or it is being removed.
+        @raise Conflict: It is another.
         """
-        name, destination = nameOf(pool, there), there.destination
-        if destination.removing:
+        if there.destination.address != address:
             raise Conflict(
-                f"{name} still has {sessions(destination.active)}, and is removed "
-                "then: give the new one another name"
-            )
-        if destination.address != address:
-            raise Conflict(
-                f"{name} is {destination.address}: give the new one another name"
+                f"{nameOf(pool, there)} is {there.destination.address}: give the new "
+                "one another name"
             )
 
     async def _missing(
@@ -209,8 +220,7 @@ class Deploy:
             pool.setPaused(each.destination.name, False, by)
         for each, given in kept.items():
             name, destination = each.destination.name, each.destination
-            if destination.draining:
-                pool.undrain(name)
+            bringBack(pool, each)
             own = DestinationSettings(
                 **{
                     "slots": destination.slots,

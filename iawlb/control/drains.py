@@ -86,8 +86,10 @@ class Drains:
 
         @return: The number of these sessions.
         """
-        found = [each for each in self._balancer.sessions if target.holds(each)]
-        for session in found:
-            if session.outcome is None:  # else it ended together with another
+        number = 0
+        for session in self._balancer.sessions:
+            # One that has ended together with another holds none any more.
+            if target.holds(session):
                 cut(session)
-        return len(found)
+                number += 1
+        return number

@@ -22,7 +22,7 @@ from iawlb.control.bodies import (
     WAIT,
     readArguments,
 )
-from iawlb.control.deploy import DEPLOY, Deploy
+from iawlb.control.deploy import DEPLOY, Deploy, bringBack
 from iawlb.control.drains import Drains, Undone, cut
 from iawlb.control.errors import InvalidSetting, NotFound
 from iawlb.control.targets import Target, findPool, findTarget, findWorker, nameOf
@@ -99,7 +99,7 @@ class Operations:
 
     async def resume(self, *, by: str = "", **given: object) -> Answer:
         """
-        Undo a pause, a stop, or the drain of a destination.
+        Undo a pause, a stop, or the drain or the removal of a destination.
 
         @keyword target: C{*} for all pools, a pool, or a destination.
         @keyword spread: The time over which the clients are served that wait now; for
@@ -121,10 +121,9 @@ class Operations:
                 raise InvalidSetting(
                     f"spread: {target.name} is a destination: resume its pool"
                 )
-            (pool,), destination = target.pools, target.worker.destination
-            if destination.draining:
-                pool.undrain(destination.name)
-            pool.setPaused(destination.name, False, by)
+            (pool,) = target.pools
+            bringBack(pool, target.worker)
+            pool.setPaused(target.worker.destination.name, False, by)
         self._waits.check()
         return answer(messages=messages)
 
@@ -162,15 +161,8 @@ class Operations:
             raise InvalidSetting(
                 f"target: {shown(values['target'])} is not a destination: pause a pool"
             )
-        destination = target.worker.destination
-        target.pools[0].drain(destination.name)
-
-        def undone() -> str | None:
-            if destination.draining or target.gone:
-                return None
-            return f"{target.name} takes sessions again"
-
-        return await self._finish(target, undone, values, "timeout")
+        target.pools[0].drain(target.worker.destination.name)
+        return await self._finish(target, _back(target), values, "timeout")
 
     async def _finish(
         self, target: Target, undone: Undone, values: Mapping[str, Any], timeout: str
@@ -260,7 +252,7 @@ class Operations:
         target = Target((pool,), findWorker(pool, values["name"]))
         pool.remove(values["name"])
         values["wait"] = True
-        return await self._finish(target, lambda: None, values, "timeout")
+        return await self._finish(target, _back(target), values, "timeout")
 
     # Values.
 
@@ -320,6 +312,20 @@ def _resumed(target: Target) -> Undone:
             if pool.gate.paused is None or pool.gate.pauses != number:
                 return f"pool {pool.name} was resumed"
         return None
+
+    return undone
+
+
+def _back(target: Target) -> Undone:
+    """
+    Return a function that says whether the drain of a destination is undone.
+    """
+
+    def undone() -> str | None:
+        worker = target.worker
+        if worker is None or worker.destination.draining or target.gone:
+            return None
+        return f"{target.name} takes sessions again"
 
     return undone
 
