@@ -193,6 +193,7 @@ class Program:
     A program that is started and stopped, perhaps several times.
 
     @ivar log: The file with the program's output.
+    @ivar inherited: The descriptors that the program gets, under the same numbers.
     """
 
     def __init__(
@@ -214,6 +215,7 @@ class Program:
         self._user = user if os.geteuid() == 0 else None
         self._ready = ready
         self._process: subprocess.Popen[bytes] | None = None
+        self.inherited: Sequence[int] = ()
         self.log = folder / f"{Path(arguments[0]).name}-{id(self):x}.log"
 
     def start(self) -> None:
@@ -228,6 +230,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=self.inherited,
                 start_new_session=True,  # so that its children can be ended too
                 user=self._user,
                 group=group,
