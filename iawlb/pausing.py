@@ -16,6 +16,7 @@ from iawlb.core.destination import Destination
 from iawlb.core.events import (
     DESTINATION_PAUSED,
     DESTINATION_RESUMED,
+    POOL_CHANGED,
     POOL_DRAINED,
     POOL_PAUSED,
     POOL_RESUMED,
@@ -192,6 +193,7 @@ class PausablePool(ABC):
         """
         self.settings.take(replace(self.settings, poolSlots=slots))
         self.gate.setSlots(self.settings.poolSlots)
+        self.events.pool(self.name, POOL_CHANGED, NOBODY)
 
     def _checkRefusing(self) -> None:
         """

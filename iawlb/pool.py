@@ -20,6 +20,7 @@ from iawlb.core.events import (
     DESTINATION_DRAINING,
     DESTINATION_REMOVED,
     DESTINATION_RESUMED,
+    POOL_CHANGED,
 )
 from iawlb.core.origin import PoolCount
 from iawlb.core.policies import Policy
@@ -444,6 +445,7 @@ class Pool(PausablePool):
         self._roomAwaited = True
         self.checkRoom()
         self.destinationChanged()
+        self.events.pool(self.name, POOL_CHANGED, "")
 
     def stop(self) -> None:
         """

@@ -69,6 +69,16 @@ class EventsTests(SynchronousTestCase):
         self.assertEqual(self.tell(observer)[1:], observer.told)
         self.assertFalse(Events([observer]).everyStep)
 
+    def test_poolWithoutSessions(self) -> None:
+        """
+        An observer that wants no sessions is called for pools too.
+        """
+        observer: Any = Recording()
+        observer.sessions = False
+        observer.poolChanged = observer._keep
+        Events([observer]).pool("web", events.POOL_CHANGED, "me")
+        self.assertEqual(observer.told, [("web", "changed", "me")])
+
     def test_allAreTold(self) -> None:
         """
         Each observer is called at every step, in order.

@@ -165,6 +165,11 @@ ROOMS = [
     "control.drains",
     "control.deploy",
     "control.operations",
+    "control.build",
+    "control.plan",
+    "control.newlisteners",
+    "control.apply",
+    "control.reload",
     # HTTP for those who operate a balancer.
     "admin",
     "admin.problem",

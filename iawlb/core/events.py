@@ -34,6 +34,7 @@ POOL_PAUSED = "paused"
 POOL_DRAINED = "drained"
 POOL_RESUMED = "resumed"
 POOL_STOPPED = "stopped"
+POOL_CHANGED = "changed"
 POOL_REMOVED = "removed"
 
 LISTENER_LISTENING = "listening"

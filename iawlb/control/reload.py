@@ -1,0 +1,195 @@
+"""
+Reload: read the configuration again, and change the running balancer to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from time import time
+from typing import Any
+
+from twisted.internet.defer import DeferredLock
+from twisted.logger import Logger
+
+from iawlb.balancer import Balancer
+from iawlb.config.model import Configuration
+from iawlb.control.apply import Application
+from iawlb.control.errors import Conflict
+from iawlb.control.plan import Change, applied, isLive, plan
+from iawlb.errors import IawlbError, InvalidConfiguration
+
+Result = dict[str, Any]
+
+
+class Reloader:
+    """
+    Changes a balancer that runs to what its configuration says now.
+
+    All that can be checked is checked first, and new listeners are opened: so a file
+    that is wrong, or an address that is in use, changes nothing. Two reloads at once
+    are made one after the other.
+
+    @ivar running: The configuration that the balancer has. Of a setting that needs a
+        restart it has the value that is in use.
+    @ivar last: The result of the last reload, as C{reload} in C{GET /status}.
+    @ivar publish: Called with each reload's result, as an event for those who watch.
+    @ivar configure: Called with each live setting of the process that has changed: its
+        place in the file, and the new value.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        balancer: Balancer,
+        read: Callable[[], Configuration] | None,
+        running: Configuration,
+        now: Callable[[], float] = time,
+    ) -> None:
+        """
+        @param read: Reads and checks the configuration; L{None} if there is no file.
+        @param running: The configuration that the balancer was made from.
+        @param now: Returns the time of day.
+        """
+        self.running = running
+        self.publish: Callable[..., object] = lambda *_, **__: None
+        self.configure: Callable[[tuple[str, ...], Any], object] = lambda *_: None
+        self.last: Result = {
+            "successful": None if read is None else True,
+            "at": None if read is None else iso(now()),
+            "messages": [],
+            "file": running.path,
+        }
+        self._reactor = reactor
+        self._balancer = balancer
+        self._read = read
+        self._now = now
+        self._lock = DeferredLock()
+
+    def plan(self, new: Configuration) -> list[Change]:
+        """
+        List what a reload would change.
+        """
+        return plan(self.running, new)
+
+    async def reload(self, diff: bool = False, by: str = "") -> Result:
+        """
+        Read the configuration, and change the balancer to it.
+
+        @param diff: Only say what would change.
+        @param by: Who has asked for it.
+        @return: C{result}, which is C{done} or C{failed}; C{changes}; C{messages}; and
+            C{mistakes}, if it failed.
+        @raise Conflict: There is no file, or the balancer is not running.
+        """
+        await self._lock.acquire()
+        try:
+            return await self._reload(diff, by)
+        finally:
+            self._lock.release()
+
+    async def _reload(self, diff: bool, by: str) -> Result:
+        self._checkRunning()
+        assert self._read is not None
+        try:
+            new = self._read()
+        except InvalidConfiguration as error:
+            return self._failed(list(error.mistakes), [], diff, by)
+        changes = self.plan(new)
+        waiting = [
+            f"{each.path}: needs a restart; until then it stays {each.before!r}"
+            for each in changes
+            if not isLive(each)
+        ]
+        if diff:
+            return _result("done", changes, waiting)
+        application = Application(self._reactor, self._balancer, new, changes)
+        try:
+            await application.prepare()
+            self._checkRunning()
+            application.commit()
+        except Exception as error:
+            if not isinstance(error, IawlbError):
+                self.log.failure("a step of a reload failed")
+            failed = application.rollBack()
+            self.running = applied(self.running, application.done)
+            mistakes = [str(error) or repr(error), *failed]
+            return self._failed(mistakes, application.done, diff, by)
+        for each in changes:
+            if each.pool is None and each.where[0] != "global" and isLive(each):
+                application.done.append(each)
+                self.configure(each.where, each.after)
+        return self._succeeded(new, changes, application, waiting, by)
+
+    def _checkRunning(self) -> None:
+        if self._read is None:
+            raise Conflict("there is no configuration file, so nothing to reload")
+        if self._balancer.stopping:
+            raise Conflict("the balancer is stopping, and reloads no more")
+        if not self._balancer.running:
+            raise Conflict("the balancer has not started yet")
+
+    def _succeeded(
+        self,
+        new: Configuration,
+        changes: list[Change],
+        application: Application,
+        waiting: list[str],
+        by: str,
+    ) -> Result:
+        """
+        Remember a reload that was made.
+        """
+        made = applied(self.running, application.done)
+        self.running = replace(made, origins=new.origins, path=new.path)
+        messages = [*waiting, *application.messages]
+        number = len(application.done)
+        text = f"{number} changes" if number != 1 else "1 change"
+        self.log.info("reloaded {file}: {text}", file=new.path, text=text)
+        for each in messages:
+            self.log.info("{message}", message=each)
+        self._remember(True, messages)
+        self.publish("reload", text=text, by=by or None)
+        return _result("done", changes, messages)
+
+    def _failed(
+        self, mistakes: list[str], made: list[Change], diff: bool, by: str
+    ) -> Result:
+        """
+        Remember a reload that failed.
+
+        @param made: The changes that were made nevertheless.
+        """
+        messages = [f"{each.path}: was changed nevertheless" for each in made]
+        if not diff:
+            for each in (*mistakes, *messages):
+                self.log.error("reload failed: {message}", message=each)
+            self._remember(False, [*mistakes, *messages])
+            self.publish("reload-failed", text=mistakes[0], by=by or None)
+        return {**_result("failed", made, messages), "mistakes": mistakes}
+
+    def _remember(self, successful: bool, messages: list[str]) -> None:
+        self.last = {
+            "successful": successful,
+            "at": iso(self._now()),
+            "messages": messages,
+            "file": self.running.path,
+        }
+
+
+def _result(result: str, changes: list[Change], messages: list[str]) -> Result:
+    return {
+        "result": result,
+        "changes": [each.shown() for each in changes],
+        "messages": messages,
+    }
+
+
+def iso(when: float) -> str:
+    """
+    Return a time of day in ISO 8601, in UTC.
+    """
+    return datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
