@@ -12,12 +12,32 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from iawlb.adminplace import readAdminAddress
+from iawlb.errors import InvalidSetting
 from iawlb.logformat import logFormat, logTarget
 from iawlb.settings import Validated, setting
 from iawlb.validators import Validator, duration, flag, oneOf, plainText
 
 ADMIN = "Status and control"
 LOG = "Access log"
+
+
+def metricsAddress(value: object) -> str:
+    """
+    Read the address where metrics are served; it may be empty.
+
+    @raise InvalidSetting: The value is no address.
+    """
+    text = plainText(value)
+    try:
+        if text:
+            readAdminAddress(text)
+    except InvalidSetting:
+        raise InvalidSetting(
+            f"{text[:60]!r} is not an address: write 127.0.0.1:9100, a port, or "
+            "/run/iawlb/metrics.sock"
+        ) from None
+    return text
 
 
 def processSetting(
@@ -76,7 +96,7 @@ class ProcessSettings(Validated):
         "metrics",
         "listen",
         "",
-        plainText,
+        metricsAddress,
         "ADDRESS",
         ADMIN,
         "where metrics are served for Prometheus: host:port, or a path of a Unix "

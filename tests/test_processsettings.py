@@ -43,3 +43,14 @@ class ProcessSettingsTests(SynchronousTestCase):
         """
         error = self.assertRaises(InvalidSetting, ProcessSettings, admin="a\nb")
         self.assertTrue(str(error).startswith("admin: "))
+
+    def test_metricsAddress(self) -> None:
+        """
+        An address for metrics is a port, host and port, or the path of a Unix socket.
+        """
+        for right in ("", "9100", "127.0.0.1:9100", "[::]:9100", "/run/m.sock"):
+            self.assertEqual(ProcessSettings(metrics=right).metrics, right)
+        for wrong in ("99999", "a b", "run/m.sock", "tcp:x", 9100, "127.0.0.1:0"):
+            error = self.assertRaises(InvalidSetting, ProcessSettings, metrics=wrong)
+            self.assertTrue(str(error).startswith("metrics: "), str(error))
+        self.assertIn("write 127.0.0.1:9100, a port, or", str(error))

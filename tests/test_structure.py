@@ -211,6 +211,7 @@ ROOMS = [
     "process.notify",
     "process.optionhints",
     "process.launcher",
+    "process.metering",
     # The command line.
     "tap",
     # The command, which asks a running balancer over HTTP.
