@@ -382,6 +382,24 @@ def test_lostConnection(admin: FakeAdmin, open_page: Open) -> None:
     expect(page.locator("#events")).to_contain_text("after the gap")
 
 
+def test_anotherProcess(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    When the balancer was restarted, all events of the new process are shown, although
+    their numbers begin anew.
+    """
+    for number in range(5):
+        admin.emit("reload", text=f"old {number}")
+    page = open_page(admin.url, allowed="ERR_|404|Failed to load")
+    expect(page.locator("#events li")).to_have_count(5)
+    admin.stop()
+    admin.events.clear()
+    admin.status = usual(pid=4712)
+    admin.emit("reload", text="new")
+    admin.start()
+    expect(page.locator("#events")).to_contain_text("new")
+    expect(page.locator("#events li").first).to_have_text(re.compile("new$"))
+
+
 def test_namesAreText(admin: FakeAdmin, open_page: Open) -> None:
     """
     Names and texts that hold markup are shown as they are.

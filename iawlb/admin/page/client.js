@@ -12,6 +12,9 @@ export class Problem extends Error {
 }
 
 export class Client {
+  #last = "0";
+  #stream = new AbortController();
+
   constructor() {
     this.token = sessionStorage.getItem(TOKEN) ?? "";
   }
@@ -43,10 +46,10 @@ export class Client {
   // The stream is read by fetch, as EventSource can send neither a token nor, at first,
   // the number of the last event that is known.
   async follow(received) {
-    let last = "0";
     let pause = 1000;
     for (;;) {
       const stop = new AbortController();
+      this.#stream = stop;
       let timer = 0;
       const alive = () => {
         clearTimeout(timer);
@@ -55,7 +58,7 @@ export class Client {
       alive();
       try {
         const answer = await fetch("events", {
-          headers: this.#headers({ Accept: "text/event-stream", "Last-Event-ID": last }),
+          headers: this.#headers({ Accept: "text/event-stream", "Last-Event-ID": this.#last }),
           cache: "no-store",
           signal: stop.signal,
         });
@@ -72,7 +75,7 @@ export class Client {
           text = blocks.pop().slice(-100000);
           for (const block of blocks) {
             const event = parse(block);
-            if (event.id) last = event.id;
+            if (event.id) this.#last = event.id;
             if (event.data) received(event.data);
           }
         }
@@ -84,6 +87,12 @@ export class Client {
       await new Promise((done) => setTimeout(done, pause));
       pause = Math.min(pause * 2, 15000);
     }
+  }
+
+  // Read the events from the first on: another process answers now.
+  followAnew() {
+    this.#last = "0";
+    this.#stream.abort();
   }
 
   #headers(others) {

@@ -62,6 +62,7 @@ export class Events {
 }
 
 function describe(event, kind) {
+  if (event.lost) return `${number(event.lost)} events more, which are not known here`;
   const { pool, destination, listener, text, by } = event;
   const object = destination ? `${pool ? `${pool}/` : ""}${destination}` : (listener ?? pool ?? "");
   const said = text || [object, kind.replaceAll("-", " ")].filter(Boolean).join(": ");

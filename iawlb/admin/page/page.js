@@ -70,6 +70,7 @@ class Page {
   }
 
   async #turn() {
+    const began = performance.now();
     let status;
     try {
       status = await this.client.get("status");
@@ -81,13 +82,18 @@ class Page {
     const now = Date.now() / 1000;
     const passed = this.last ? now - this.last : 0;
     this.last = now;
+    const before = this.status;
+    if (before && (before.pid !== status.pid || before.uptime > status.uptime)) {
+      this.client.followAnew();
+    }
     this.status = status;
     this.history.add(status, now);
+    const took = performance.now() - began;
     this.#found(status, passed, now);
     await this.#askForWaiters(status);
-    // Large answers are asked for less often; a tab that nobody sees hardly.
+    // What takes long is asked for less often, and for a tab that nobody sees too.
     if (document.hidden) return 5000;
-    return status.destinations > 300 ? 2000 : 1000;
+    return Math.min(Math.max(1000, took * 20), 5000);
   }
 
   async #askForWaiters(status) {
