@@ -23,10 +23,12 @@ if TYPE_CHECKING:
         UnknownDestination,
         UnknownPool,
     )
+    from iawlb.observe.accesslog import AccessLog
     from iawlb.pool import Pool
     from iawlb.service import LoadBalancer
 
 _WHERE = {
+    "AccessLog": "iawlb.observe.accesslog",
     "Balancer": "iawlb.balancer",
     "CannotListen": "iawlb.errors",
     "Destination": "iawlb.core.destination",
@@ -50,6 +52,7 @@ command C{iawlb} asks a running balancer, for which it needs none of Twisted.
 """
 
 __all__ = [
+    "AccessLog",
     "Balancer",
     "CannotListen",
     "Destination",

@@ -25,6 +25,7 @@ from iawlb.core.session import Session
 from iawlb.errors import InvalidSetting
 from iawlb.observe import accesslog as module
 from iawlb.observe.accesslog import AccessLog
+from iawlb.observe.eventlog import EventLog
 from iawlb.service import LoadBalancer
 from tests.doubles import Backend, Recorder, accept, destination, session
 from tests.test_writer import Reactor
@@ -157,12 +158,14 @@ class EndTests(Case):
 
     def test_otherChanges(self) -> None:
         """
-        Changes of destinations go to Twisted's logger.
+        Changes of destinations go to Twisted's logger, by the name that they always
+        had.
         """
         with capturedLogs() as captured:
             self.log().destinationChanged(destination("a"), DESTINATION_UP)
         (event,) = captured
         self.assertEqual(formatEvent(event), "destination a is up (tcp:a:1)")
+        self.assertEqual(event["log_namespace"], EventLog().log.namespace)
         self.assertEqual(self.writer.take(), [])
 
 

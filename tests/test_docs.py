@@ -548,6 +548,19 @@ def test_fastLog(example: Make) -> None:
     assert "Main loop terminated" in written
 
 
+def test_accessLog(example: Make) -> None:
+    """
+    The access log is one JSON object for each session, and nothing else. (The look
+    whether the balancer has started may be one.)
+    """
+    balancer = example("accesslog.py")
+    balancer.serve("9001", "one")
+    balancer.start()
+    assert balancer.ask() == "one got hello\n"
+    lines = [json.loads(line) for line in balancer.stop().splitlines()]
+    assert [line["bytesIn"] for line in lines if line["bytesIn"]] == [6]
+
+
 def test_observer(example: Make) -> None:
     """
     The observer writes a line of JSON for each session.

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sized
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from iawlb.clock import monotonicClock
@@ -16,7 +17,7 @@ from iawlb.core.events import SESSION_CONNECTED, SESSION_ENDED, IObserver
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
 from iawlb.observe.eventlog import EventLog
-from iawlb.observe.formats import Counts, TextFormat, formatNamed
+from iawlb.observe.formats import NAMESPACE, Counts, TextFormat, formatNamed
 from iawlb.observe.targets import addsTime, openTarget
 from iawlb.observe.writer import LogWriter
 
@@ -115,6 +116,8 @@ class AccessLog(EventLog):
         """
         writer = openTarget(reactor, to) if isinstance(to, str) else to
         super().__init__(errorsOnly, writer)
+        # The messages are found by this name, whichever class writes them.
+        self.log = Logger(NAMESPACE, self)
         self.endsOnly = not connect and not interval
         self._clock = monotonicClock(reactor)
         self._null = null
