@@ -170,6 +170,10 @@ ROOMS = [
     "control.newlisteners",
     "control.apply",
     "control.reload",
+    "control.overlay",
+    "control.statefile",
+    "control.restore",
+    "control.keeper",
     # HTTP for those who operate a balancer.
     "admin",
     "admin.problem",

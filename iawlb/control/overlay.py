@@ -1,0 +1,161 @@
+"""
+What was changed while the balancer ran, and so differs from its configuration.
+
+Nobody has to report a change: the balancer is compared with its configuration. Each
+difference has the value of the configuration beside it. So when the configuration is
+read again, a value that changed there wins, and a value that did not leaves the
+difference as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from iawlb.backend.address import sameDestination
+from iawlb.balancer import Balancer
+from iawlb.config.model import Configuration, DestinationConfig, PoolConfig
+from iawlb.config.wording import pathOf
+from iawlb.control.plan import Where, settingsOf
+from iawlb.core.destination import Destination
+from iawlb.pool import Pool
+
+VALUES = ("address", "slots", "weight")
+"""
+What the configuration says of a destination.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """
+    One difference between a balancer and its configuration.
+
+    @ivar where: The place: C{("pools", "web", "destinations", "a", "slots")}; one that
+        ends with C{paused}, C{stopped} or C{drained} for a state, and one that ends
+        with the name of a destination that was added or removed.
+    @ivar file: The value in the configuration; L{None} for what it does not have.
+    @ivar runtime: The value now; L{None} for a destination that was removed, and a
+        L{Pause} for C{paused}.
+    """
+
+    where: Where
+    file: Any
+    runtime: Any
+
+    @property
+    def path(self) -> str:
+        """
+        The place, as messages name it.
+        """
+        return pathOf(self.where)
+
+    @property
+    def pool(self) -> str:
+        """
+        The pool's name.
+        """
+        return self.where[1]
+
+    @property
+    def destination(self) -> str | None:
+        """
+        The destination's name, if it concerns one.
+        """
+        return self.where[3] if len(self.where) > 3 else None
+
+    @property
+    def key(self) -> str | None:
+        """
+        What of the pool or destination differs; L{None} if a destination was added or
+        removed.
+        """
+        if self.destination is None:
+            return self.where[2]
+        return self.where[4] if len(self.where) > 4 else None
+
+
+def differences(balancer: Balancer, of: Configuration) -> Iterator[Difference]:
+    """
+    Iterate over the differences between a balancer and its configuration.
+    """
+    for name, config in of.pools.items():
+        pool = balancer.pools.get(name)
+        if pool is not None:
+            yield from _ofPool(pool, config)
+
+
+def _ofPool(pool: Pool, config: PoolConfig) -> Iterator[Difference]:
+    where: Where = ("pools", pool.name)
+    if pool.gate.paused is not None:
+        yield Difference((*where, "paused"), None, pool.gate.paused)
+    if pool.stopped:
+        yield Difference((*where, "stopped"), False, True)
+    for each, key in settingsOf(pool.settings, "pool"):
+        file, runtime = (
+            getattr(config.settings, each.name),
+            getattr(pool.settings, each.name),
+        )
+        if file != runtime:
+            yield Difference((*where, key), file, runtime)
+    where = (*where, "destinations")
+    live = {
+        name: worker.destination
+        for name, worker in pool.workers.items()
+        if not worker.destination.removing
+    }
+    for name, destination in live.items():
+        yield from _ofDestination(
+            (*where, name), destination, config.destinations.get(name)
+        )
+    for name, missing in config.destinations.items():
+        if name not in live:
+            yield Difference((*where, name), valuesOf(missing), None)
+
+
+def _ofDestination(
+    where: Where, now: Destination, config: DestinationConfig | None
+) -> Iterator[Difference]:
+    """
+    Iterate over the differences of a destination that is there.
+    """
+    if config is None:
+        runtime = {key: getattr(now, key) for key in VALUES}
+        yield Difference(where, None, runtime)
+    else:
+        configured = valuesOf(config)
+        for key in VALUES:
+            file, runtime = configured[key], getattr(now, key)
+            if file != runtime and not (
+                key == "address" and sameDestination(file, runtime)
+            ):
+                yield Difference((*where, key), file, runtime)
+    if now.paused:
+        yield Difference((*where, "paused"), None, now.pause)
+    if now.draining:
+        yield Difference((*where, "drained"), False, True)
+
+
+def valuesOf(config: DestinationConfig) -> dict[str, Any]:
+    """
+    Return what a configuration says of a destination.
+    """
+    return {
+        "address": config.address,
+        "slots": config.settings.slots,
+        "weight": config.settings.weight,
+    }
+
+
+def changedOf(
+    found: Iterable[Difference], pool: str, destination: str | None = None
+) -> list[str]:
+    """
+    Name what of a pool or a destination differs from the configuration.
+    """
+    return [
+        each.key or "added"
+        for each in found
+        if (each.pool, each.destination) == (pool, destination)
+    ]
