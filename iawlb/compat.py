@@ -11,8 +11,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from twisted.internet import tcp, unix
-from twisted.internet.endpoints import _SystemdParser
+from twisted.internet import endpoints, tcp, unix
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.python.logfile import BaseLogFile
 
@@ -196,7 +195,8 @@ def inheritedDescriptors() -> list[tuple[str, int]]:
 
     @return: None of them if Twisted has renamed an attribute.
     """
-    found = getattr(_SystemdParser, "_sddaemon", None)
+    parser = getattr(endpoints, "_SystemdParser", None)
+    found = getattr(parser, "_sddaemon", None)
     names = getattr(found, "_names", ())
     return list(zip(names, getattr(found, "_descriptors", ()), strict=False))
 

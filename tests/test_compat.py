@@ -10,6 +10,7 @@ import socket
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from twisted.internet import endpoints
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import TCP4ClientEndpoint, _SystemdParser
 from twisted.internet.epollreactor import EPollReactor
@@ -162,7 +163,7 @@ class CompatTests(SynchronousTestCase):
         found = ListenFDs.fromEnvironment({**given, "LISTEN_FDNAMES": "web:web"})
         self.patch(_SystemdParser, "_sddaemon", found)
         self.assertEqual(inheritedDescriptors(), [("web", 3), ("web", 4)])
-        self.patch(_SystemdParser, "_sddaemon", None)
+        self.patch(endpoints, "_SystemdParser", None)
         self.assertEqual(inheritedDescriptors(), [])
 
     def test_leaveToOthers(self) -> None:
