@@ -1,5 +1,6 @@
 // What the buttons do: ask for a confirmation, tell the balancer, say what came of it.
 
+import { Problem } from "./client.js";
 import { make, show, write } from "./elements.js";
 import { count, moment, seconds } from "./words.js";
 
@@ -195,7 +196,9 @@ export class Actions {
       fields: [field("Token", token, "Kept until this tab is closed.")],
       act: async () => {
         const before = this.client.token;
-        this.client.signIn(token.value.trim());
+        const given = token.value.trim();
+        if (!/^[!-~]+$/.test(given)) throw new Problem(400, "A token is of letters, digits and - . _ ~ + / =");
+        this.client.signIn(given);
         try {
           const status = await this.client.get("status");
           this.say(`Signed in: the role is ${status.role}.`);
