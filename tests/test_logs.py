@@ -192,6 +192,20 @@ class LogsTests(Case):
         error = self.assertRaises(InvalidSetting, logs.setLevel, "debug")
         self.assertIn("Twisted writes the messages itself", str(error))
 
+    def test_whenDropped(self) -> None:
+        """
+        A function of the process gets the number of lines that were dropped, when lines
+        are taken again.
+        """
+        numbers: list[int] = []
+        self.begin(None).whenDropped(numbers.append)
+        logs = self.begin(logTo="stdout")
+        logs.whenDropped(numbers.append)
+        assert logs.messages is not None
+        logs.messages.dropped = 7
+        logs.messages.write("line\n")
+        self.assertEqual(numbers, [7])
+
     def test_dropped(self) -> None:
         """
         The dropped lines of all writers are counted, each once.

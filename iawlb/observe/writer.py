@@ -5,6 +5,7 @@ Write log lines in batches, without waiting for the process that reads them.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from threading import get_ident
 from time import monotonic
@@ -80,6 +81,8 @@ class LogWriter:
         globalLogBeginner.beginLoggingTo([writer], redirectStandardIO=False)
 
     @ivar dropped: The number of lines dropped so far.
+    @ivar onDropped: Called with a number of lines when it is reported that so many were
+        dropped.
     @ivar level: The lowest level of the events of Twisted's logger that are written.
     """
 
@@ -95,6 +98,7 @@ class LogWriter:
         @param what: What the messages about dropped lines call this log.
         """
         self.dropped = 0
+        self.onDropped: Callable[[int], object] = lambda number: None
         self.level = LogLevel.debug
         self._what = what
         # Why the output took nothing, if it raised an error that has been logged.
@@ -268,6 +272,7 @@ class LogWriter:
             what=self._what,
             here=" here" if self._what == OWN else "",
         )
+        self.onDropped(number)
 
     def _pass(self) -> bool:
         """

@@ -5,7 +5,7 @@ L{Logs}, all that the process writes: lines of sessions, and messages beside the
 from __future__ import annotations
 
 import signal
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 from twisted.logger import LogLevel
@@ -112,6 +112,15 @@ class Logs:
                 "without --syslog and --logger"
             )
         self.messages.level = LogLevel.levelWithName(level)
+
+    def whenDropped(self, call: Callable[[int], object]) -> None:
+        """
+        Have a function called with the number of lines that were dropped, each time
+        that lines were dropped and then are taken again. Call this after L{begin}.
+        """
+        for writer in (self.messages, self.access.writer):
+            if writer is not None:
+                writer.onDropped = call
 
     def flush(self) -> None:
         """
