@@ -7,8 +7,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 from iawlb.errors import InvalidSetting
+from iawlb.validators import Validator, shaped
 
 ENVIRONMENT = "IAWLB_ADMIN"
 """
@@ -44,6 +46,29 @@ def readAdminAddress(text: str) -> AdminAddress:
     if match is None or not 1 <= int(match[2]) <= 65_535:
         raise InvalidSetting(f"{text[:60]!r} is not an admin address: {RIGHT}")
     return (match[1] or "127.0.0.1").strip("[]"), int(match[2])
+
+
+def servedAt(right: str) -> Validator:
+    """
+    Make a validator of addresses to serve status, control or metrics at. Empty text is
+    nowhere.
+
+    @param right: What is right, for messages.
+    """
+
+    @shaped({"type": "integer", "minimum": 1, "maximum": 65_535}, {"type": "string"})
+    def read(value: object) -> str:
+        text = value
+        if isinstance(value, int) and not isinstance(value, bool):
+            text = str(value)
+        if isinstance(text, str) and text.isprintable():
+            with suppress(InvalidSetting):
+                if text:
+                    readAdminAddress(text)
+                return text
+        raise InvalidSetting(f"{value!r} is not an address: write {right}")
+
+    return read
 
 
 def usualPlace(environment: Mapping[str, str], user: int) -> str | None:

@@ -12,32 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from iawlb.adminplace import readAdminAddress
-from iawlb.errors import InvalidSetting
+from iawlb.adminplace import servedAt
 from iawlb.logformat import logFormat, logTarget
 from iawlb.settings import Validated, setting
-from iawlb.validators import Validator, duration, flag, oneOf, plainText
+from iawlb.validators import Validator, duration, filePath, flag, oneOf
 
 ADMIN = "Status and control"
 LOG = "Access log"
-
-
-def metricsAddress(value: object) -> str:
-    """
-    Read the address where metrics are served; it may be empty.
-
-    @raise InvalidSetting: The value is no address.
-    """
-    text = plainText(value)
-    try:
-        if text:
-            readAdminAddress(text)
-    except InvalidSetting:
-        raise InvalidSetting(
-            f"{text[:60]!r} is not an address: write 127.0.0.1:9100, a port, or "
-            "/run/iawlb/metrics.sock"
-        ) from None
-    return text
 
 
 def processSetting(
@@ -76,7 +57,7 @@ class ProcessSettings(Validated):
         "admin",
         "listen",
         "",
-        plainText,
+        servedAt("/run/iawlb/admin.sock, or 127.0.0.1:8405"),
         "ADDRESS",
         ADMIN,
         "where the admin server listens: a path of a Unix socket, or host:port; empty "
@@ -86,7 +67,7 @@ class ProcessSettings(Validated):
         "admin",
         "state",
         "",
-        plainText,
+        filePath,
         "FILE",
         ADMIN,
         "file that keeps what was changed while the balancer ran, for the next start; "
@@ -96,7 +77,7 @@ class ProcessSettings(Validated):
         "metrics",
         "listen",
         "",
-        metricsAddress,
+        servedAt("127.0.0.1:9100, a port, or /run/iawlb/metrics.sock"),
         "ADDRESS",
         ADMIN,
         "where metrics are served for Prometheus: host:port, or a path of a Unix "

@@ -255,19 +255,19 @@ def name(value: object) -> str:
     return value
 
 
-@shaped({"type": "string", "maxLength": 4096})
-def plainText(value: object) -> str:
+@shaped({"type": "string", "pattern": "^(/|$)"})
+def filePath(value: object) -> str:
     """
-    Read a text of one line, such as the path of a file; it may be empty.
+    Read the path of a file, from / on, since a daemon changes its folder. Empty text is
+    no file.
 
-    @raise InvalidSetting: The value is no text, longer than 4096 characters, or holds
-        characters that cannot be printed.
+    @raise InvalidSetting: The value is no such path.
     """
-    if not isinstance(value, str) or len(value) > 4096 or not value.isprintable():
-        raise InvalidSetting(
-            f"{value!r} is not a text of at most 4096 printable characters"
-        )
-    return value
+    if isinstance(value, str) and value.isprintable() and len(value) <= 4096:
+        if value.startswith("/") or not value:
+            return value
+        raise InvalidSetting(f"{value!r} is not a whole path: write it from / on")
+    raise InvalidSetting(f"{value!r} is not the path of a file")
 
 
 @shaped({"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"})

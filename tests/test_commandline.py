@@ -142,7 +142,7 @@ BAD = (
     ("{busy} 9001", "{busy}", "in use"),
     ("/nowhere/a.sock 9001", "/nowhere/a.sock", "No such file"),
     ("--listen unix:a --listen 127.0.0.1:{taken} --dest 9001", "{taken}"),
-    ("--listen haproxy:tcp:{free} --dest {free}", "'0.0.0.0:{free}'"),
+    ("--listen haproxy:tcp:{free} --dest {free}", "'haproxy:tcp:{free}'"),
 )
 
 

@@ -123,7 +123,7 @@ class ReadTests(Case):
         table; its listeners and destinations are as written.
         """
         read = self.read(WHOLE)
-        self.assertEqual(read.path, self.path)
+        self.assertEqual(read.path, os.path.abspath(self.path))
         self.assertEqual(read.settings.maxConnections, 5000)
         self.assertEqual(read.settings.drainTimeout, 60)
         self.assertEqual(read.process.admin, "/run/iawlb/admin.sock")

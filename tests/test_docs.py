@@ -31,8 +31,9 @@ from iawlb.core.outcome import Outcome
 from iawlb.errors import InvalidSetting
 from iawlb.logformat import FIELDS, FORMATS
 from iawlb.process.demo import statusLine
+from iawlb.process.optiontable import OPTIONS
 from iawlb.settings import DestinationSettings, ListenerSettings, optionName
-from iawlb.tap import OPTIONS, Options
+from iawlb.tap import Options
 from tests.integration.programs import (
     LIMIT,
     Peers,
@@ -48,6 +49,10 @@ from tests.test_structure import ROOMS, TOP
 
 DOCS = TOP / "docs"
 EXAMPLES = DOCS / "examples"
+SETTINGS = ("Options", "Status and control options", "Access log options")
+"""
+The headings of the tables of settings in the reference.
+"""
 PAGES = [TOP / "README.md", TOP / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -111,13 +116,13 @@ class ReferenceTests(SynchronousTestCase):
         helped = re.findall(r"^  --([\w-]+)(?:=(\w+))?", usage, re.MULTILINE)
         listed = [
             (row[0].removeprefix("--"), row[1])
-            for heading in ("Addresses and checks", "Options", "Access log options")
+            for heading in ("Addresses and checks", *SETTINGS)
             for row in table("reference.md", heading)
         ]
         self.assertEqual(listed, helped)
         defaults = [
             (row[0], row[2])
-            for heading in ("Options", "Access log options")
+            for heading in SETTINGS
             for row in table("reference.md", heading)
         ]
         self.assertEqual(
@@ -131,13 +136,17 @@ class ReferenceTests(SynchronousTestCase):
         """
         ranges = {
             row[0]: row[3]
-            for heading in ("Options", "Access log options")
+            for heading in SETTINGS
             for row in table("reference.md", heading)
         }
         for each in OPTIONS:
             read = each.metadata["read"]
             said = ranges[f"--{optionName(each)}"]
             low, _, high = said.partition(" to ")
+            if said in ("an address", "a path"):
+                read("/run/iawlb/file")
+                self.assertRaises(InvalidSetting, read, "other")
+                continue
             if not high:
                 for word in said.split(", "):
                     read(word)

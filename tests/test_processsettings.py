@@ -5,6 +5,7 @@ Tests for the settings of the process around a balancer.
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -50,7 +51,9 @@ class ProcessSettingsTests(SynchronousTestCase):
         """
         for right in ("", "9100", "127.0.0.1:9100", "[::]:9100", "/run/m.sock"):
             self.assertEqual(ProcessSettings(metrics=right).metrics, right)
-        for wrong in ("99999", "a b", "run/m.sock", "tcp:x", 9100, "127.0.0.1:0"):
+        number: Any = 9100  # as in the file
+        self.assertEqual(ProcessSettings(metrics=number).metrics, "9100")
+        for wrong in ("99999", "a b", "run/m.sock", "tcp:x", True, "127.0.0.1:0"):
             error = self.assertRaises(InvalidSetting, ProcessSettings, metrics=wrong)
             self.assertTrue(str(error).startswith("metrics: "), str(error))
         self.assertIn("write 127.0.0.1:9100, a port, or", str(error))

@@ -40,11 +40,11 @@ TOP = Path(__file__).parent.parent
 ROOMS = [
     # The ground.
     "errors",
-    "adminplace",
     "collector",
     "compat",
     "clock",
     "validators",
+    "adminplace",
     "settings",
     "arguments",
     "logformat",
@@ -213,7 +213,9 @@ ROOMS = [
     "process.logs",
     "process.drainreport",
     "process.notify",
+    "process.optiontable",
     "process.optionhints",
+    "process.options",
     "process.launcher",
     "process.metering",
     # The command line.

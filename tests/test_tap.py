@@ -28,10 +28,14 @@ from zope.interface.verify import verifyObject
 
 from iawlb import tap
 from iawlb.collector import easeCollector
+from iawlb.core.destination import Destination
+from iawlb.process import options as optionsModule
 from iawlb.process.drainreport import DrainReport
+from iawlb.process.options import Options
+from iawlb.process.optiontable import OPTIONS
 from iawlb.processsettings import ProcessSettings
 from iawlb.settings import Settings, optionName
-from iawlb.tap import OPTIONS, Options, Process, makeService
+from iawlb.tap import Process, makeService
 from tests.doubles import Wire, accept
 from tests.manager import Manager
 
@@ -71,7 +75,7 @@ class _Case(SynchronousTestCase):
         Leave the limit of open files as it is, and catch what is printed.
         """
         self.raised: list[bool] = []
-        self.patch(tap, "raiseFileLimit", lambda: self.raised.append(True))
+        self.patch(optionsModule, "raiseFileLimit", lambda: self.raised.append(True))
         self.printed = StringIO()
         self.patch(sys, "stdout", self.printed)
         self.reactor: Any = _Reactor()
@@ -105,8 +109,208 @@ class _Case(SynchronousTestCase):
         ]
 
 
+def _addresses(options: Options) -> list[str]:
+    return options.balancer.pools["default"].listeners.addresses
+
+
+def _added(options: Options) -> list[Destination]:
+    return options.balancer.pools["default"].destinations
+
+
 def _names(options: Options) -> list[str]:
-    return [each.name for each in options.balancer.destinations]
+    return [each.name for each in _added(options)]
+
+
+class FileTests(_Case):
+    """
+    C{--config} builds the balancer of a file.
+    """
+
+    def setUp(self) -> None:
+        """
+        Write a file.
+        """
+        super().setUp()
+        self.path = self.mktemp()
+        self.write(
+            "[pools.web]\nlisten = 8080\nqueue-timeout = 5\nslots = 9\n"
+            "destination-slots = 2\n[pools.web.destinations]\na = 9001\n"
+            "b = { address = 9002, slots = 4, weight = 3 }\n"
+            "[pools.db]\nlisten = [{ address = '/a', mode = '600' }, 5432]\n"
+            "[global]\nlog = 'errors'\n[admin]\nlisten = '/admin'\n"
+        )
+
+    def write(self, text: str) -> None:
+        """
+        Write another text into the file.
+        """
+        Path(self.path).write_text(text)
+
+    def file(
+        self, *arguments: str, usual: str | None = None, **environment: str
+    ) -> Options:
+        """
+        Parse a command line with the file.
+        """
+        options = Options(self.reactor, usual, environment)
+        options.parseOptions([f"--config={self.path}", *arguments])
+        return options
+
+    def refused(self, *arguments: str, **environment: str) -> list[str]:
+        """
+        Parse a command line that ends the process.
+
+        @return: The lines on standard error.
+        """
+        error = self.assertRaises(SystemExit, self.file, *arguments, **environment)
+        lines: list[str] = error.code.splitlines()
+        return lines
+
+    def test_pools(self) -> None:
+        """
+        Each pool has its own listeners, destinations and settings.
+        """
+        options = self.file()
+        web, db = options.balancer.pools.values()
+        self.assertEqual((web.name, db.name), ("web", "db"))
+        self.assertEqual(web.listeners.addresses, ["8080"])
+        self.assertEqual(db.listeners.addresses, ["/a", "5432"])
+        self.assertEqual(
+            [(each.name, each.slots, each.weight) for each in web.destinations],
+            [("a", 2, 1), ("b", 4, 3)],
+        )
+        self.assertEqual(db.destinations, [])
+        self.assertEqual((web.settings.queueTimeout, web.settings.poolSlots), (5, 9))
+        self.assertEqual((db.settings.queueTimeout, db.settings.poolSlots), (30, 0))
+        self.assertEqual(next(iter(db.listeners)).settings.mode, 0o600)
+        self.assertEqual(options.balancer.settings.log, "errors")
+        self.assertTrue(options.logs.access.errorsOnly)
+        self.assertEqual(options.processSettings.admin, "/admin")
+        self.assertEqual(options.configuration.path, os.path.abspath(self.path))
+        self.assertEqual(self.opened(), [])
+
+    def test_precedence(self) -> None:
+        """
+        The environment wins over the file, and options win over both.
+        """
+        options = self.file(
+            "--rest=3s", IAWLB_QUEUE_TIMEOUT="7s", IAWLB_REST="1s", IAWLB_LOG="all"
+        )
+        for pool in options.balancer.pools.values():
+            self.assertEqual(pool.settings.queueTimeout, 7)
+            self.assertEqual(pool.settings.rest, 3)
+        self.assertEqual(options.balancer.settings.log, "all")
+        self.patch(os, "environ", {"IAWLB_REST": "8s"})
+        options = Options(self.reactor)
+        options.parseOptions([f"--config={self.path}"])
+        self.assertEqual(options.balancer.pools["web"].settings.rest, 8)
+
+    def test_usualAdmin(self) -> None:
+        """
+        Where there is a usual place of the admin server, it is there, unless the file,
+        the environment or an option says otherwise.
+        """
+        self.assertEqual(self.file(usual="/u").processSettings.admin, "/admin")
+        admin = self.file("--admin=", usual="/u").processSettings.admin
+        self.assertEqual(admin, "")
+        self.write("[pools.web]\nlisten = 80")
+        self.assertEqual(self.file().processSettings.admin, "")
+        self.assertEqual(self.file(usual="/u").processSettings.admin, "/u")
+        options = self.file(usual="/u", IAWLB_ADMIN="/e")
+        self.assertEqual(options.processSettings.admin, "/e")
+
+    def test_check(self) -> None:
+        """
+        C{--check} says that a file is right, or all that is wrong with it.
+        """
+        error = self.assertRaises(SystemExit, self.file, "--check")
+        self.assertEqual(error.code, 0)
+        self.assertEqual(self.printed.getvalue(), "iawlb: configuration is valid\n")
+        self.write("[pools.web]\nlisten = 'x'\nrest = 'x'")
+        self.assertEqual(
+            self.refused("--check", "--policy=x"),
+            [
+                f"{self.path}:2: pools.web.listen: 'x' has no port: write 'x:8080'",
+                f"{self.path}:3: pools.web.rest: 'x' is not a duration: write 500ms, "
+                "30s, 5m or 1h, at most 168h",
+                "--policy: 'x' is not one of least, fifo, first, source",
+            ],
+        )
+
+    def test_beside(self) -> None:
+        """
+        Addresses cannot stand beside a file.
+        """
+        for arguments, part in (
+            (["--listen=80"], "--listen"),
+            (["--dest=80"], "--dest"),
+            (["--demo=2"], "--demo"),
+            (["8080"], "an address"),
+        ):
+            (line,) = self.refused(*arguments)
+            self.assertEqual(
+                line,
+                f"iawlb: {part} cannot stand beside --config: the file says where to "
+                "listen and where to forward to",
+            )
+
+    def test_impossible(self) -> None:
+        """
+        What this machine cannot do is said with the place where it was asked for.
+        """
+        self.write("[global]\nmax-connections = 10000000\n[pools.a]\nlisten = 80")
+        (line,) = self.refused()
+        start = f"{self.path}:2: global.max-connections: 10000000 connections need"
+        self.assertTrue(line.startswith(start), line)
+
+    def test_serve(self) -> None:
+        """
+        The process of a file listens for all of its pools.
+        """
+        process = Process(self.file(), self.reactor)
+        process.privilegedStartService()
+        ports = [each[0] for each in self.reactor.tcpServers]
+        self.assertEqual(ports, [8080, 5432])
+        ((path, _, _, mode, _),) = self.reactor.unixServers
+        self.assertEqual((path, mode), ("/a", 0o600))
+
+    def test_withoutFile(self) -> None:
+        """
+        A command line without a file is described as a configuration too; variables
+        count only where they are asked for.
+        """
+        options = Options(self.reactor, None, {"IAWLB_REST": "2s"})
+        options.parseOptions(["8080", "9001", "--slots=3", "--admin=/x"])
+        read = options.configuration
+        (pool,) = read.pools.values()
+        self.assertEqual((pool.name, read.path), ("default", None))
+        self.assertEqual((pool.settings.slots, pool.settings.rest), (3, 2))
+        self.assertEqual(read.process.admin, "/x")
+        self.assertEqual([each.address for each in pool.listeners], ["8080"])
+        (destination,) = pool.destinations.values()
+        self.assertEqual((destination.name, destination.settings.slots), ("9001", 3))
+        for path, origin in (
+            ("pools.default.destination-slots", "--slots"),
+            ("pools.default.rest", "IAWLB_REST"),
+            ("pools.default.policy", "default"),
+            ("pools.default.listen[0]", "--listen"),
+            ("pools.default.destinations.9001", "--dest"),
+            ("admin.listen", "--admin"),
+            ("global.log", "default"),
+        ):
+            self.assertEqual(str(read.origins[path]), origin)
+        self.patch(os, "environ", {"IAWLB_REST": "8s"})
+        plain = self.parse("8080", "9001")
+        self.assertEqual(plain.configuration.pools["default"].settings.rest, 0)
+        self.assertEqual(
+            self.assertRaises(
+                SystemExit,
+                Options(self.reactor, None, {"IAWLB_REST": "x"}).parseOptions,
+                ["8080", "9001"],
+            ).code,
+            "iawlb: IAWLB_REST: 'x' is not a duration: write 500ms, 30s, 5m or 1h, at "
+            "most 168h",
+        )
 
 
 class OptionsTests(_Case):
@@ -119,9 +323,9 @@ class OptionsTests(_Case):
         PORT [[HOST:]PORT]... is where to listen, and the destinations.
         """
         options = self.parse("8080", "9001", "127.0.0.1:9002", "[::1]:9003")
-        self.assertEqual(options.balancer.addresses, ["8080"])
+        self.assertEqual(_addresses(options), ["8080"])
         self.assertEqual(
-            [each.address for each in options.balancer.destinations],
+            [each.address for each in _added(options)],
             ["tcp:localhost:9001", "tcp:127.0.0.1:9002", r"tcp:\:\:1:9003"],
         )
 
@@ -133,7 +337,7 @@ class OptionsTests(_Case):
         options = self.parse(
             "--listen=8080", "--listen", "/a", "--dest=9001", "--dest", "9002"
         )
-        self.assertEqual(options.balancer.addresses, ["8080", "/a"])
+        self.assertEqual(_addresses(options), ["8080", "/a"])
         self.assertEqual(_names(options), ["9001", "9002"])
         self.assertEqual(
             _names(self.parse("80", "9002", "--dest", "9001")), ["9001", "9002"]
@@ -151,7 +355,7 @@ class OptionsTests(_Case):
             ("8080", "--slot", "4", "--pol=fifo", "--", "9001", "9002"),
         ):
             options = self.parse(*line)
-            self.assertEqual(options.balancer.addresses, ["8080"])
+            self.assertEqual(_addresses(options), ["8080"])
             self.assertEqual(_names(options), ["9001", "9002"])
             self.assertEqual(options.balancer.settings.slots, 4)
             self.assertEqual(options.balancer.settings.policy, "fifo")
@@ -257,10 +461,7 @@ class OptionsTests(_Case):
             "--dest=9002",
             "--slots=7",
         )
-        shown = [
-            (each.name, each.slots, each.weight)
-            for each in options.balancer.destinations
-        ]
+        shown = [(each.name, each.slots, each.weight) for each in _added(options)]
         self.assertEqual(shown, [("a", 4, 2), ("9002", 7, 1)])
 
     def test_demo(self) -> None:
@@ -315,7 +516,7 @@ class OptionsTests(_Case):
         self.patch(sys, "argv", ["iawlb", "8080", "9001"])
         options = Options()
         options.parseOptions()
-        self.assertEqual(options.balancer.addresses, ["8080"])
+        self.assertEqual(_addresses(options), ["8080"])
 
     def test_bad(self) -> None:
         """
@@ -512,7 +713,7 @@ class ProcessTests(_Case):
         self.assertEqual(ports, [8080])
         self.assertEqual(len(self.reactor.adoptedPorts), 2)
         self.assertEqual(
-            [each.name for each in process._balancer.destinations],
+            [each.name for each in process._balancer.pools["default"].destinations],
             ["demo-1", "demo-2"],
         )
         self.successResultOf(process.stopService())

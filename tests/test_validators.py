@@ -20,11 +20,11 @@ from iawlb.validators import (
     durationOr,
     durationWithin,
     fileMode,
+    filePath,
     flag,
     groupOf,
     name,
     oneOf,
-    plainText,
     positiveDuration,
     size,
 )
@@ -200,13 +200,14 @@ class ValidatorTests(SynchronousTestCase):
         self.refused(name, "", "a b", "a\n", "a\x00", "x" * 256, "\u2028", "\udc80")
         self.refused(name, "a\u3000b", 5, None)
 
-    def test_plainText(self) -> None:
+    def test_filePath(self) -> None:
         """
-        A text is one printable line, so that it can be shown in one; it may be empty.
+        The path of a file begins with /, since a daemon changes its folder; it may be
+        empty, for no file.
         """
-        for good in ("", "a b", "/var/log/ü.log", "x" * 4096):
-            self.assertEqual(plainText(good), good)
-        self.refused(plainText, "a\n", "\x00", "x" * 4097, "\udc80", 5, None, ["a"])
+        for good in ("", "/a b", "/var/lib/ü.json", "/" + "x" * 4095):
+            self.assertEqual(filePath(good), good)
+        self.refused(filePath, "a", "a/b", "/a\n", "\x00", "/" + "x" * 4096, 5, None)
 
     def test_fileMode(self) -> None:
         """

@@ -12,7 +12,7 @@ from typing import Any
 from iawlb.config.keys import ALL
 from iawlb.config.model import Given, Origin
 from iawlb.config.wording import readShown, written
-from iawlb.errors import InvalidSetting
+from iawlb.errors import InvalidConfiguration, InvalidSetting
 from iawlb.settings import nearest, optionName
 
 PREFIX = "IAWLB_"
@@ -38,7 +38,27 @@ def variableName(of: Field[Any]) -> str:
     return PREFIX + optionName(of).upper().replace("-", "_")
 
 
-def fromEnvironment(
+def readGiven(
+    environment: Mapping[str, str], options: Mapping[str, object]
+) -> dict[str, Given]:
+    """
+    Read the settings that are given outside of a file. Options win.
+
+    @param options: The values by the settings' names in Python.
+    @return: The settings by their names in Python.
+    @raise InvalidConfiguration: A value or a variable is wrong.
+    """
+    mistakes: list[str] = []
+    given = {
+        **_fromEnvironment(environment, mistakes),
+        **_fromOptions(options, mistakes),
+    }
+    if mistakes:
+        raise InvalidConfiguration(mistakes)
+    return given
+
+
+def _fromEnvironment(
     environment: Mapping[str, str], mistakes: list[str]
 ) -> dict[str, Given]:
     """
@@ -67,7 +87,9 @@ def fromEnvironment(
     return found
 
 
-def fromOptions(options: Mapping[str, object], mistakes: list[str]) -> dict[str, Given]:
+def _fromOptions(
+    options: Mapping[str, object], mistakes: list[str]
+) -> dict[str, Given]:
     """
     Read the settings that were given as options.
 

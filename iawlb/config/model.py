@@ -99,7 +99,7 @@ class Configuration:
     @ivar pools: The pools by their names, in the order of the file.
     @ivar origins: Where each value comes from, by its path, such as
         C{pools.web.queue-timeout}.
-    @ivar path: The file, if there is one.
+    @ivar path: The whole path of the file, if there is one.
     """
 
     settings: Settings

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from iawlb.config.document import Document, readDocument
-from iawlb.config.environment import fromEnvironment, fromOptions
+from iawlb.config.environment import readGiven
 from iawlb.config.keys import GLOBAL, POOL, PROCESS, SECTIONS, Keys, explainSection
 from iawlb.config.lines import Path
 from iawlb.config.model import DEFAULT, Configuration, Given, Origin, PoolConfig
@@ -47,7 +47,11 @@ def readConfiguration(
     if reactor is None:
         from twisted.internet import reactor
     outside: list[str] = []
-    given = {**fromEnvironment(environment, outside), **fromOptions(options, outside)}
+    given: dict[str, Given] = {}
+    try:
+        given = readGiven(environment, options)
+    except InvalidConfiguration as error:
+        outside = error.mistakes
     document = Document("", {}, {})
     if path is not None:
         try:
@@ -56,7 +60,7 @@ def readConfiguration(
             raise InvalidConfiguration([*error.mistakes, *outside]) from error
     section = Section(document)
     reader = _Reader(section, given, reactor)
-    configuration = reader.read(path)
+    configuration = reader.read(None if path is None else os.path.abspath(path))
     mistakes = [*section.mistakes(), *outside]
     if mistakes:
         more = len(mistakes) - MOST

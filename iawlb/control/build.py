@@ -9,7 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from iawlb.balancer import Balancer
-from iawlb.config.keys import GLOBAL, POOL, PROCESS, fileKey
+from iawlb.config.keys import ALL, GLOBAL, POOL, PROCESS, fileKey
 from iawlb.config.model import (
     DEFAULT,
     Configuration,
@@ -20,6 +20,7 @@ from iawlb.config.model import (
 )
 from iawlb.config.wording import pathOf
 from iawlb.core.events import Observer
+from iawlb.errors import InvalidConfiguration, InvalidSetting
 from iawlb.pool import Pool
 from iawlb.processsettings import ProcessSettings
 from iawlb.settings import DestinationSettings, Settings
@@ -32,11 +33,18 @@ def buildBalancer(
     Build the balancer of a configuration. Nothing is opened.
 
     @param observers: Objects that are called at every step; L{None} is the log alone.
-    @raise InvalidSetting: This machine, or the reactor, cannot do what is asked for.
+    @raise InvalidConfiguration: This machine, or the reactor, cannot do what is asked
+        for.
     """
-    balancer = Balancer(
-        reactor, observers=observers, **scopeOf(configuration.settings, "global")
-    )
+    settings = scopeOf(configuration.settings, "global")
+    try:
+        balancer = Balancer(reactor, observers=observers, **settings)
+    except InvalidSetting as error:
+        # The message begins with the name in Python, such as maxConnections.
+        name, _, why = str(error).partition(": ")
+        path = f"global.{fileKey(ALL[name])}"
+        origin = configuration.origins[path]
+        raise InvalidConfiguration([f"{origin}: {path}: {why}"]) from error
     for each in configuration.pools.values():
         buildPool(balancer, each)
     return balancer

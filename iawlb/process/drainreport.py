@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.service import LoadBalancer
+from iawlb.balancer import Balancer
 
 EVERY = 5.0
 """
@@ -27,7 +27,7 @@ class DrainReport:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, balancer: LoadBalancer) -> None:
+    def __init__(self, reactor: Any, balancer: Balancer) -> None:
         self._reactor = reactor
         self._balancer = balancer
         self._end = 0.0
