@@ -42,29 +42,27 @@ def countPool(session: Session) -> Counts:
     return live, live, 0
 
 
-class _Start:
+def _eachSecond(make: Callable[[int], str]) -> Callable[[], str]:
     """
-    The beginning of lines, which changes once a second.
+    Return a function that writes the beginning of a line, which is made once a second.
     """
+    last, text = 0, ""
 
-    def __init__(self, make: Callable[[int], str]) -> None:
-        self._make = make
-        self._second = 0
-        self._text = ""
-
-    def __call__(self) -> str:
+    def start() -> str:
+        nonlocal last, text
         second = int(time())
-        if second != self._second:
-            self._second = second
-            self._text = self._make(second)
-        return self._text
+        if second != last:
+            last, text = second, make(second)
+        return text
+
+    return start
 
 
 def twistedStart() -> Callable[[], str]:
     """
     Return a function that writes the beginning of a line as Twisted's logger does.
     """
-    return _Start(lambda second: f"{formatTime(second)} [{NAMESPACE}#info] ")
+    return _eachSecond(lambda second: f"{formatTime(second)} [{NAMESPACE}#info] ")
 
 
 def syslogStart() -> Callable[[], str]:
@@ -73,7 +71,7 @@ def syslogStart() -> Callable[[], str]:
     C{halog} expects.
     """
     host = "".join(socket.gethostname().split()) or "-"
-    return _Start(
+    return _eachSecond(
         lambda second: f"{syslogSecond(second)} {host} iawlb[{os.getpid()}]: "
     )
 
@@ -111,7 +109,7 @@ class TextFormat:
             f"{how}, waited {waited:.3f} s, connect {connect:.3f} s, "
             f"total {now - accepted:.3f} s, "
             f"{session.bytesIn} bytes in, {session.bytesOut} out, "
-            f"tries {session.tries}, {session.listener}\n"
+            f"tries {session.tries}, {session.origin.listener}\n"
         )
 
 
@@ -141,10 +139,11 @@ class _HAProxyFormat:
     def _head(self, session: Session, now: float) -> str:
         accept = time() - now + session.accepted
         second = int(accept)
+        origin = session.origin
         return (
             f"{self._start()}{_place(session)} [{haproxySecond(second)}"
-            f".{int((accept - second) * 1000):03d}] {session.listener} "
-            f"{session.pool}/{session.destination or '<NOSRV>'} "
+            f".{int((accept - second) * 1000):03d}] {origin.listener} "
+            f"{origin.pool.name}/{session.destination or '<NOSRV>'} "
         )
 
     def _tail(self, session: Session) -> str:
@@ -233,7 +232,7 @@ class JsonFormat:
         connected, outcome = session.connected, session.outcome
         accept = time() - now + accepted
         second = int(accept)
-        destination = session.destination
+        destination, origin = session.destination, session.origin
         every, pool, served = self.count(session)
         how = (
             '"code":null,"text":null'
@@ -247,8 +246,8 @@ class JsonFormat:
         )
         return (
             f'{{"time":"{isoSecond(second)}.{int((accept - second) * 1000):03d}Z",'
-            f'"event":"{event}","id":{session.number},"pool":{quoted(session.pool)},'
-            f'"listener":{quoted(session.listener)},'
+            f'"event":"{event}","id":{session.number},"pool":{quoted(origin.pool.name)},'
+            f'"listener":{quoted(origin.listener)},'
             f'"client":{quoted(session.client)},"destination":'
             f"{'null' if destination is None else quoted(destination)},{how},"
             f'"waited":{(now if pulled is None else pulled) - accepted:.6f},'
