@@ -4,7 +4,8 @@ Chaos: C{python benchmarks/chaos.py --minutes 60 --seed 7}.
 The balancer runs as a process between several hundred clients that behave in
 every way (C{chaosclients.py}) and backends that do (C{chaospeers.py}), while
 faults come and go: backends are killed, stopped, and refuse; destinations are
-paused, removed and added; the wall clock jumps; the log's pipe is not read;
+paused, drained, removed and added, and change their slots; the pool is held and let
+go; its policy and time-outs change; the wall clock jumps; the log's pipe is not read;
 descriptors are short; the balancer itself is stopped for a moment.
 
 Every few minutes there is a calm: the faults are undone, the clients finish, and
@@ -269,6 +270,8 @@ class Chaos:
         for backend in self._backends.values():
             backend.start()
         balancer.send("resume")
+        balancer.send("pool", "resume")
+        await balancer.order("configure", {"policy": "least", "queueSize": 10_000})
         slowest, self._slowest = self._slowest, 0.0
         if self._clients:
             await asyncio.wait(self._clients, timeout=PATIENCE + 5)

@@ -15,7 +15,7 @@ from typing import Any
 
 from chaosclients import Record
 from chaospeers import REFUSING
-from chaosservers import LIMIT, Backend, Balancer, unlessGone
+from chaosservers import GOOD, LIMIT, Backend, Balancer, unlessGone
 
 MEAN = 2.5
 """
@@ -28,6 +28,10 @@ SHARES = {
     "refuse": 2,
     "pause": 3,
     "remove": 2,
+    "hold": 2,
+    "slots": 2,
+    "drain": 2,
+    "settings": 2,
     "freeze": 2,
     "log": 1,
     "clock": 2,
@@ -35,8 +39,8 @@ SHARES = {
 }
 """
 The faults by name, and how often each comes in a round of them all: kill, suspend
-and refuse concern backends; pause and remove, destinations; and the others, the
-balancer.
+and refuse concern backends; pause, remove, slots and drain, destinations; and the
+others, the balancer.
 """
 
 
@@ -180,6 +184,43 @@ class Faults:
             await self._last(f"paused {' '.join(names) or 'all'}", 0.3, 4)
         finally:
             self._balancer.send("resume", *names)
+
+    async def _hold(self) -> None:
+        self._balancer.send("pool", "pause", "chaos")
+        try:
+            await self._last("held", 0.3, 2)
+        finally:
+            self._balancer.send("pool", "resume", self._random.choice([0, 0.5, 1.5]))
+
+    async def _slots(self) -> None:
+        name = self._random.choice([*GOOD])
+        self._balancer.send("pool", "setSlots", name, self._random.randint(1, 5))
+        self._balancer.send("pool", "setWeight", name, self._random.randint(1, 9))
+        self._balancer.send("pool", "setPoolSlots", self._random.randint(5, 40))
+        try:
+            await self._last(f"few slots of {name}", 0.5, 4)
+        finally:
+            self._balancer.send("pool", "setSlots", name, 20)
+            self._balancer.send("pool", "setPoolSlots", 0)
+
+    async def _drain(self) -> None:
+        name = self._random.choice([*GOOD])
+        self._balancer.send("pool", "drain", name)
+        try:
+            await self._last(f"drained {name}", 0.2, 4)
+        finally:
+            self._balancer.send("pool", "undrain", name)
+
+    async def _settings(self) -> None:
+        changes = {
+            "policy": self._random.choice(["least", "fifo", "first", "source"]),
+            "connectTimeout": self._random.choice([0.7, 1.0]),
+            "idleTimeout": self._random.choice([4.0, 5.0]),
+            "queueTimeout": self._random.choice([2.0, 3.0]),
+            "queueSize": self._random.choice([50, 10_000]),
+        }
+        self._balancer.send("configure", changes)
+        await self._last("other settings", 0.5, 4)
 
     async def _remove(self) -> None:
         backend = self._random.choice([*self._backends.values()])

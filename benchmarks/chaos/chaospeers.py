@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 BLOCK = random.Random(7).randbytes(6_000_011)
@@ -148,6 +149,8 @@ def _control(balancer: Any, descriptor: int) -> None:
     from twisted.protocols.basic import LineReceiver
     from twisted.python.failure import Failure
 
+    from iawlb.core.policies import POLICIES
+
     reactor: Any = chosen
 
     def state() -> dict[str, object]:
@@ -162,9 +165,19 @@ def _control(balancer: Any, descriptor: int) -> None:
             "readers": len(reactor.getReaders()),
         }
 
-    def do(what: str, *arguments: str) -> Deferred[Any]:
+    def configure(changes: dict[str, Any]) -> None:
+        pool = balancer.pool("default")
+        new = replace(pool.settings, **changes)
+        pool.configure(new, POLICIES[new.policy]())
+
+    def do(what: str, *arguments: Any) -> Deferred[Any]:
         if what == "state":
             return maybeDeferred(lambda: None)
+        if what == "configure":
+            return maybeDeferred(configure, *arguments)
+        if what == "pool":
+            method, *others = arguments
+            return maybeDeferred(getattr(balancer.pool("default"), method), *others)
         return maybeDeferred(getattr(balancer, what), *arguments)
 
     class Control(LineReceiver):

@@ -234,7 +234,7 @@ class Balancer:
 
     # Orders.
 
-    def send(self, what: str, *arguments: str) -> asyncio.Future[dict[str, Any]]:
+    def send(self, what: str, *arguments: Any) -> asyncio.Future[dict[str, Any]]:
         """
         Give an order: C{state}, or a method of L{iawlb.LoadBalancer} with its
         arguments.
@@ -248,7 +248,7 @@ class Balancer:
         self._writer.write(order.encode() + b"\n")
         return answer
 
-    async def order(self, what: str, *arguments: str) -> dict[str, Any]:
+    async def order(self, what: str, *arguments: Any) -> dict[str, Any]:
         """
         Give an order, and wait for its answer.
 
