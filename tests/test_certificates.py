@@ -6,6 +6,7 @@ client of a TLS listener is shown.
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from OpenSSL import SSL
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import formatEvent
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.backend import certificates
 from iawlb.backend.address import parseListen
 from iawlb.backend.certificates import LOOK_EVERY, Certificates
 from iawlb.errors import InvalidSetting
+from iawlb.settings import ListenerSettings
 from tests.doubles import logged
 from tests.pem import Chain, Issued, shown
 
@@ -113,6 +116,18 @@ class FilesTests(Case):
         expected = [self.chain.leaf.certificate, self.chain.middle.certificate]
         self.assertEqual(self.shown(), expected)
         self.assertEqual(self.shown(version=SSL.TLS1_2_VERSION), expected)
+
+    def test_v6only(self) -> None:
+        """
+        A TLS listener can take IPv6 clients alone.
+        """
+        settings = ListenerSettings(v6only=True)
+        text = self.pair().replace(":443:", ":0:interface=\\:\\:1:")
+        read = parseListen(self.reactor, text, 10, settings)
+        self.successResultOf(read.endpoint.listen(Factory()))
+        ((_, family, factory),) = self.reactor.adoptedPorts
+        self.assertEqual(family, socket.AF_INET6)
+        self.assertIsInstance(factory, TLSMemoryBIOFactory)
 
     def test_order(self) -> None:
         """

@@ -550,6 +550,9 @@ class ClashTests(Case):
         A destination that leads back to its own pool is refused, also by way of other
         pools; a pool behind another is not.
         """
+        self.read(
+            "[pools.a]\nlisten = '127.0.0.1:80'\ndestinations = { d = '192.0.2.1:80' }"
+        )
         pool = "[pools.{}]\nlisten = {}\ndestinations = {{ d = {} }}\n".format
         self.read(pool("a", 8000, 8001) + pool("b", 8001, 9001))
         self.wrong(

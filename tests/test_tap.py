@@ -29,6 +29,7 @@ from zope.interface.verify import verifyObject
 from iawlb import tap
 from iawlb.collector import easeCollector
 from iawlb.core.destination import Destination
+from iawlb.errors import InvalidConfiguration
 from iawlb.process import options as optionsModule
 from iawlb.process.drainreport import DrainReport
 from iawlb.process.options import Options
@@ -253,6 +254,25 @@ class FileTests(_Case):
                 f"iawlb: {part} cannot stand beside --config: the file says where to "
                 "listen and where to forward to",
             )
+
+    def test_readAgain(self) -> None:
+        """
+        The file can be read again with the same options, also from another folder, and
+        messages call it as the user did.
+        """
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        options = self.file("--rest=3s")
+        os.chdir("/")
+        assert options.readAgain is not None
+        self.assertEqual(options.readAgain(), options.configuration)
+        os.chdir(here)
+        self.write("[pools.web]\nlisten = 80\nrest = 'x'")
+        os.chdir("/")
+        error = self.assertRaises(InvalidConfiguration, options.readAgain)
+        (line,) = error.mistakes
+        self.assertTrue(line.startswith(f"{self.path}:3: pools.web.rest: "), line)
+        self.assertIsNone(self.parse("8080", "9001").readAgain)
 
     def test_impossible(self) -> None:
         """

@@ -63,13 +63,15 @@ class Document:
         return f"{self.name}:{self.line(path)}"
 
 
-def readDocument(path: str) -> Document:
+def readDocument(path: str, name: str | None = None) -> Document:
     """
     Read a TOML file.
 
+    @param name: How messages call the file; by default its path.
     @raise InvalidConfiguration: It cannot be read, or is no TOML.
     """
-    name = path if path.isprintable() else repr(path)
+    name = name or path
+    name = name if name.isprintable() else repr(name)
     try:
         content = _content(path)
     except (OSError, ValueError) as error:

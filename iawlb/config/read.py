@@ -32,6 +32,7 @@ def readConfiguration(
     environment: Mapping[str, str],
     options: Mapping[str, object],
     reactor: Any = None,
+    name: str | None = None,
 ) -> Configuration:
     """
     Read and check a configuration. Nothing is opened but the files it names.
@@ -42,6 +43,7 @@ def readConfiguration(
         as values.
     @param reactor: The reactor that the addresses are read for; by default the one that
         is installed.
+    @param name: How messages call the file; by default its path.
     @raise InvalidConfiguration: Something is wrong.
     """
     if reactor is None:
@@ -55,7 +57,7 @@ def readConfiguration(
     document = Document("", {}, {})
     if path is not None:
         try:
-            document = readDocument(path)
+            document = readDocument(path, name)
         except InvalidConfiguration as error:
             raise InvalidConfiguration([*error.mistakes, *outside]) from error
     section = Section(document)

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -38,6 +39,8 @@ class Options(usage.Options):
     @ivar balancer: The balancer that the options describe, once they are parsed.
     @ivar configuration: The same as a configuration: that of the file, or one that was
         made of the options.
+    @ivar readAgain: Reads the file again, with the same options; L{None} if there is no
+        file.
     @ivar processSettings: The settings of the process around the balancer.
     @ivar usualAdmin: The address of the admin server if none is given, or L{None}.
     @ivar environment: The variables that count; those of a command line without a file
@@ -69,6 +72,7 @@ class Options(usage.Options):
         self.environment = environment
         self.balancer: Balancer
         self.configuration: Configuration
+        self.readAgain: Callable[[], Configuration] | None = None
         self.processSettings = ProcessSettings()
         self.logs: Logs
         self.demo = 0
@@ -195,9 +199,12 @@ class Options(usage.Options):
                     "listen and where to forward to"
                 )
         environment = os.environ if self.environment is None else self.environment
-        self.configuration = readConfiguration(
-            self["config"], environment, given, reactor
+        # A daemon changes its folder.
+        path = os.path.abspath(self["config"])
+        self.readAgain = partial(
+            readConfiguration, path, environment, given, reactor, self["config"]
         )
+        self.configuration = self.readAgain()
         admin = self.configuration.origins["admin.listen"]
         self._takeProcess(reactor, self.configuration.process, admin)
         self.balancer = buildBalancer(self.configuration, reactor, [self.logs.access])
