@@ -140,4 +140,5 @@ class ProcessSettings(Validated):
         "WORD",
         LOG,
         "the least important messages that are logged, beside the lines of connections",
+        live=True,
     )

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectError, ConnectionRefusedError
 
 from iawlb.frontend.listener import Listener
 from iawlb.pool import Pool
-from tests.net import Peer, Server, until
+from tests.net import Peer, Server, connected, reactor, until
 from tests.test_live import Live, assertEchoed, leave
 from tests.test_live import live as running
+from tests.test_relay_tls import Tls
 
 FORMS = ["127.0.0.1:0", "[::1]:0", "unix:{}/in.sock", "haproxy:tcp:0"]
 
@@ -108,6 +110,32 @@ async def test_otherPool(form: str, tmp_path: Path) -> None:
     listening = [each for each in live.recorder.listeners if each[1] != "closed"]
     assert [event for _, event in listening] == ["listening"] * 3
     assert live.recorder.listeners[-1] == ("new", "closed")
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@pytest_twisted.ensureDeferred
+async def test_tls(tmp_path: Path) -> None:
+    """
+    A TLS listener that moves has the certificate of its new address, and its socket.
+    """
+    one, two = tmp_path / "one", tmp_path / "two"
+    for each in (one, two):
+        each.mkdir()
+    before, after = Tls(one), Tls(two)
+    async with running() as live:
+        pool = live.balancer.addPool("web")
+        await live.serve(pool, "a")
+        form = "ssl:0:interface=127.0.0.1:privateKey={}"
+        old = pool.listen(form.format(before.path), {})
+        port = int(old.address.rpartition(":")[2])
+        new = pool.entrance.make(form.format(after.path), {}, old)
+        await pool.listeners.prepare(new)
+        handOver(pool, old, pool, new)
+        plain = TCP4ClientEndpoint(reactor, "127.0.0.1", port)
+        client = await connected(after.client(plain))
+        await assertEchoed(client)
+        client.close()
+        await client.closed()
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:0", "unix:{}/in.sock"])

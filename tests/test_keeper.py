@@ -25,7 +25,7 @@ from iawlb.control.build import buildBalancer
 from iawlb.control.keeper import LATEST, RETRY, Keeper
 from iawlb.control.overlay import changedOf, differences
 from iawlb.control.statefile import writeState
-from iawlb.core.events import IObserver
+from iawlb.core.events import DESTINATION_DOWN, IObserver
 from iawlb.pool import Pool
 from tests.doubles import logged
 
@@ -230,6 +230,9 @@ class KeeperTests(SynchronousTestCase):
         self.assertEqual(changedOf(found, "web", "a"), ["slots", "weight", "paused"])
         self.assertEqual(changedOf(found, "web", "c"), ["added", "drained"])
         self.assertEqual(changedOf(found, "db", "primary"), [])
+        # A program has removed a pool.
+        self.on.balancer.removePool("db")
+        self.assertEqual(len(self.on.differences()), 8)
         self.stop()
 
     def test_pauseGoesOn(self) -> None:
@@ -337,6 +340,12 @@ class KeeperTests(SynchronousTestCase):
         self.assertEqual(self.on.states()["b"], ("9023", 0, 1, "up"))
         self.stop()
 
+    def calls(self) -> list[Any]:
+        """
+        Return what is called later.
+        """
+        return [each.func for each in self.on.reactor.getDelayedCalls()]
+
     def test_written(self) -> None:
         """
         The file is written within a second of a change, once for many, and not at all
@@ -358,7 +367,9 @@ class KeeperTests(SynchronousTestCase):
         self.on.advance(LATEST / 2)
         self.assertEqual(len(writes), 2)
         self.assertEqual(len(self.on.entries()), 9)
-        self.on.pool().destinationChanged()
+        a = self.on.pool().workers["a"].destination
+        self.on.keeper.destinationChanged(a, DESTINATION_DOWN)
+        self.assertNotIn(self.on.keeper._due, self.calls())
         self.on.pool().setWeight("a", 4)
         self.on.pool().setWeight("a", 3)
         self.on.advance(2 * LATEST)

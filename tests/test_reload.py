@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -603,6 +604,65 @@ async def test_runtimeValues(tmp_path: Path) -> None:
         assert state() == {"a": (0, 1, "paused")}
 
 
+@pytest_twisted.ensureDeferred
+async def test_badAddress(tmp_path: Path) -> None:
+    """
+    A configuration that was not checked, as that of a program, is checked too.
+    """
+    async with reloads(tmp_path) as on:
+        on.start(WEB)
+        running = on.reloader.running
+        web = running.pools["web"]
+        bad = replace(web.destinations["a"], address="nowhere:")
+        new = replace(web, destinations={"a": bad})
+        reloader = Reloader(
+            reactor, on.balancer, lambda: replace(running, pools={"web": new}), running
+        )
+        result = await reloader.reload()
+        assert result["mistakes"] == [
+            "pools.web.destinations.a.address: 'nowhere:' has no port: write "
+            "'nowhere:9001'"
+        ]
+        await on.echoed()
+
+
+@pytest_twisted.ensureDeferred
+async def test_otherPort(tmp_path: Path) -> None:
+    """
+    A listener that goes does not stand in the way of one with another port.
+    """
+    async with reloads(tmp_path) as on:
+        on.start(WEB)
+        taken = f"127.0.0.1:{on.servers[1].number}"
+        result = await on.reload(WEB.replace("127.0.0.1:$P", taken))
+        assert result["mistakes"] == [
+            f"cannot listen on {taken}: Address already in use"
+        ]
+        await on.echoed()
+
+
+@pytest_twisted.ensureDeferred
+async def test_process(tmp_path: Path) -> None:
+    """
+    A setting of the process is changed if that is possible, and is named otherwise.
+    """
+    async with reloads(tmp_path) as on:
+        on.start(WEB)
+        changed: list[Any] = []
+        on.reloader.configure = lambda *given: changed.append(given)
+        text = f'[admin]\nstate = "/x"\n[log]\nlevel = "debug"\n{WEB}'
+        result = await on.reload(text)
+        assert [each["path"] for each in result["changes"]] == [
+            "admin.state",
+            "log.level",
+        ]
+        assert result["messages"] == [
+            "admin.state: needs a restart; until then it stays ''"
+        ]
+        assert changed == [(("log", "level"), "debug")]
+        assert await on.changed() == [("change", "admin.state")]
+
+
 RAISING = """
 [global]
 max-connections = 55
@@ -680,6 +740,24 @@ async def test_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         await on.echoed()
         assert (await on.reload())["result"] == "done"
         assert [each.name for each in pool.destinations] == ["b", "a", "c"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_removalUndone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A destination that was being removed, and that the file brings back, is removed
+    nevertheless if the reload fails later.
+    """
+    async with reloads(tmp_path) as on:
+        on.start(WEB)
+        early = await on.echoed()
+        pool = on.pool()
+        pool.remove("a")
+        with monkeypatch.context() as patch:
+            await Raising(on, patch, Pool, "arrange").reload()
+        assert pool.workers["a"].destination.removing
+        await leave(early)
+        await until(lambda: not pool.destinations)
 
 
 @pytest_twisted.ensureDeferred

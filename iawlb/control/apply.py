@@ -130,7 +130,7 @@ class Application:
             self.done.append(change)
         # From here on nothing is undone, as clients come in by the new listeners.
         self._undo = []
-        self.done += self._listeners.take()
+        self._listeners.take(self.done)
         for change in self._of(REMOVE, 4, "destinations"):
             self._removeDestination(change)
         for change in self._of(REMOVE, 2):
@@ -215,7 +215,9 @@ class Application:
         worker = pool.workers.get(change.where[3])
         if worker is not None:  # else it was removed while the balancer ran
             active = worker.destination.active
-            pool.remove(change.where[3]).addErrback(self._failed)
+            pool.remove(change.where[3]).addErrback(
+                partial(self.log.failure, "removing failed")
+            )
             self._saySessions(change.path, "it", active)
         self.done.append(change)
 
@@ -224,16 +226,15 @@ class Application:
         Remove a pool. It is gone when the last of its sessions has ended.
         """
         pool = self._balancer.pools[change.where[1]]
-        self._balancer.removePool(pool.name).addErrback(self._failed)
+        self._balancer.removePool(pool.name).addErrback(
+            partial(self.log.failure, "removing failed")
+        )
         self._saySessions(change.path, "it", pool.count.live)
         self.done.append(change)
 
     def _saySessions(self, path: str, what: str, number: int) -> None:
         if number:
             self.messages.append(f"{path}: {what} finishes {number} sessions")
-
-    def _failed(self, failure: Any) -> None:
-        self.log.failure("removing failed", failure)
 
     def rollBack(self) -> list[str]:
         """
@@ -272,13 +273,11 @@ def _put(pool: Pool, address: str, own: dict[str, Any], removing: bool) -> None:
     sessions.
     """
     name = own["name"]
-    worker = pool.workers.get(name)
-    if worker is None:
-        pool.add(address, own)
-    elif not sameDestination(worker.destination.address, address):
+    destination = pool.workers[name].destination
+    if not sameDestination(destination.address, address):
         pool.replace(name, address, own)
     else:
-        if worker.destination.removing:
+        if destination.removing:
             pool.keep(name)
         pool.setSlots(name, own["slots"])
         pool.setWeight(name, own["weight"])

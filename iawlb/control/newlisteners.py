@@ -5,7 +5,7 @@ The listeners that a reload opens, changes and closes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -54,7 +54,8 @@ class NewListeners:
         # The listeners that will be closed, but for those that hand their socket over.
         self._leaving: dict[Key, Listener] = {}
         # The new listeners, each with the one whose socket it takes over.
-        self._opened: list[tuple[Pool, Listener, tuple[Pool, Listener] | None]] = []
+        self._opened: dict[Key, tuple[Pool, Listener, tuple[Pool, Listener] | None]]
+        self._opened = {}
 
     def _wanted(self) -> dict[Key, ListenerConfig]:
         """
@@ -106,7 +107,7 @@ class NewListeners:
             valuesOf(config.settings),
             None if instead is None else instead[1],
         )
-        self._opened.append((pool, listener, instead))
+        self._opened[key] = pool, listener, instead
         opening = Deferred.fromCoroutine(pool.listeners.prepare(listener))
         opening.addTimeout(WAIT, self._balancer.clock)
         try:
@@ -152,29 +153,35 @@ class NewListeners:
         """
         Close the new listeners, of which no client knows yet.
         """
-        opened, self._opened = self._opened, []
-        for _, listener, _ in opened:
+        opened, self._opened = self._opened, {}
+        for _, listener, _ in opened.values():
             listener.close()
 
-    def take(self) -> list[Change]:
+    def take(self, done: list[Change]) -> None:
         """
         Let clients in by the new listeners, and close those that are removed.
 
-        @return: The changes that were made.
+        @param done: Gets each change when it is made.
         """
-        opened, self._opened = self._opened, []
-        for pool, listener, instead in opened:
+        changes: dict[Key, list[Change]] = {}
+        for each in self._changes:
+            if len(each.where) > 2:
+                changes.setdefault((each.where[1], each.where[3]), []).append(each)
+        opened, self._opened = self._opened, {}
+        for key, (pool, listener, instead) in opened.items():
             if instead is None:
                 pool.entrance.admit(listener)
             else:
                 pool.entrance.admit(listener, instead[1])
                 instead[0].entrance.forget(instead[1])
-        for (name, _), listener in self._leaving.items():
-            self._balancer.pools[name].unlisten(listener).addErrback(self._failed)
-        return [each for each in self._changes if len(each.where) > 2]
-
-    def _failed(self, failure: Any) -> None:
-        self.log.failure("closing a listener failed", failure)
+            done += changes.pop(key, [])
+        for key, listener in self._leaving.items():
+            closing = self._balancer.pools[key[0]].unlisten(listener)
+            closing.addErrback(partial(self.log.failure, "closing a listener failed"))
+            done += changes.pop(key, [])
+        # Listeners that have handed their socket over.
+        for those in changes.values():
+            done += those
 
 
 def _placeOf(listener: Listener) -> Place | None:

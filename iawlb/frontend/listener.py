@@ -111,11 +111,10 @@ class Listener:
 
     def release(self) -> None:
         """
-        Undo L{hold}.
+        Undo L{hold}, when the listener is open.
         """
         self._held = False
-        if self._port is not None:
-            self._listens()
+        self._listens()
 
     def takeOver(self, other: Listener) -> Deferred[None]:
         """
