@@ -44,7 +44,8 @@ from iawlb.relay.poller import SocketPoller
 from iawlb.relay.resets import ResetWatch
 from iawlb.relay.sends import SendWatch
 from iawlb.relay.watchtimer import WatchTimer
-from iawlb.settings import Settings, checkLive, checkNames, checkScope
+from iawlb.setting import checkNames
+from iawlb.settings import Settings, checkLive, checkScope
 from iawlb.shared import Shared
 from iawlb.validators import poolName
 

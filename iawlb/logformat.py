@@ -9,7 +9,7 @@ import re
 from string import Formatter
 
 from iawlb.errors import InvalidSetting
-from iawlb.settings import nearest
+from iawlb.setting import nearest
 from iawlb.validators import shaped
 
 FORMATS = ("text", "tcplog", "halog", "json")

@@ -33,12 +33,8 @@ from iawlb.frontend.entrance import Entrance
 from iawlb.frontend.listener import Listener
 from iawlb.pausing import PausablePool
 from iawlb.relay.keepalive import KeepAlive
-from iawlb.settings import (
-    DestinationSettings,
-    Settings,
-    checkNames,
-    splitSettings,
-)
+from iawlb.setting import checkNames, splitSettings
+from iawlb.settings import DestinationSettings, Settings
 from iawlb.shared import Shared
 from iawlb.workers.connectors import Connectors
 from iawlb.workers.deadlines import Deadlines

@@ -14,7 +14,7 @@ from typing import Any
 
 from iawlb.adminplace import servedAt
 from iawlb.logformat import logFormat, logTarget
-from iawlb.settings import Validated, setting
+from iawlb.setting import Validated, setting
 from iawlb.validators import Validator, duration, filePath, flag, oneOf
 
 ADMIN = "Status and control"

@@ -23,7 +23,7 @@ from iawlb.config.keys import (
     Keys,
 )
 from iawlb.config.read import MOST, checkFile, readConfiguration
-from iawlb.settings import optionName
+from iawlb.setting import optionName
 from tests.test_docs import DOCS, FENCE, blocks, table
 from tests.test_schema import SCHEMA
 

@@ -32,7 +32,8 @@ from iawlb.errors import InvalidSetting
 from iawlb.logformat import FIELDS, FORMATS
 from iawlb.process.demo import statusLine
 from iawlb.process.optiontable import OPTIONS
-from iawlb.settings import DestinationSettings, ListenerSettings, optionName
+from iawlb.setting import optionName
+from iawlb.settings import DestinationSettings, ListenerSettings
 from iawlb.tap import Options
 from tests.integration.programs import (
     LIMIT,

@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.errors import IawlbError, InvalidSetting
-from iawlb.settings import (
-    DestinationSettings,
-    ListenerSettings,
-    Settings,
-    checkNames,
-    nearest,
-    optionName,
-    splitSettings,
-)
+from iawlb.setting import checkNames, nearest, optionName, splitSettings
+from iawlb.settings import DestinationSettings, ListenerSettings, Settings
 from iawlb.validators import flag
 
 repeatable = settings(deadline=None, derandomize=True, database=None)

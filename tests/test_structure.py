@@ -45,6 +45,7 @@ ROOMS = [
     "clock",
     "validators",
     "adminplace",
+    "setting",
     "settings",
     "arguments",
     "logformat",

@@ -35,7 +35,8 @@ from iawlb.process.drainreport import DrainReport
 from iawlb.process.options import Options
 from iawlb.process.optiontable import OPTIONS
 from iawlb.processsettings import ProcessSettings
-from iawlb.settings import Settings, optionName
+from iawlb.setting import optionName
+from iawlb.settings import Settings
 from iawlb.tap import Process, makeService
 from tests.doubles import Wire, accept
 from tests.manager import Manager

@@ -13,7 +13,8 @@ from iawlb.admin.parts import Change, Parts, destinationOf, poolOf
 from iawlb.admin.problem import Problem
 from iawlb.admin.routes import Answer, Call, Route
 from iawlb.admin.views import Views
-from iawlb.settings import Settings, optionName
+from iawlb.setting import optionName
+from iawlb.settings import Settings
 
 _TARGET = Member(
     "target", "string", "* for all, POOL, POOL/DEST or DEST", least=1, most=400

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iawlb.admin.problem import Problem
-from iawlb.settings import nearest
+from iawlb.setting import nearest
 
 REQUIRED: Any = object()
 """

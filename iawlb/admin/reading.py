@@ -16,7 +16,8 @@ from iawlb.admin.parts import Parts, destinationOf, poolOf
 from iawlb.admin.routes import Answer, Call, Route
 from iawlb.admin.views import Difference, Views, readiness
 from iawlb.core.session import Session
-from iawlb.settings import Settings, optionName
+from iawlb.setting import optionName
+from iawlb.settings import Settings
 
 AT_A_TIME = 500
 """

@@ -147,7 +147,7 @@ def destinationOf(text: str) -> dict[str, Any]:
     @raise CommandError: It cannot be read.
     """
     from iawlb.errors import InvalidSetting
-    from iawlb.settings import splitSettings
+    from iawlb.setting import splitSettings
 
     try:
         address, given = splitSettings(text)

@@ -13,7 +13,7 @@ from iawlb.config.keys import ALL
 from iawlb.config.model import Given, Origin
 from iawlb.config.wording import readShown, written
 from iawlb.errors import InvalidConfiguration, InvalidSetting
-from iawlb.settings import nearest, optionName
+from iawlb.setting import nearest, optionName
 
 PREFIX = "IAWLB_"
 

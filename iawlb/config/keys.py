@@ -10,13 +10,8 @@ from dataclasses import Field, fields
 from typing import Any, TypeAlias
 
 from iawlb.processsettings import ProcessSettings
-from iawlb.settings import (
-    DestinationSettings,
-    ListenerSettings,
-    Settings,
-    nearest,
-    optionName,
-)
+from iawlb.setting import nearest, optionName
+from iawlb.settings import DestinationSettings, ListenerSettings, Settings
 
 Keys: TypeAlias = Mapping[str, "Field[Any]"]
 

@@ -23,12 +23,8 @@ from iawlb.config.model import (
 from iawlb.config.section import Section
 from iawlb.config.wording import pathOf, readShown, written
 from iawlb.errors import InvalidSetting
-from iawlb.settings import (
-    DestinationSettings,
-    ListenerSettings,
-    Settings,
-    splitSettings,
-)
+from iawlb.setting import splitSettings
+from iawlb.settings import DestinationSettings, ListenerSettings, Settings
 from iawlb.validators import name as destinationName
 from iawlb.validators import poolName
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from iawlb.arguments import shown
 from iawlb.control.errors import InvalidSetting
-from iawlb.settings import SHOWN, nearest
+from iawlb.setting import SHOWN, nearest
 from iawlb.validators import (
     Validator,
     count,

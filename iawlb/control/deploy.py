@@ -15,7 +15,8 @@ from iawlb.control.errors import Conflict, InvalidSetting
 from iawlb.control.targets import nameOf
 from iawlb.control.waits import Waits
 from iawlb.pool import Pool
-from iawlb.settings import DestinationSettings, splitSettings
+from iawlb.setting import splitSettings
+from iawlb.settings import DestinationSettings
 from iawlb.validators import duration, flag, positiveDuration
 from iawlb.workers.worker import Worker
 

@@ -29,7 +29,8 @@ from iawlb.control.targets import Target, findPool, findTarget, findWorker, name
 from iawlb.control.waits import Waits, apart
 from iawlb.core.policies import POLICIES
 from iawlb.pool import Pool
-from iawlb.settings import SHOWN, Settings, nearest, optionName
+from iawlb.setting import SHOWN, nearest, optionName
+from iawlb.settings import Settings
 
 
 class Operations:

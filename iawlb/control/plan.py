@@ -17,7 +17,8 @@ from iawlb.config.model import (
 )
 from iawlb.config.wording import pathOf
 from iawlb.processsettings import ProcessSettings
-from iawlb.settings import DestinationSettings, ListenerSettings, Settings, optionName
+from iawlb.setting import optionName
+from iawlb.settings import DestinationSettings, ListenerSettings, Settings
 
 ADD = "add"
 CHANGE = "change"

@@ -11,7 +11,7 @@ from iawlb.balancer import Balancer
 from iawlb.control.errors import InvalidSetting, NotFound
 from iawlb.core.session import Session
 from iawlb.pool import Pool
-from iawlb.settings import nearest
+from iawlb.setting import nearest
 from iawlb.workers.serving import Serving
 from iawlb.workers.worker import Worker
 

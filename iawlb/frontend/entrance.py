@@ -27,7 +27,8 @@ from iawlb.frontend.listener import Listener
 from iawlb.frontend.listeners import Listeners
 from iawlb.relay.context import RelayContext
 from iawlb.relay.keepalive import KeepAlive
-from iawlb.settings import ListenerSettings, Settings, checkNames, splitSettings
+from iawlb.setting import checkNames, splitSettings
+from iawlb.settings import ListenerSettings, Settings
 
 
 class Entrance:

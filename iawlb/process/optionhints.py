@@ -12,7 +12,8 @@ from getopt import GetoptError
 
 from twisted.python import usage
 
-from iawlb.settings import SHOWN, DestinationSettings, nearest
+from iawlb.setting import SHOWN, nearest
+from iawlb.settings import DestinationSettings
 
 _OTHER_NAMES = {
     # The names in other programs, and ours.

@@ -9,7 +9,8 @@ import textwrap
 from dataclasses import fields
 
 from iawlb.processsettings import ProcessSettings
-from iawlb.settings import Settings, optionName
+from iawlb.setting import optionName
+from iawlb.settings import Settings
 
 _DESCRIPTION = """\
 Connections wait in one queue; each destination's worker takes the next one when

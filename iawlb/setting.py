@@ -1,0 +1,161 @@
+"""
+How a setting is declared, named, split from an address, and checked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import Field, field, fields
+from difflib import get_close_matches
+from typing import Any
+
+from iawlb.errors import InvalidSetting
+from iawlb.validators import Validator
+
+
+def setting(
+    default: Any,
+    read: Validator,
+    unit: str,
+    group: str,
+    text: str,
+    *,
+    scope: str = "pool",
+    live: bool = True,
+    key: str = "",
+) -> Any:
+    """
+    Declare a setting.
+
+    @param default: The default, as a user would write it.
+    @param read: The validator, which also turns text into the value.
+    @param unit: The name of the value in the help, such as C{TIME}; empty for an option
+        without a value, which stands for C{yes}.
+    @param group: The heading of the setting in the help.
+    @param text: The meaning, without the default.
+    @param scope: C{pool} if each pool may have its own value, C{global} if the whole
+        balancer has one.
+    @param live: Whether the value can be changed while the balancer runs.
+    @param key: The setting's name in a configuration file, if that is another than on
+        the command line.
+    """
+    return field(
+        default=read(default),
+        metadata={
+            "shown": str(default),
+            "read": read,
+            "unit": unit,
+            "group": group,
+            "text": text,
+            "scope": scope,
+            "live": live,
+            "key": key,
+        },
+    )
+
+
+class Validated:
+    """
+    A base for dataclasses that reads each field with its validator.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for each in fields(self):  # type: ignore[arg-type]  # children are dataclasses
+            try:
+                value = each.metadata["read"](getattr(self, each.name))
+            except InvalidSetting as error:
+                raise InvalidSetting(f"{each.name}: {error}") from None
+            object.__setattr__(self, each.name, value)
+
+
+MANY = 5
+"""
+The largest number of settings that a message lists.
+"""
+
+
+SHOWN = 40
+"""
+The number of characters of a name that a message shows.
+"""
+
+
+def optionName(of: Field[Any]) -> str:
+    """
+    Return a setting's name on the command line, such as C{connect-timeout} for
+    C{connectTimeout}.
+    """
+    return re.sub("[A-Z]", lambda match: "-" + match[0].lower(), of.name)
+
+
+def splitSettings(text: str) -> tuple[str, dict[str, str]]:
+    """
+    Split an address from the settings behind it, as in C{tcp:localhost:9001 name=a
+    slots=4}.
+
+    @return: The address, and the settings as they were written.
+    @raise InvalidSetting: A setting is given twice, or not as C{slots=4}.
+    """
+    given: dict[str, str] = {}
+    # Only the settings are cut off, from the end: a path may hold spaces.
+    address = text.strip()
+    while len(words := address.rsplit(maxsplit=1)) == 2 and re.match(
+        r"[A-Za-z]\w*=", words[1]
+    ):
+        address = words[0]
+        key, _, value = words[1].partition("=")
+        if key in given:
+            raise InvalidSetting(f"{key} is given twice")
+        match = re.search(r"[,;](\w+=.*)", value)
+        if match is not None:
+            raise InvalidSetting(
+                f"{words[1]!r} holds two settings: write a space before {match[1]!r}"
+            )
+        given[key] = value
+    match = re.search(
+        r"\s(slots|weight|(?:name|mode|group|v6only)(?=\s*[:=]))[\s:=]+(\w+)$", address
+    )
+    if match is not None:
+        raise InvalidSetting(
+            f"{match[0].strip()!r} is not a setting: write {match[1]}={match[2]}"
+        )
+    return address, given
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """
+    Return the known word that a wrong word is most like, such as C{connectTimeout} for
+    C{connect_timout}, or L{None} if there is none.
+    """
+
+    def plain(each: str) -> str:
+        return re.sub(r"[\W_]", "", each).lower()
+
+    words = {plain(each): each for each in known}
+    found = get_close_matches(plain(word), words, 1)
+    return words[found[0]] if found else None
+
+
+def checkNames(given: dict[str, Any], kind: type[Any], of: str) -> None:
+    """
+    Refuse settings that do not exist.
+
+    @param kind: The dataclass that declares the settings.
+    @param of: The object that has these settings, for people.
+    @raise InvalidSetting: A setting is not declared; the message says which was meant,
+        or lists the declared ones.
+    """
+    known = [each.name for each in fields(kind)]
+    for key in given:
+        if key not in known:
+            meant = nearest(key, known)
+            if meant is not None:
+                right = f": write {meant}"
+            elif len(known) <= MANY:
+                right = f", which has {', '.join(known)}"
+            else:
+                right = "; docs/reference.md lists them"
+            raise InvalidSetting(f"{key[:SHOWN]!r} is not a setting of {of}{right}")
