@@ -143,7 +143,7 @@ export class Charts {
     this.waiting = tile("waiting", "Waiting clients", number, [{ name: "waiting", least: 1 }]);
     this.longest = tile("longest", "Longest wait", seconds, [{ name: "longest", least: 0.1 }]);
     this.sessions = tile("sessions", "Sessions", number, [{ name: "sessions", least: 1 }]);
-    this.traffic = tile("traffic", "Traffic", rate, [
+    this.traffic = tile("traffic", "Traffic to ↓ and from ↑ clients", rate, [
       { name: "outward", least: 1000, mark: "↓" },
       { name: "inward", least: 1000, mark: "↑" },
     ]);
