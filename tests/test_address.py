@@ -21,12 +21,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.backend import address
 from iawlb.backend.address import (
-    LONGEST,
     parseDestination,
     parseListen,
     sameDestination,
 )
 from iawlb.backend.names import NameEndpoint
+from iawlb.backend.shortforms import LONGEST
 from iawlb.errors import InvalidSetting
 from iawlb.settings import ListenerSettings
 from tests.pem import Issued

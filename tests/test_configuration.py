@@ -14,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.config.keys import ALL, explainKey
 from iawlb.config.model import Configuration
-from iawlb.config.read import MOST, checkFile, readConfiguration
+from iawlb.config.read import checkFile, readConfiguration
+from iawlb.config.section import MOST
 from iawlb.errors import InvalidConfiguration
 
 repeatable = settings(deadline=None, derandomize=True, database=None)

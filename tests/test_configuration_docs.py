@@ -22,7 +22,8 @@ from iawlb.config.keys import (
     SECTIONS,
     Keys,
 )
-from iawlb.config.read import MOST, checkFile, readConfiguration
+from iawlb.config.read import checkFile, readConfiguration
+from iawlb.config.section import MOST
 from iawlb.setting import optionName
 from tests.test_docs import DOCS, FENCE, blocks, table
 from tests.test_schema import SCHEMA

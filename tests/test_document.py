@@ -82,6 +82,7 @@ class DocumentTests(SynchronousTestCase):
         self.refused("/", "Is a directory")
         self.refused("/dev/null", "not a regular file")
         self.refused("/a\nb", "'/a\\nb': cannot be read: No such file")
+        self.refused("", "'': cannot be read: No such file")
         self.refused("/a\0b", "cannot be read")
         self.refused("/" + "x" * 300, "too long")
 

@@ -111,6 +111,7 @@ ROOMS = [
     "backend.tlsserver",
     "backend.binding",
     "backend.checks",
+    "backend.shortforms",
     "backend.places",
     "backend.address",
     "backend.connector",

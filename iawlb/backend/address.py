@@ -8,7 +8,6 @@ C{[::1]:9001} and C{/run/app.sock} are the short forms.
 
 from __future__ import annotations
 
-import re
 import socket
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,18 +33,14 @@ from iawlb.backend.held import (
     whereTcp,
     whereUnix,
 )
-from iawlb.backend.hints import KINDS, hint, quoted
+from iawlb.backend.hints import hint, quoted
 from iawlb.backend.names import NameEndpoint
 from iawlb.backend.places import Place, reaches
+from iawlb.backend.shortforms import destinationWords, listenWords
 from iawlb.backend.socketconnector import PlainEndpoint, Target, targetOf
-from iawlb.backend.strings import BACKLOG_PLACES, FORMS, Words, parsed, split
+from iawlb.backend.strings import BACKLOG_PLACES, Words, parsed, split
 from iawlb.errors import InvalidSetting
 from iawlb.settings import ListenerSettings
-
-LONGEST = 4096
-"""
-The longest address that is accepted, in characters.
-"""
 
 _PLAIN = ListenerSettings()
 
@@ -94,7 +89,7 @@ def _explained(error: InvalidSetting, text: str, listening: bool) -> InvalidSett
 def _readListen(
     reactor: Any, text: str, backlog: int, settings: ListenerSettings
 ) -> Listen:
-    words = _listenWords(text)
+    words = listenWords(text)
     # Settings behind "haproxy:" are those of the endpoint in it.
     proxied = words.kind == "haproxy"
     if proxied:
@@ -229,7 +224,7 @@ def parseDestination(
 def _readDestination(
     reactor: Any, text: str, timeout: float
 ) -> tuple[str, IStreamClientEndpoint]:
-    words = _destinationWords(text)
+    words = destinationWords(text)
     host, port = "", 0
     if words.kind in ("tcp", "tls", "ssl"):
         host = words.get("host", 0) or ""
@@ -264,7 +259,7 @@ def placeOf(text: str, listening: bool, v6only: bool = False) -> Place | None:
     @return: The place, or L{None} if the text names none.
     """
     try:
-        words = _listenWords(text) if listening else _destinationWords(text)
+        words = listenWords(text) if listening else destinationWords(text)
     except InvalidSetting:
         return None
     if listening and words.kind == "haproxy" and words.args:
@@ -299,7 +294,7 @@ def _canonical(text: str) -> str:
     address.
     """
     try:
-        return _destinationWords(text).joined()
+        return destinationWords(text).joined()
     except InvalidSetting:
         return text
 
@@ -356,72 +351,6 @@ def _tcp(
         target = targetOf(IPv4Address("TCP", host, port), port, bind)
         return PlainEndpoint(four, target) if plain else four
     return NameEndpoint(reactor, host, port, timeout, bind, plain)
-
-
-def _listenWords(text: str) -> Words:
-    """
-    Read any form of a listener's address.
-    """
-    short = _short(text, 0)
-    if short is None:
-        return split(text)
-    host, port = short
-    if port is None:
-        return Words("unix", (host,), {})
-    if host == "*" or not host:
-        return Words("tcp", (port,), {})
-    return Words("tcp", (port,), {"interface": host})
-
-
-def _destinationWords(text: str) -> Words:
-    """
-    Read any form of a destination's address.
-    """
-    short = _short(text, 1)
-    if short is None:
-        return split(text)
-    host, port = short
-    if port is None:
-        return Words("unix", (host,), {})
-    return Words("tcp", (host or "localhost", port), {})
-
-
-def _short(text: str, low: int) -> tuple[str, str | None] | None:
-    """
-    Read a short form.
-
-    @param low: The lowest valid port.
-    @return: Host and port; or a path and L{None}; or L{None} if the text is not a short
-        form.
-    """
-    if not text.strip():
-        raise InvalidSetting(f"{quoted(text)} is empty: write {FORMS}")
-    if len(text) > LONGEST:
-        raise InvalidSetting(f"{quoted(text)} is longer than {LONGEST} characters")
-    if not text.isprintable():
-        raise InvalidSetting(f"{quoted(text)} holds what cannot be printed")
-    if text.startswith("/"):
-        return text, None
-    if text.startswith("["):
-        match = re.fullmatch(r"\[([^\]]*)\]:(.*)", text)
-        if match is None or not isIPv6Address(match[1]):
-            raise InvalidSetting(f"{quoted(text)} is not like [::1]:9001")
-        checkPort(text, match[2], low)
-        return match[1], match[2]
-    if isIPv6Address(text):
-        raise InvalidSetting(f"{quoted(text)} has no port: write [{text}]:9001")
-    host, colon, port = text.rpartition(":")
-    if ":" in host or "=" in text or "\\" in text:
-        return None  # an endpoint string
-    if not colon:
-        if not re.fullmatch(r"[+-]?\d+", port, re.ASCII):
-            raise InvalidSetting(f"{quoted(text)} is no address: write {FORMS}")
-    elif host.lower() in KINDS:
-        return None
-    checkPort(text, port, low)
-    if host and host != "*":
-        checkHost(text, host)
-    return host, port
 
 
 _INTERFACE_PLACES = {"tcp": 1, "tcp6": 2, "ssl": 4, "tls": 3}

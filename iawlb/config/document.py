@@ -71,7 +71,7 @@ def readDocument(path: str, name: str | None = None) -> Document:
     @raise InvalidConfiguration: It cannot be read, or is no TOML.
     """
     name = name or path
-    name = name if name.isprintable() else repr(name)
+    name = name if name and name.isprintable() else repr(name)
     try:
         content = _content(path)
     except (OSError, ValueError) as error:

@@ -15,16 +15,11 @@ from iawlb.config.keys import GLOBAL, POOL, PROCESS, SECTIONS, Keys, explainSect
 from iawlb.config.lines import Path
 from iawlb.config.model import DEFAULT, Configuration, Given, Origin, PoolConfig
 from iawlb.config.pools import PoolReader
-from iawlb.config.section import Section
+from iawlb.config.section import MOST, Section
 from iawlb.config.wording import pathOf
 from iawlb.errors import InvalidConfiguration
 from iawlb.processsettings import ProcessSettings
 from iawlb.settings import Settings
-
-MOST = 100
-"""
-The largest number of mistakes that are listed.
-"""
 
 
 def readConfiguration(

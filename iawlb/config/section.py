@@ -13,6 +13,11 @@ from iawlb.config.model import Given, Origin
 from iawlb.config.wording import pathOf, readShown, written
 from iawlb.errors import InvalidSetting
 
+MOST = 100
+"""
+The largest number of mistakes that are listed.
+"""
+
 
 class Section:
     """
@@ -86,7 +91,10 @@ class Section:
             inner = (*path, key)
             of = keys.get(key)
             if of is None:
-                self.wrong(inner, explainKey(key, [*apart, *keys]))
+                # To find the nearest key takes a while, and more are not listed.
+                few = len(self._mistakes) <= MOST
+                right = explainKey(key, [*apart, *keys]) if few else "unknown"
+                self.wrong(inner, right)
                 continue
             try:
                 read = readShown(of.metadata["read"], value)

@@ -16,6 +16,8 @@ SHOWN = 60
 The number of characters of a value that a message shows.
 """
 
+_BARE = re.compile(r"[\w-]{1,255}", re.ASCII)
+
 
 class Stranger:
     """
@@ -39,7 +41,7 @@ def pathOf(keys: Iterable[str | int]) -> str:
         if isinstance(key, int):
             text += f"[{key}]"
             continue
-        bare = re.fullmatch(r"[\w-]{1,255}", key, re.ASCII)
+        bare = _BARE.fullmatch(key)
         text += ("." if text else "") + (key if bare else _quoted(key))
     return text
 
