@@ -207,6 +207,22 @@ class FileTests(_Case):
         options.parseOptions([f"--config={self.path}"])
         self.assertEqual(options.balancer.pools["web"].settings.rest, 8)
 
+    def test_flags(self) -> None:
+        """
+        An option without a value says nothing while it is not given: what the file or
+        the environment says is so.
+        """
+        self.write("[pools.web]\nabort-on-close = true\n[log]\nconnect = true\n")
+        options = self.file()
+        self.assertTrue(options.balancer.pools["web"].settings.abortOnClose)
+        self.assertTrue(options.processSettings.logConnect)
+        self.write("[pools.web]\n")
+        options = self.file(IAWLB_ABORT_ON_CLOSE="yes")
+        self.assertTrue(options.balancer.pools["web"].settings.abortOnClose)
+        options = self.file("--abort-on-close", "--log-connect")
+        self.assertTrue(options.balancer.pools["web"].settings.abortOnClose)
+        self.assertTrue(options.processSettings.logConnect)
+
     def test_usualAdmin(self) -> None:
         """
         Where there is a usual place of the admin server, it is there, unless the file,

@@ -155,7 +155,8 @@ class Options(usage.Options):
         given: dict[str, Any] = {
             name: bool(self[option]) if option in FLAGS else self[option]
             for name, option in OPTION_NAMES.items()
-            if self[option] is not None
+            # A flag that was not given is 0.
+            if self[option] is not None and (self[option] or option not in FLAGS)
         }
         if self["config"] is None:
             self._fromOptions(reactor, given)
