@@ -212,15 +212,16 @@ class FileTests(_Case):
         An option without a value says nothing while it is not given: what the file or
         the environment says is so.
         """
-        self.write("[pools.web]\nabort-on-close = true\n[log]\nconnect = true\n")
+        pool = "[pools.web]\nlisten = 8080\n"
+        self.write(f"{pool}[global]\nabort-on-close = true\n[log]\nconnect = true\n")
         options = self.file()
-        self.assertTrue(options.balancer.pools["web"].settings.abortOnClose)
+        self.assertTrue(options.balancer.settings.abortOnClose)
         self.assertTrue(options.processSettings.logConnect)
-        self.write("[pools.web]\n")
+        self.write(pool)
         options = self.file(IAWLB_ABORT_ON_CLOSE="yes")
-        self.assertTrue(options.balancer.pools["web"].settings.abortOnClose)
+        self.assertTrue(options.balancer.settings.abortOnClose)
         options = self.file("--abort-on-close", "--log-connect")
-        self.assertTrue(options.balancer.pools["web"].settings.abortOnClose)
+        self.assertTrue(options.balancer.settings.abortOnClose)
         self.assertTrue(options.processSettings.logConnect)
 
     def test_usualAdmin(self) -> None:
