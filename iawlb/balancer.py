@@ -98,6 +98,8 @@ class Balancer(MultiService):
                 "relay: fast needs Linux and a reactor that watches descriptors; "
                 "write auto or portable"
             )
+        # Descriptors for connections that are no sessions.
+        self._filesKept = 0
         self._opened = False
         # Closes the sessions that have not finished.
         self._cutting: IDelayedCall | None = None
@@ -224,7 +226,7 @@ class Balancer(MultiService):
         given: dict[str, Any] = {**self._given, **settings}
         new = Settings(**given)
         checkLive(self.settings, new)
-        limit = connectionLimit(new.maxConnections)
+        limit = connectionLimit(new.maxConnections, self._filesKept)
         self._given = given
         if new.log != self.settings.log:
             for observer in self.events.observers:
@@ -233,6 +235,17 @@ class Balancer(MultiService):
         self.settings.take(new)
         self.table.limit = limit
         self.checkRoom()
+
+    def keepFiles(self, number: int) -> None:
+        """
+        Keep descriptors for connections that are no sessions, such as those of an admin
+        server: so these are served also when clients have taken all the room.
+
+        @raise InvalidSetting: C{maxConnections} leaves no room for them.
+        """
+        kept = self._filesKept + number
+        self.table.limit = connectionLimit(self.settings.maxConnections, kept)
+        self._filesKept = kept
 
     def observe(self, observer: Observer) -> None:
         """

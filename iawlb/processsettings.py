@@ -63,6 +63,17 @@ class ProcessSettings(Validated):
         "where the admin server listens: a path of a Unix socket, or host:port; empty "
         "is nowhere",
     )
+    adminTokens: str = processSetting(
+        "admin",
+        "tokens",
+        "",
+        filePath,
+        "FILE",
+        ADMIN,
+        "file whose lines are ROLE TOKEN, a role being read, operate or admin: what "
+        "clients of a host:port may do; empty is none, and reading alone from this "
+        "machine",
+    )
     state: str = processSetting(
         "admin",
         "state",

@@ -12,7 +12,6 @@ from typing import Any, NoReturn, cast
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from iawlb.clock import useMonotonicTime
 from iawlb.collector import easeCollector
@@ -73,6 +72,7 @@ class Process(MultiService):
         @raise SystemExit: An address cannot be listened on.
         """
         try:
+            self._options.running.open()
             super().privilegedStartService()
         except IawlbError as error:
             self._cannotStart(error)
@@ -84,7 +84,9 @@ class Process(MultiService):
         @raise SystemExit: An address cannot be listened on.
         """
         try:
+            self._options.running.open()
             super().startService()
+            self._options.running.start()
         except IawlbError as error:
             self._cannotStart(error)
         self._reactor.callWhenRunning(self._manager.started)
@@ -97,16 +99,23 @@ class Process(MultiService):
         """
         self._stopSignalled = True
         self._manager.stopping()
-        stopping = ensureDeferred(super().stopService()).addBoth(self._stopped)
+        self._options.running.stopping()
+        stopping = ensureDeferred(self._stop())
         if self._cutAsked:
             self._cut()
         else:
             self._report.follow(stopping)
         return stopping
 
-    def _stopped(self, result: Failure | None) -> Failure | None:
-        self._manager.stopped()
-        return result
+    async def _stop(self) -> None:
+        """
+        Stop the balancer, and then what lets people watch how it stops.
+        """
+        try:
+            await super().stopService()
+        finally:
+            self._manager.stopped()
+            await self._options.running.stop()
 
     def _showDemo(self, writer: LogWriter) -> None:
         """
@@ -152,6 +161,7 @@ class Process(MultiService):
         # twistd, sys.stderr is the log by now.
         self.log.error("{why}", why=str(error))
         print(f"iawlb: {error}", file=sys.__stderr__)
+        self._options.running.stop()
         # Listeners that were opened are closed, and their Unix sockets removed, in the
         # next turn of the reactor.
         # The argument is one that asyncio's reactor asks for.

@@ -580,8 +580,8 @@ class ChangingTests(ApiCase):
         values = {"queue-timeout": "10s", "slots": 4}
         name, given = self.operations.asked.pop()
         self.assertEqual((name, given["values"]), ("set", values))
-        reply = self.post("/set", {"target": "web"})
-        self.assertEqual(reply.status, 400)
+        reply = self.post("/set", {"target": "web", "weight": None})
+        self.assertEqual(reply.status, 422)
         self.assertIn("nothing to set", reply.json["detail"])
         reply = self.post("/set", {"target": "web", "relay": "fast"})
         self.assertIn("relay is not known", reply.json["detail"])

@@ -19,6 +19,7 @@ from iawlb.admin.httplimits import (
     STALLED,
 )
 from iawlb.admin.members import Member
+from iawlb.admin.problem import Problem
 from iawlb.admin.routes import Answer, Call, Route
 from tests.asking import Asking, Line, Reply, request
 
@@ -48,7 +49,7 @@ class Echoing(Asking):
 
             return Answer(values())
 
-        text = Member("text", "string", "a text", None, most=100_000)
+        text = Member("text", "string", "a text", None, most=MOST_BODY)
         read, route = Role.READ, Route
         super().__init__(
             [
@@ -175,7 +176,7 @@ class ChannelTests(SynchronousTestCase):
             (b"GET /\xff HTTP/1.1\r\n", 400),
             (b"\x16\x03\x01\r\n", 400),
             (b"GET /echo HTTP/2.0\r\n", 505),
-            (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n", 414),
+            (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n", 414),
             (b"GET /" + b" a" * 5000 + b" HTTP/1.1\r\n", 414),
             (b"GET /" + b"a" * 20_000, 414),
         ):
@@ -237,7 +238,7 @@ class ChannelTests(SynchronousTestCase):
         line.channel.dataReceived(b"GET\r\n")
         line.channel.dataReceived(b"x" * MOST_BODY)
         self.assertFalse(line.aborted)
-        line.channel.dataReceived(b"x" * MOST_BODY * 16)
+        line.channel.dataReceived(b"x" * MOST_BODY * 4)
         self.assertTrue(line.aborted)
 
     def test_slowRequest(self) -> None:
@@ -369,6 +370,21 @@ class ChannelTests(SynchronousTestCase):
         line.abortConnection()
         self.on.turns()
         self.assertEqual(len(self.on.asked), 1)
+
+    def test_leavesDuringError(self) -> None:
+        """
+        A client that leaves before it is told that its request was wrong is told
+        nothing.
+        """
+        self.on.waiting = Deferred()
+        for target in ("/echo", "/none"):
+            line = self.on.connect()
+            line.channel.dataReceived(request("GET", target))
+            self.on.turns(1)
+            line.abortConnection()
+        self.on.waiting.errback(Problem(400, "too late"))
+        self.on.turns()
+        self.assertEqual(self.on.clock.getDelayedCalls(), [])
 
     def test_head(self) -> None:
         """

@@ -217,9 +217,11 @@ ROOMS = [
     "process.notify",
     "process.optiontable",
     "process.optionhints",
-    "process.options",
     "process.launcher",
     "process.metering",
+    "process.administration",
+    "process.running",
+    "process.options",
     # The command line.
     "tap",
     # The command, which asks a running balancer over HTTP.

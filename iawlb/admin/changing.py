@@ -26,7 +26,7 @@ _WAIT = Member("wait", "boolean", "answer when drained, not at once", True)
 _SLOTS = Member("slots", "integer", "sessions at a time; 0 is no limit", None, 0, 1e6)
 _WEIGHT = Member("weight", "integer", "share of the sessions", None, 1, 1000)
 _NAME = Member("name", "string", "name", None, 1, 255)
-_ADDRESS = Member("address", "string", "as after --dest", least=1)
+_ADDRESS = Member("address", "string", "as after --dest", least=1, most=512)
 _POOL = Member("pool", "string", "the pool's name", least=1, most=64)
 
 _LIVE = tuple(
@@ -37,7 +37,9 @@ _LIVE = tuple(
         None,
     )
     for each in fields(Settings)
-    if each.metadata["scope"] == "pool" and each.metadata["live"]
+    if each.metadata["scope"] == "pool"
+    and each.metadata["live"]
+    and each.metadata.get("key") != _SLOTS.name
 )
 
 
@@ -174,9 +176,13 @@ class Changing:
         return handle
 
     async def _set(self, call: Call) -> Answer:
-        values = {name: call.body[name] for name in call.given if name != "target"}
+        values = {
+            name: value
+            for name, value in call.body.items()
+            if name != "target" and value is not None
+        }
         if not values:
-            raise Problem(400, "there is nothing to set: give slots, or weight")
+            raise Problem(422, "there is nothing to set: give slots, or weight")
         target = call.body["target"]
         by = call.asker.name
         return Answer(await self._operations.set(target=target, values=values, by=by))

@@ -42,7 +42,7 @@ How many events are written in one turn of the reactor.
 """
 
 QUERY = (
-    Member("types", "string", "events of these types only, parted by commas", None),
+    Member("types", "string", "of these types only, parted by commas", None, most=800),
     Member(
         "after",
         "integer",

@@ -157,7 +157,7 @@ class AdminChannel(http.HTTPChannel):
         """
         if self._refused:
             self._discarded += len(data)
-            if self._discarded > MOST_BODY * 16:
+            if self._discarded > MOST_BODY * 4:
                 self.abort()
         elif self.busy or self._feeding is not None:
             self._hold(data)

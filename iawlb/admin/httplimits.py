@@ -4,7 +4,7 @@ The limits of one connection to the admin server.
 
 from __future__ import annotations
 
-LONGEST_TARGET = 4096
+LONGEST_TARGET = 8192
 """
 The longest target of a request, in bytes.
 """
@@ -19,7 +19,7 @@ MOST_HEADER_BYTES = 16 * 1024
 The length of all header lines together.
 """
 
-MOST_BODY = 64 * 1024
+MOST_BODY = 256 * 1024
 """
 The longest body, in bytes.
 """

@@ -23,7 +23,7 @@ SHOWN = 64
 The number of characters of a name or value that a message shows.
 """
 
-_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?(e[+-]?\d{1,3})?", re.ASCII | re.I)
+_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,30})?(e[+-]?\d{1,3})?", re.ASCII | re.I)
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "string": str,

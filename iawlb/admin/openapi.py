@@ -16,7 +16,7 @@ from iawlb.admin.schemas import SCHEMAS, ref
 
 VERSION = "3.1.0"
 
-_EVERY = (400, 406, 408, 421, 431, 500, 503)
+_EVERY = (400, 406, 408, 414, 421, 431, 500, 503)
 _BODY = (411, 413, 415)
 
 

@@ -14,28 +14,12 @@ from iawlb.admin.eventring import EventRing
 from iawlb.admin.problem import Problem
 from iawlb.admin.views import Configured
 from iawlb.balancer import Balancer
+from iawlb.control.operations import Operations
 from iawlb.core.destination import Destination
 from iawlb.observe.statistics import Statistics
 from iawlb.pool import Pool
 
 Change = Callable[..., Awaitable[dict[str, Any]]]
-
-
-class Operations(Protocol):
-    """
-    What can be done to a balancer. Each is called by the names of its members.
-    """
-
-    pause: Change
-    resume: Change
-    stop: Change
-    drain: Change
-    deploy: Change
-    wait: Change
-    add: Callable[..., Awaitable[object]]
-    remove: Change
-    set: Change
-    kill: Change
 
 
 class Process(Protocol):

@@ -79,11 +79,12 @@ class Reading:
             schema="Sessions",
             query=(
                 timeout("older", None, "those of at least this age, in seconds"),
-                Member("destination", "string", "those of DEST or POOL/DEST", None),
-                Member("pool", "string", "those of a pool", None),
+                Member("destination", "string", "of DEST or POOL/DEST", None, most=320),
+                Member("pool", "string", "those of a pool", None, most=64),
                 Member("waiting", "boolean", "those that wait, or that do not", None),
                 Member("limit", "integer", "the most to list", 100, 0, MOST_SESSIONS),
             ),
+            statuses=(404,),
         )
         yield Route(
             *("GET", "/config", read, "each setting and its origin", self._config),

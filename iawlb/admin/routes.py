@@ -26,7 +26,6 @@ class Call:
     @ivar path: The variable parts of the path, by name.
     @ivar query: The parameters of the query, all that are declared.
     @ivar body: The members of the body, all that are declared.
-    @ivar given: The names of the members that the body holds.
     @ivar asker: Who asks.
     @ivar header: Returns a header of the request.
     @ivar turn: Lets the reactor run once.
@@ -35,7 +34,6 @@ class Call:
     path: dict[str, str]
     query: dict[str, Any]
     body: dict[str, Any]
-    given: frozenset[str]
     asker: Asker
     header: Callable[[str], str | None]
     turn: Callable[[], Awaitable[None]]

@@ -4,7 +4,8 @@ The server of HTTP requests: connections, checks, handlers and answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
@@ -190,7 +191,12 @@ class AdminServer(ServerFactory[Any]):
                 answer.stream(request)
             return
         headers = {"Content-Type": JSON, **answer.headers}
-        body = answer.raw if answer.raw is not None else pieces(answer.value)
+        body: bytes | Iterator[bytes] | None = answer.raw
+        if body is None:
+            written = pieces(answer.value)
+            first, more = next(written), next(written, None)
+            # One piece has a length, which clients like better than chunks.
+            body = first if more is None else chain((first, more), written)
         if isinstance(body, bytes):
             request.answer(answer.status, headers, body)
         else:
@@ -224,7 +230,6 @@ class AdminServer(ServerFactory[Any]):
             path=variables,
             query=queryOf(route, query),
             body={},
-            given=frozenset(),
             asker=asker,
             header=request.header,
             turn=request.turn,
@@ -255,9 +260,7 @@ class AdminServer(ServerFactory[Any]):
         kind = mediaType(request.header("Content-Type"))
         if route.members and (body or kind is not None) and kind != JSON:
             raise Problem(415, f"the body has to be {JSON}")
-        given = readObject(body)
-        call.body = bodyOf(route, given)
-        call.given = frozenset(given)
+        call.body = bodyOf(route, readObject(body))
         self._checkTag(request.header("If-Match"))
         if len(self._changes) >= MOST_CHANGES:
             raise Problem(

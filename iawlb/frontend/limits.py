@@ -34,21 +34,24 @@ def raiseFileLimit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def connectionLimit(asked: int) -> int:
+def connectionLimit(asked: int, more: int = 0) -> int:
     """
     Return how many sessions may live at a time.
 
     @param asked: The number that the user wants, or 0 for as many as possible.
+    @param more: Descriptors kept besides L{KEPT_BACK}, for connections that are no
+        sessions.
     @raise InvalidSetting: The limit of open files does not allow that many; the message
         shows the sum.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = MOST_FILES if soft == resource.RLIM_INFINITY else min(soft, MOST_FILES)
-    most = max(1, (files - KEPT_BACK) // PER_SESSION)
+    kept = KEPT_BACK + more
+    most = max(1, (files - kept) // PER_SESSION)
     if asked > most:
         raise InvalidSetting(
             f"maxConnections: {asked} connections need {PER_SESSION} x {asked} + "
-            f"{KEPT_BACK} = {PER_SESSION * asked + KEPT_BACK} open files, and the "
+            f"{kept} = {PER_SESSION * asked + kept} open files, and the "
             f"limit is {files}: allow more (ulimit -n) or ask for at most {most}"
         )
     return asked or most

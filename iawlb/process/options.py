@@ -26,6 +26,7 @@ from iawlb.process.demo import demoNames
 from iawlb.process.logs import Logs
 from iawlb.process.optionhints import explain, explainWord
 from iawlb.process.optiontable import FLAGS, OPTION_NAMES, helpText
+from iawlb.process.running import Running
 from iawlb.processsettings import ProcessSettings
 from iawlb.service import LoadBalancer
 from iawlb.settings import Settings
@@ -75,6 +76,7 @@ class Options(usage.Options):
         self.readAgain: Callable[[], Configuration] | None = None
         self.processSettings = ProcessSettings()
         self.logs: Logs
+        self.running: Running
         self.demo = 0
         self["listen"] = []
         self["dest"] = []
@@ -165,6 +167,14 @@ class Options(usage.Options):
         access = self.logs.access
         access.errorsOnly = self.balancer.settings.log == "errors"
         access.follow(self.balancer)
+        self.running = Running(
+            reactor,
+            self.balancer,
+            self.processSettings,
+            self.configuration,
+            self.logs,
+            usual=self.processSettings.admin == self.usualAdmin,
+        )
         if self["check"]:
             print("iawlb: configuration is valid")
             raise SystemExit(0)

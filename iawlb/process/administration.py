@@ -1,0 +1,246 @@
+"""
+L{Administration}: the admin server of a process, from its bind to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from iawlb.admin.access import Access, Asker, Tokens
+from iawlb.admin.api import apiRoutes
+from iawlb.admin.eventring import EventRing
+from iawlb.admin.eventstream import EventStream
+from iawlb.admin.pagefiles import pageRoutes
+from iawlb.admin.parts import Parts
+from iawlb.admin.place import Place
+from iawlb.admin.port import AdminPort
+from iawlb.admin.routes import RouteTable
+from iawlb.admin.server import AdminServer
+from iawlb.admin.views import Difference
+from iawlb.balancer import Balancer
+from iawlb.config.model import Configuration
+from iawlb.control.errors import Conflict
+from iawlb.control.operations import Operations
+from iawlb.control.overlay import differences
+from iawlb.errors import InvalidSetting
+from iawlb.process.logs import Logs
+from iawlb.process.metering import Metering
+
+MOST_CONNECTIONS = 64
+"""
+The number of connections that may be open. As many descriptors are kept for them.
+"""
+
+
+class Reloads(Protocol):
+    """
+    Reads the configuration again.
+    """
+
+    running: Configuration
+    last: dict[str, Any]
+    publish: Callable[..., object]
+
+    async def reload(self, diff: bool = False, by: str = "") -> dict[str, Any]:
+        """
+        Reload.
+        """
+
+
+class Administration:
+    """
+    The admin server of a process. It is the first to listen and the last to close: the
+    balancer can be watched while it drains.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        balancer: Balancer,
+        configuration: Configuration,
+        tokens: str,
+        place: Place,
+        logs: Logs,
+        metering: Metering,
+    ) -> None:
+        """
+        @param configuration: What the balancer was built from.
+        @param tokens: The path of the file of tokens, or an empty text.
+        @param place: Where to listen.
+        @param metering: Counts and measures.
+        @raise InvalidSetting: The address can be reached from other machines and there
+            are no tokens, or the file of tokens is wrong.
+        """
+        access = Access(place.host, Tokens(tokens) if tokens else None)
+        if access.needsToken and not tokens:
+            raise InvalidSetting(
+                f"{place.setting}: {place} can be reached from other machines: write "
+                "127.0.0.1, a path, or give a file of tokens with admin-tokens"
+            )
+        balancer.keepFiles(MOST_CONNECTIONS)
+        self.reloader: Reloads | None = None
+        self.version = version("iawlb")
+        self.started = balancer.clock.seconds()
+        self.operations = Operations(balancer)
+        self._configuration = configuration
+        self._logs = logs
+        self._lag = metering.lag
+        self._balancer = balancer
+        self._ring = EventRing()
+        balancer.observe(self._ring)
+        self._events = EventStream(balancer.clock, self._ring)
+        parts = Parts(
+            balancer, metering.statistics, self.operations, self, self, self._ring
+        )
+        routes = apiRoutes(
+            parts,
+            self._events,
+            [metering.metrics.route(), *pageRoutes()],
+            needsToken=access.needsToken,
+        )
+        self._server = AdminServer(
+            balancer.clock,
+            RouteTable(routes),
+            access,
+            what="admin server",
+            mostConnections=MOST_CONNECTIONS,
+            audit=self._audit,
+            tag=lambda: self._ring.tag,
+        )
+        self._port = AdminPort(reactor, place)
+
+    def useReloader(self, reloader: Reloads) -> None:
+        """
+        Let clients reload the configuration, and see what differs from it.
+        """
+        self.reloader = reloader
+        reloader.publish = self.publish
+
+    @property
+    def publish(self) -> Callable[..., None]:
+        """
+        Adds an event for those who watch.
+        """
+        return self._ring.publish
+
+    # From the start to the end.
+
+    def open(self) -> None:
+        """
+        Bind, while the process has its privileges.
+
+        @raise CannotListen: That is not possible.
+        """
+        self._port.open()
+
+    def start(self) -> None:
+        """
+        Begin to serve.
+
+        @raise CannotListen: The address cannot be listened on.
+        """
+        self._port.serve(self._server)
+
+    def stopping(self) -> None:
+        """
+        Tell those who watch that the process stops, and is ready no more.
+        """
+        self.publish("stopping")
+
+    def stop(self) -> Deferred[None]:
+        """
+        Stop serving, now that the balancer has drained.
+        """
+        self.operations.close()
+        self._events.stop()
+        return self._port.close()
+
+    def _audit(self, asker: Asker, what: str, result: str) -> None:
+        """
+        Log who asked for what change, and the result.
+        """
+        self.log.info(
+            "admin: {by}: {what}: {result}", by=asker.name, what=what, result=result
+        )
+        self.publish("audit", text=f"{what}: {result}", by=asker.name)
+
+    # What the API asks of the configuration.
+
+    @property
+    def _running(self) -> Configuration:
+        return self._configuration if self.reloader is None else self.reloader.running
+
+    @property
+    def file(self) -> str | None:
+        """
+        The configuration file.
+        """
+        return self._running.path
+
+    def originOf(self, path: str) -> str:
+        """
+        Return where a setting comes from.
+        """
+        origin = self._running.origins.get(path)
+        return "default" if origin is None else origin.text
+
+    def destinationOrigin(self, pool: str, destination: str) -> str:
+        """
+        Return where a destination comes from.
+        """
+        config = self._running.pools.get(pool)
+        found = None if config is None else config.destinations.get(destination)
+        return "runtime" if found is None else found.origin.text
+
+    def differences(self) -> Iterable[Difference]:
+        """
+        Iterate over what differs from the configuration.
+        """
+        return differences(self._balancer, self._running)
+
+    # What the API asks of the process.
+
+    async def reload(self, diff: bool, by: str) -> dict[str, Any]:
+        """
+        Read the configuration again.
+
+        @raise Conflict: There is no file.
+        """
+        if self.reloader is None:
+            raise Conflict("there is no configuration file, so nothing to reload")
+        return await self.reloader.reload(diff, by)
+
+    def lastReload(self) -> dict[str, Any]:
+        """
+        Return the result of the last reload.
+        """
+        if self.reloader is not None:
+            return self.reloader.last
+        return {"successful": None, "at": None, "messages": [], "file": self.file}
+
+    def logState(self) -> dict[str, Any]:
+        """
+        Return what is known of the log.
+        """
+        return {"dropped": self._logs.dropped, "level": self._logs.level}
+
+    def setLevel(self, level: str) -> None:
+        """
+        Set the least important messages that are written.
+
+        @raise InvalidSetting: Twisted writes the messages.
+        """
+        self._logs.setLevel(level)
+
+    def loopLag(self) -> float:
+        """
+        Return the largest lag of the last minute, in seconds.
+        """
+        return self._lag.largest
