@@ -24,6 +24,8 @@ BIDI = "\u202eevil<img src=x onerror=alert(1)>\"'&"
 A name that would be a fault in a page that took it for anything but text.
 """
 
+REFUSED = "Connection was refused by other side: 111: Connection refused."
+
 Open = Callable[..., Any]
 
 
@@ -69,9 +71,7 @@ def usual(**others: Any) -> dict[str, Any]:
             "web",
             destination("web", "a", active=4, served=1234567),
             destination("web", "b", active=2, served=99, bytesOut=5_000_000),
-            destination(
-                *("web", "c"), state="down", why="Connection refused", errors=7
-            ),
+            destination(*("web", "c"), state="down", why=REFUSED, errors=7),
             waiting=3,
             oldestWait=2.5,
         ),
@@ -152,8 +152,9 @@ def test_saysWhetherAllIsWell(admin: FakeAdmin, open_page: Open) -> None:
     )
     gone = destination("web", "a", state="down")
     admin.status = status(pool("web", gone, state="down", waiting=1, oldestWait=61))
-    expect(headline).to_have_text(
-        "Pool web is down: a is not up. 1 client waits, for 61 s."
+    expect(headline).to_have_text("Pool web is down: a is not up.")
+    expect(page.locator("#summary")).to_have_text(
+        "0 of 1 destinations are up. 1 client waits, for 61 s."
     )
     assert page.locator("#well").get_attribute("data-level") == "bad"
 
@@ -242,18 +243,16 @@ def test_updatesLive(admin: FakeAdmin, open_page: Open) -> None:
         {"id": 7, "pool": "web", "client": "10.0.0.7:5", "waited": 2.5, "tries": 1}
     ]
     admin.status = usual(waiting=1234, sessions=77)
-    admin.emit("destination-down", pool="web", destination="c", text="web/c is down")
+    admin.emit("destination-down", pool="web", destination="c", text=REFUSED)
     expect(page.locator("#tile-waiting .big")).to_have_text("1,234")
     expect(page.locator("#tile-sessions .big")).to_have_text("77")
     expect(page.locator("#waiters tbody")).to_contain_text("10.0.0.7:5")
-    expect(page.locator("#events")).to_contain_text("web/c is down")
+    expect(page.locator("#events")).to_contain_text("web/c is down: Connection refused")
     expect(page.locator("#tile-waiting .line-0")).to_have_attribute(
         "d", re.compile("^M.*L")
     )
     admin.emit("destination-up", pool="web", destination="c", text=None, by="uid 0")
-    expect(page.locator("#events li").first).to_contain_text(
-        "web/c: destination up (uid 0)"
-    )
+    expect(page.locator("#events li").first).to_contain_text("web/c is up, by uid 0")
 
 
 def test_eventsBeforeTheVisit(admin: FakeAdmin, open_page: Open) -> None:
@@ -505,7 +504,7 @@ def test_accessible(admin: FakeAdmin, open_page: Open, name: str) -> None:
     admin.waiters = [
         {"id": 7, "pool": "web", "client": "10.0.0.7:5", "waited": 2.5, "tries": 1}
     ]
-    admin.emit("destination-down", pool="web", destination="c", text="web/c is down")
+    admin.emit("destination-down", pool="web", destination="c", text=REFUSED)
     page = open_page(admin.url, **screen(name))
     expect(page.locator("#waiters")).to_be_visible()
     expect(page.locator("#events")).to_be_visible()

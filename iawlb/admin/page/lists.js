@@ -1,7 +1,7 @@
 // The clients that wait longest, and the recent events.
 
 import { arrange, make, show, write } from "./elements.js";
-import { moment, number, seconds } from "./words.js";
+import { address, moment, number, reason, seconds } from "./words.js";
 
 const EVENTS = 60;
 
@@ -46,10 +46,12 @@ export class Events {
   }
 
   add(event) {
+    const kind = String(event.type ?? "");
+    // What was changed is an event of its own; the audit line is for the log.
+    if (kind === "audit") return;
     const entry = make("li");
     const time = make("time", "", event.time ? moment(event.time) : "");
     if (event.time) time.dateTime = event.time;
-    const kind = String(event.type ?? "");
     entry.dataset.kind = /-(down|failed|refusing|closed|dropped|killed)$|^stopping$/.test(kind)
       ? "bad"
       : /-(paused|stopped|draining|removed)$/.test(kind) ? "held" : "";
@@ -61,10 +63,54 @@ export class Events {
   }
 }
 
+const PHRASES = {
+  "destination-added": "was added",
+  "destination-down": "is down",
+  "destination-up": "is up",
+  "destination-paused": "was paused",
+  "destination-resumed": "was resumed",
+  "destination-draining": "is draining",
+  "destination-drained": "has no session left",
+  "destination-removed": "was removed",
+  "destination-changed": "was changed",
+  "listener-listening": "accepts clients",
+  "listener-refusing": "refuses clients",
+  "listener-closed": "was closed",
+  "pool-added": "was added",
+  "pool-changed": "was changed",
+  "pool-paused": "was paused",
+  "pool-resumed": "was resumed",
+  "pool-stopped": "refuses clients",
+  "pool-drained": "has no session left",
+  "pool-removed": "was removed",
+  reload: "The configuration was read again",
+  "reload-failed": "The configuration could not be read",
+  "session-killed": "A session was closed",
+  "log-dropped": "Log lines could not be written",
+  stopping: "The balancer stops",
+};
+
+function looksLikeAddress(text) {
+  return /^(tcp|tcp6|unix|tls|ssl):/.test(text ?? "");
+}
+
 function describe(event, kind) {
   if (event.lost) return `${number(event.lost)} events more, which are not known here`;
-  const { pool, destination, listener, text, by } = event;
-  const object = destination ? `${pool ? `${pool}/` : ""}${destination}` : (listener ?? pool ?? "");
-  const said = text || [object, kind.replaceAll("-", " ")].filter(Boolean).join(": ");
-  return by && !said.includes(by) ? `${said} (${by})` : said;
+  const { pool, destination, listener, by } = event;
+  const known = Object.hasOwn(PHRASES, kind) ? PHRASES[kind] : kind.replaceAll("-", " ");
+  let object = "";
+  // The text of most events of a destination is its address.
+  let text = kind === "destination-down" ? reason(event.text) : event.text;
+  if (destination) {
+    object = pool ? `${pool}/${destination}` : destination;
+    if (kind === "destination-added") text = address(text);
+    else if (looksLikeAddress(text)) text = "";
+  } else if (listener) {
+    object = listener;
+    if (text === listener) text = "";
+  } else if (pool) {
+    object = `Pool ${pool}`;
+  }
+  const said = [object, known].filter(Boolean).join(" ");
+  return `${said}${text ? `: ${text}` : ""}${by ? `, by ${by}` : ""}`;
 }

@@ -102,7 +102,7 @@ class Page {
       return;
     }
     try {
-      const { sessions } = await this.client.get("sessions?waiting=1&limit=10");
+      const { sessions } = await this.client.get("sessions?waiting=true&limit=10");
       this.waiters.draw(sessions);
     } catch {
       // The next question for the status finds out more.

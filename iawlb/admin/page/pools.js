@@ -1,7 +1,7 @@
 // The pools and their destinations: which are up, and how full each is.
 
 import { arrange, icon, make, set, show, write } from "./elements.js";
-import { ago, bytes, count, fill, moment, number, waits } from "./words.js";
+import { address, ago, bytes, count, fill, moment, number, reason, waits } from "./words.js";
 
 const ROWS = 100; // destinations of a pool that are shown at first
 const CELLS = 24; // slots that are drawn one by one
@@ -113,11 +113,12 @@ class Row {
     const { state, active, slots } = destination;
     const held = state === "paused" || state === "draining";
     write(this.title, destination.name);
-    write(this.address, destination.address === destination.name ? "" : destination.address);
+    const place = address(destination.address);
+    write(this.address, place === destination.name ? "" : place);
     this.state.update(state);
     write(this.since, destination.since ? `for ${ago(destination.since)}` : "");
     set(this.since, "title", destination.since ? `since ${moment(destination.since)}` : "");
-    write(this.why, destination.why ?? "");
+    write(this.why, reason(destination.why));
     this.bar.update(active, slots);
     write(this.fill, `${fill(active, slots)}${slots && active >= slots ? ", full" : ""}`);
     const sum = destination.bytesIn + destination.bytesOut;

@@ -53,6 +53,16 @@ export function ago(when) {
   return Number.isNaN(passed) ? "" : seconds(Math.max(Math.round(passed), 1));
 }
 
+// Why a destination is down, without what stands around the reason.
+export function reason(why) {
+  return (why ?? "").replace(/^.*: \d+: /, "").replace(/\.+$/, "");
+}
+
+// An address without what goes without saying.
+export function address(text) {
+  return (text ?? "").replace(/^tcp:(?=[^:]+:\d+$)/, "");
+}
+
 export function fill(active, slots) {
   if (!slots) return `${number(active)}, no limit`;
   return `${number(active)} of ${number(slots)}`;
@@ -72,7 +82,7 @@ export function assess(status) {
   const note = (text) => found.push({ level: "note", text });
   const stopping = status.state === "stopping";
   if (stopping) warn(`The balancer is stopping: ${count(status.sessions, "session")} left.`);
-  for (const pool of status.pools) assessPool(pool, bad, warn, note);
+  for (const pool of status.pools) assessPool(pool, status.waiting, bad, warn, note);
   if (!stopping && status.accepting === false) {
     bad(`No more clients are accepted: ${count(status.maxConnections, "connection")} at most.`);
   }
@@ -110,15 +120,16 @@ function destinations(status) {
   if (!all) return "There are no destinations.";
   if (status.destinationsUp < all) {
     const verb = status.destinationsUp === 1 ? "is" : "are";
-    return `${number(status.destinationsUp)} of ${count(all, "destination")} ${verb} up.`;
+    return `${number(status.destinationsUp)} of ${number(all)} destinations ${verb} up.`;
   }
   return all === 1 ? "The destination is up." : `All ${number(all)} destinations are up.`;
 }
 
-function assessPool(pool, bad, warn, note) {
+function assessPool(pool, all, bad, warn, note) {
   const every = pool.destinations;
   const down = every.filter((each) => each.state === "down");
-  const wait = pool.waiting ? ` ${waits(pool.waiting, pool.oldestWait)}.` : "";
+  // Where all wait in one pool, the summary says so.
+  const wait = pool.waiting && pool.waiting !== all ? ` ${waits(pool.waiting, pool.oldestWait)}.` : "";
   if (pool.state === "closing") {
     note(`Pool ${pool.name} is being removed: ${count(pool.sessions, "session")} left.`);
   } else if (pool.state === "stopped") {
@@ -139,7 +150,7 @@ function assessPool(pool, bad, warn, note) {
   if (down.length === 1) {
     const [{ name, why, since }] = down;
     const verb = since ? `has been down for ${ago(since)}` : "is down";
-    warn(`${pool.name}/${name} ${verb}${why ? `: ${why}` : ""}.`);
+    warn(`${pool.name}/${name} ${verb}${why ? `: ${reason(why)}` : ""}.`);
   } else if (down.length) {
     warn(`${number(down.length)} of ${count(every.length, "destination")} of ${pool.name} are down.`);
   }
