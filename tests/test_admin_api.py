@@ -65,11 +65,11 @@ class Configuration:
         """
         return "runtime"
 
-    def differences(self) -> Iterator[Differs]:
+    def differences(self) -> Iterator[list[Differs]]:
         """
         Iterate over what differs.
         """
-        return iter(self.differs)
+        return ([each] for each in self.differs)
 
 
 class Process:
@@ -323,7 +323,7 @@ class ReadingTests(ApiCase):
         web = self.get("/pools/web")
         self.assertEqual(web["changed"][:3], ["slots", "paused", "y"])
         self.assertEqual(
-            [each["changed"] for each in web["destinations"]], [["slots"], []]
+            [each["changed"] for each in web["destinations"]], [["slots"], ["added"]]
         )
         config = self.get("/config")
         self.check("Config", config)

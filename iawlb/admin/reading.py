@@ -208,11 +208,12 @@ class Reading:
         return wanted
 
     async def _config(self, call: Call) -> Answer:
+        differences = await self._views.differences(call.turn)
         return Answer(
             {
                 "file": self._configuration.file,
                 "settings": self._settings(),
-                "differences": map(_difference, self._configuration.differences()),
+                "differences": map(_difference, differences),
             },
             headers={"ETag": self._ring.tag},
         )

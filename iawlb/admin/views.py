@@ -5,7 +5,7 @@ of JSON.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import time
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from iawlb.pool import Pool
 
 AT_A_TIME = 100
 """
-How many differences are looked at in one turn of the reactor.
+How many destinations are compared in one turn of the reactor.
 """
 
 Turn = Callable[[], Awaitable[None]]
@@ -79,9 +79,9 @@ class Configured(Protocol):
         Return where a destination comes from.
         """
 
-    def differences(self) -> Iterable[Difference]:
+    def differences(self) -> Iterator[Sequence[Difference]]:
         """
-        Iterate over the values that differ from those of the file.
+        Iterate, step by step, over the values that differ from those of the file.
         """
 
 
@@ -134,12 +134,23 @@ class Views:
         for _ in counts.add():
             await turn()
         changed: dict[tuple[str | None, str | None], list[str]] = {}
-        for number, each in enumerate(self._configured.differences()):
-            if each.key is not None:
-                changed.setdefault((each.pool, each.destination), []).append(each.key)
+        for each in await self.differences(turn):
+            key = each.pool, each.destination
+            changed.setdefault(key, []).append(each.key or "added")
+        return Look(counts, changed)
+
+    async def differences(self, turn: Turn) -> list[Difference]:
+        """
+        List what differs from the configuration.
+
+        @param turn: Lets the reactor run once.
+        """
+        found: list[Difference] = []
+        for number, step in enumerate(self._configured.differences()):
+            found += step
             if number % AT_A_TIME == AT_A_TIME - 1:
                 await turn()
-        return Look(counts, changed)
+        return found
 
     # Pools and destinations.
 

@@ -80,13 +80,28 @@ def differences(balancer: Balancer, of: Configuration) -> Iterator[Difference]:
     """
     Iterate over the differences between a balancer and its configuration.
     """
+    for found in steps(balancer, of):
+        yield from found
+
+
+def steps(balancer: Balancer, of: Configuration) -> Iterator[list[Difference]]:
+    """
+    Compare step by step, as there may be a thousand destinations: in each step one
+    pool, or one of its destinations.
+
+    @return: Iterates over what differs in each step, which is nothing in most.
+    """
     for name, config in of.pools.items():
         pool = balancer.pools.get(name)
         if pool is not None:
-            yield from _ofPool(pool, config)
+            yield list(_ofPool(pool, config))
+            yield from _ofDestinations(pool, config)
 
 
 def _ofPool(pool: Pool, config: PoolConfig) -> Iterator[Difference]:
+    """
+    Iterate over the differences of a pool without its destinations.
+    """
     where: Where = ("pools", pool.name)
     if pool.gate.paused is not None:
         yield Difference((*where, "paused"), None, pool.gate.paused)
@@ -99,19 +114,24 @@ def _ofPool(pool: Pool, config: PoolConfig) -> Iterator[Difference]:
         )
         if file != runtime:
             yield Difference((*where, key), file, runtime)
-    where = (*where, "destinations")
+
+
+def _ofDestinations(pool: Pool, config: PoolConfig) -> Iterator[list[Difference]]:
+    """
+    Compare the destinations of a pool, in each step one.
+    """
+    where: Where = ("pools", pool.name, "destinations")
     live = {
         name: worker.destination
         for name, worker in pool.workers.items()
         if not worker.destination.removing
     }
     for name, destination in live.items():
-        yield from _ofDestination(
-            (*where, name), destination, config.destinations.get(name)
-        )
+        configured = config.destinations.get(name)
+        yield list(_ofDestination((*where, name), destination, configured))
     for name, missing in config.destinations.items():
         if name not in live:
-            yield Difference((*where, name), valuesOf(missing), None)
+            yield [Difference((*where, name), valuesOf(missing), None)]
 
 
 def _ofDestination(

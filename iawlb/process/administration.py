@@ -4,7 +4,7 @@ L{Administration}: the admin server of a process, from its bind to its end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from iawlb.balancer import Balancer
 from iawlb.config.model import Configuration
 from iawlb.control.errors import Conflict
 from iawlb.control.operations import Operations
-from iawlb.control.overlay import differences
+from iawlb.control.overlay import steps
 from iawlb.errors import InvalidSetting
 from iawlb.process.logs import Logs
 from iawlb.process.metering import Metering
@@ -199,11 +199,11 @@ class Administration:
         found = None if config is None else config.destinations.get(destination)
         return "runtime" if found is None else found.origin.text
 
-    def differences(self) -> Iterable[Difference]:
+    def differences(self) -> Iterator[Sequence[Difference]]:
         """
-        Iterate over what differs from the configuration.
+        Compare with the configuration, step by step.
         """
-        return differences(self._balancer, self._running)
+        return steps(self._balancer, self._running)
 
     # What the API asks of the process.
 
