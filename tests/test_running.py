@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.application.service import Application
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -137,6 +139,38 @@ async def events_of(path: str) -> bytes:
     peer.transport.abortConnection()
     await peer.closed()
     return bytes(peer.received)
+
+
+@pytest_twisted.ensureDeferred
+async def test_linesDropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Those who watch are told of lines of the log that were dropped.
+    """
+    path = str(tmp_path / "a.sock")
+    async with rig("fast", "tcp4", tmp_path) as on:
+        process = ProcessSettings(logTo=str(tmp_path / "log"), admin=path)
+        logs = Logs(reactor, process)
+        monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+        logs.begin(None, Application("iawlb"))
+        writer = logs.access.writer
+        assert writer is not None
+        configuration = describe(on.balancer, process, {})
+        running = Running(
+            reactor, on.balancer, process, configuration, logs, usual=False
+        )
+        running.open()
+        running.start()
+        writer.dropped = 7
+        writer.write("line\n")
+        writer.writeNow()
+        assert running.administration is not None
+        running.administration.publish("reload")
+        events = await events_of(path)
+        assert b"event: log-dropped" in events
+        assert b"7 lines of the log were dropped" in events
+        running.stopping()
+        await running.stop()
+        writer.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -147,6 +147,11 @@ class Administration:
         @raise CannotListen: The address cannot be listened on.
         """
         self._port.serve(self._server)
+        self._logs.whenDropped(self._linesDropped)
+
+    def _linesDropped(self, number: int) -> None:
+        text = f"{number} lines of the log were dropped: nobody took them"
+        self.publish("log-dropped", text=text)
 
     def stopping(self) -> None:
         """
