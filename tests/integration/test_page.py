@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration import fakeadmin
+from tests.integration.conftest import Balancers, Serve
 from tests.integration.fakeadmin import FakeAdmin, destination, pool, status
-from tests.integration.programs import LIMIT, lacking
+from tests.integration.programs import LIMIT, connect, freePort, lacking, readAll
 
 BIDI = "\u202eevil<img src=x onerror=alert(1)>\"'&"
 """
@@ -524,3 +530,118 @@ def screen(name: str) -> dict[str, Any]:
         size = {"width": 375, "height": 812}
         return {"viewport": size, "has_touch": True, "is_mobile": True}
     return {"color_scheme": name, "reduced_motion": "reduce"}
+
+
+def slowly(peer: socket.socket) -> None:
+    """
+    Answer after a moment, as a busy server does.
+    """
+    peer.recv(1000)
+    time.sleep(0.1)
+    peer.sendall(b"x" * 100_000)
+
+
+@pytest.fixture
+def crowd() -> Iterator[Callable[[int], None]]:
+    """
+    Keeps six clients busy at a port, until the end of the test.
+    """
+    going = threading.Event()
+    going.set()
+
+    def client(port: int) -> None:
+        while going.is_set():
+            # A client may be cut off at the end.
+            with suppress(OSError), connect(port) as connection:
+                connection.sendall(b"hello")
+                readAll(connection)
+
+    threads: list[threading.Thread] = []
+
+    def started(port: int) -> None:
+        threads.extend(threading.Thread(target=client, args=(port,)) for _ in range(6))
+        for each in threads:
+            each.start()
+
+    yield started
+    going.clear()
+    for each in threads:
+        each.join(LIMIT)
+
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+def test_realBalancer(
+    balancer: Balancers,
+    serve: Serve,
+    crowd: Callable[[int], None],
+    open_page: Open,
+    tmp_path: Path,
+) -> None:
+    """
+    The page of a real balancer, with two destinations under load and one down: it
+    shows what happens, and a destination is drained and a pool is paused by clicks.
+    """
+    ports = [serve(slowly), serve(slowly), freePort()]
+    admin, clients = freePort(), freePort()
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"operate {TOKEN}\n")
+    tokens.chmod(0o600)
+    file = tmp_path / "iawlb.toml"
+    file.write_text(
+        "\n".join(
+            [
+                "[pools.web]",
+                f'listen = "127.0.0.1:{clients}"',
+                "destination-slots = 2",
+                "[pools.web.destinations]",
+                *(
+                    f'{name} = "127.0.0.1:{port}"'
+                    for name, port in zip("abc", ports, strict=True)
+                ),
+                "[admin]",
+                f'listen = "127.0.0.1:{admin}"',
+                f'tokens = "{tokens}"',
+            ]
+        )
+    )
+    balancer.run(clients, ["--config", str(file)])
+    crowd(clients)
+    page = open_page(f"http://127.0.0.1:{admin}/")
+    expect(page.locator("#headline")).to_have_text(
+        re.compile(r"^web/c has been down for .*: Connection refused\.$")
+    )
+    expect(page.locator("#summary")).to_contain_text("2 of 3 destinations are up.")
+    expect(page.locator("#summary")).to_contain_text("2 clients wait")
+    expect(page.locator(".rows tbody tr").first).to_contain_text("2 of 2, full")
+    expect(page.locator("#waiters tbody tr")).to_have_count(2)
+    expect(page.locator("#events")).to_contain_text("web/c is down: Connection refused")
+    expect(page.get_by_role("button", name="Drain web/a")).to_have_count(0)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(page.locator("#result-text")).to_have_text("Signed in: the role is operate.")
+    assert violations(page) == []
+    page.get_by_role("button", name="Drain web/a").click()
+    page.get_by_role("dialog").get_by_role("button", name="Drain").click()
+    expect(page.locator("#notes")).to_have_text(
+        "web/a is draining; no session is left."
+    )
+    expect(page.locator("#events")).to_contain_text("web/a is draining")
+    page.get_by_role("button", name="Resume web/a").click()
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    expect(page.locator("#notes")).to_be_hidden()
+    page.get_by_role("button", name="Slots web/a").click()
+    page.get_by_label("Slots", exact=True).fill("1")
+    page.keyboard.press("Enter")
+    expect(page.locator(".rows tbody tr").first).to_contain_text("1 of 1, full")
+    page.get_by_role("button", name="Pause pool web").click()
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    expect(page.locator("#headline")).to_have_text(
+        re.compile(r"^Pool web is paused by token operate \(127\.0\.0\.1:\d+\)\.$")
+    )
+    expect(page.locator("#summary")).to_contain_text("6 clients wait")
+    page.get_by_role("button", name="Resume pool web").click()
+    page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    expect(page.locator("#headline")).to_contain_text("web/c has been down")
