@@ -157,10 +157,10 @@ def _advice(message: str, line: str) -> str:
     if message in _ADVICE:
         return _ADVICE[message]
     value = value.partition("#")[0].strip()
-    bare = re.fullmatch(r"[^\"'\[\]{}]+", value)
+    bare = re.fullmatch(r"[^\"'\[\]{}=]+", value)
     if equals and value.lower() in ("yes", "no", "on", "off", "true", "false"):
         right = "true" if value.lower() in ("yes", "on", "true") else "false"
         return f"write {right}"
-    if key and equals and bare is not None:
+    if re.fullmatch(r"[\w.-]{1,60}", key, re.ASCII) and bare is not None:
         return f'write text in quotes, as in {key} = "{written(value)[1:-1]}"'
     return message[0].lower() + message[1:]
