@@ -554,6 +554,9 @@ class ClashTests(Case):
         self.read(
             "[pools.a]\nlisten = '127.0.0.1:80'\ndestinations = { d = '192.0.2.1:80' }"
         )
+        with mock.patch("iawlb.backend.address.clientFromString"):
+            # An endpoint of another kind does not say where it leads.
+            self.read("[pools.a]\nlisten = 80\ndestinations = { d = 'plain:a:b' }")
         pool = "[pools.{}]\nlisten = {}\ndestinations = {{ d = {} }}\n".format
         self.read(pool("a", 8000, 8001) + pool("b", 8001, 9001))
         self.wrong(
