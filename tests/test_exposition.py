@@ -193,6 +193,55 @@ class TextTests(SynchronousTestCase):
             self.assertEqual(text.count(f"# HELP {each.fullName} "), times)
         self.assertEqual(text.count("\niawlb_destination_up{"), 100)
 
+    def test_strangeNames(self) -> None:
+        """
+        The name of a destination may hold what the format gives a meaning.
+        """
+        rig = ScrapedRig(0)
+        names = ['a"b', "back\\slash", "{x=1}", "/run/app.sock", "größe,#", "\\n"]
+        for name in names:
+            rig.pool.add(Backend(), {"name": name})
+        found = rig.values(scopes=["destination"])
+        shown = [key[1] for key in found if key[0] == "iawlb_destination_up"]
+        self.assertEqual(shown, names)
+
+    def test_endsMeanwhile(self) -> None:
+        """
+        No counter goes down from one scrape to the next, although sessions move bytes
+        and end while the first is being written.
+        """
+        rig = ScrapedRig(2)
+        clients = rig.clients(6)
+        with patch.object(module, "STEP", 0.0):
+            steps = rig.exposition.write(PLAIN, SCOPES, None)
+            written = []
+            for step in steps:
+                written.append(step)
+                if clients and len(written) % 2:
+                    clients[-1].receive(b"12")
+                    clients.pop().lose(reset=True)
+        before = b"".join(written).decode()
+        after = rig.text().decode()
+        self.assertIn('iawlb_pool_bytes_in_total{pool="default"} 12.0\n', after)
+        self.assertNotDecreasing(before, after)
+
+    def assertNotDecreasing(self, before: str, after: str) -> None:
+        """
+        Check that no counter is smaller than it was.
+        """
+        values = []
+        for text in (before, after):
+            values.append(
+                {
+                    (name, *labels.values()): value
+                    for family in text_string_to_metric_families(text)
+                    if family.type == "counter"
+                    for name, labels, value, *_ in family.samples
+                }
+            )
+        for key, value in values[0].items():
+            self.assertGreaterEqual(values[1][key], value, key)
+
     def test_scopes(self) -> None:
         """
         A scrape can be restricted to some parts.
