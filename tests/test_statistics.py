@@ -272,35 +272,46 @@ class BoundTests(SynchronousTestCase):
     def test_mostDestinations(self) -> None:
         """
         Beyond the most destinations that are counted one by one, sessions count with
-        their pool; how many is counted, and it is logged once. A destination that was
-        removed long ago makes room.
+        their pool; how many is counted, and it is logged once.
         """
         events = logged(self)
-        clock = Clock()
-        statistics = Statistics(clock)
+        statistics = Statistics(Clock())
         with patch.object(module, "MOST_DESTINATIONS", 2):
+            for each in "abcd":
+                statistics.destinationChanged(destination(each), "added")
+            statistics.adopt([destination("d")])
             for number, name in enumerate("abcc"):
                 statistics.sessionChanged(ended(number, name), SESSION_ENDED)
-            left = destination("d")
-            statistics.destinationChanged(left, "added")
-            statistics.adopt([left])
-            self.assertEqual(len(statistics.destinations), 2)
             self.assertEqual(statistics.uncounted, 2)
-            self.assertEqual(statistics.pools["default"].ended, 4)
-            self.assertEqual(len(events), 1)
-            self.assertIn(
-                "more than 2 destinations", events[0]["log_format"].format(**events[0])
-            )
-            clock.advance(KEEP_REMOVED)
-            statistics.adopt([left])
-            self.assertIn(("default", "d"), statistics.destinations)
             unserved = session(9)
-            unserved.destination = "e"
+            unserved.destination = "d"
             unserved.pulled = 0.0
-            statistics.destinationChanged(destination("f"), "added")
             unserved.finish(Outcome.CLIENT_LEFT_CONNECT, 1.0)
             statistics.sessionChanged(unserved, SESSION_ENDED)
-            self.assertEqual(statistics.uncounted, 3)
+        self.assertEqual([name for _, name in statistics.destinations], ["a", "b"])
+        self.assertEqual(statistics.uncounted, 3)
+        self.assertEqual(statistics.pools["default"].ended, 5)
+        self.assertEqual(len(events), 1)
+        self.assertIn(
+            "more than 2 destinations", events[0]["log_format"].format(**events[0])
+        )
+
+    def test_removedMakesRoom(self) -> None:
+        """
+        A destination that is added is counted instead of the one that was removed
+        first, so that destinations that come and go all day are counted. The sessions
+        of one that is not counted push nobody out.
+        """
+        statistics = Statistics(Clock())
+        with patch.object(module, "MOST_DESTINATIONS", 2):
+            for each in (one := destination("a")), (two := destination("b")):
+                statistics.destinationChanged(each, "added")
+            for each in (one, two):
+                statistics.destinationChanged(each, "removed")
+            statistics.sessionChanged(ended(1, "c"), SESSION_ENDED)
+            self.assertEqual([name for _, name in statistics.destinations], ["a", "b"])
+            statistics.destinationChanged(destination("d"), "added")
+        self.assertEqual([name for _, name in statistics.destinations], ["b", "d"])
 
     def test_mostPools(self) -> None:
         """

@@ -133,7 +133,7 @@ class Statistics:
         """
         Follow a destination that was added, and count how many times it goes down.
         """
-        row = self._row(destination.pool, destination.name)
+        row = self._row(destination.pool, destination.name, event == DESTINATION_ADDED)
         if row is None:
             return
         row.since = self._clock.seconds()
@@ -156,7 +156,7 @@ class Statistics:
         Follow destinations that were added before this observer was.
         """
         for each in destinations:
-            row = self._row(each.pool, each.name)
+            row = self._row(each.pool, each.name, added=True)
             if row is not None:
                 self._follow(row, each)
 
@@ -169,20 +169,31 @@ class Statistics:
         Drop the counts of destinations that were removed long ago.
         """
         before = self._clock.seconds() - KEEP_REMOVED
-        while self._removed:
-            key = next(iter(self._removed))
-            if self._removed[key] > before:
-                return
-            del self._removed[key]
-            self.pools[key[0]].forgotten.add(self.destinations.pop(key))
+        while self._removed and next(iter(self._removed.values())) <= before:
+            self._forgetOldest()
 
-    def _row(self, pool: str, name: str) -> DestinationStatistics | None:
+    def _forgetOldest(self) -> None:
+        """
+        Drop the counts of the destination that was removed first.
+        """
+        key = next(iter(self._removed))
+        del self._removed[key]
+        self.pools[key[0]].forgotten.add(self.destinations.pop(key))
+
+    def _row(
+        self, pool: str, name: str, added: bool = False
+    ) -> DestinationStatistics | None:
         """
         Return the counts of a destination, which are made if there is room for more.
+
+        @param added: Whether the destination is added: then one that was removed makes
+            room, if need be.
         """
         row = self.destinations.get((pool, name))
         if row is None:
             self.forget()
+            if added and len(self.destinations) >= MOST_DESTINATIONS and self._removed:
+                self._forgetOldest()
             if len(self.destinations) >= MOST_DESTINATIONS:
                 self._full(f"{MOST_DESTINATIONS} destinations")
                 return None
