@@ -110,12 +110,14 @@ class ScrapeTests(SynchronousTestCase):
             ),
             ("?scope=", "scope: '' is not one of balancer, pool, destination"),
             ("?scope=pool,", "scope: '' is not one of balancer, pool, destination"),
-            ("?pool=web", "pool: 'web' is not one of default"),
             ("?pool=default&pool=default", "pool is given twice"),
             ("?pools=web", "pools is not known: write pool"),
         ):
             reply = on.scrape(query)
             self.assertEqual((reply.status, reply.json["detail"]), (400, right))
+        reply = on.scrape("?pool=web")
+        right = "pool: 'web' is not one of default"
+        self.assertEqual((reply.status, reply.json["detail"]), (404, right))
         for number in range(11):
             on.rig.balancer.addPool(f"p{number}")
         detail = on.scrape("?pool=web").json["detail"]

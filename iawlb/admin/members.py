@@ -52,6 +52,7 @@ class Member:
     @ivar default: The value if the member is not given; if it is L{None}, C{null} may
         be given too.
     @ivar most: The largest number, or the longest text or array.
+    @ivar parts: The words of a text that lists some, parted by commas.
     @ivar items: The members of each object of an array.
     """
 
@@ -62,6 +63,7 @@ class Member:
     least: float = 0
     most: float = 1024
     words: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     items: tuple[Member, ...] = field(default=())
 
     def read(self, value: Any, path: str = "") -> Any:
@@ -87,6 +89,10 @@ class Member:
             raise Problem(400, f"{name}: {shown(value)} is not one of {words}")
         if self.kind == "scalar":
             return value
+        for each in str(value).split(",") if self.parts else ():
+            if each not in self.parts:
+                words = ", ".join(self.parts)
+                raise Problem(400, f"{name}: {shown(each)} is not one of {words}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             if self.least <= value <= self.most:
                 return value
@@ -136,6 +142,9 @@ class Member:
             made["default"] = self.default
         if self.words:
             made["enum"] = [*self.words, *([None] if self.default is None else [])]
+        elif self.parts:
+            one = f"({'|'.join(self.parts)})"
+            made["pattern"] = f"^{one}(,{one})*$"
         elif self.kind in ("number", "integer"):
             made.update(minimum=self.least, maximum=self.most)
         elif self.kind == "string":

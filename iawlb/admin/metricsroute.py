@@ -35,17 +35,17 @@ class Metrics:
         return Route(
             *("GET", "/metrics", Role.READ, "metrics for Prometheus", self._get),
             query=(
-                Member("scope", "string", f"some of {','.join(SCOPES)}", None),
+                Member("scope", "string", "these parts only", None, parts=SCOPES),
                 Member("pool", "string", "the names of some pools: a,b", None),
             ),
             produces="",
-            statuses=(503,),
+            statuses=(404, 503),
         )
 
     async def _get(self, call: Call) -> Answer:
-        scopes = _names("scope", call.query["scope"], SCOPES) or SCOPES
-        known = list(self._sources.balancer.pools)
-        pools = _names("pool", call.query["pool"], known)
+        scope = call.query["scope"]
+        scopes = SCOPES if scope is None else list(dict.fromkeys(scope.split(",")))
+        pools = self._pools(call.query["pool"])
         if self._running >= MOST_SCRAPES:
             self._sources.scrapesRefused += 1
             raise Problem(
@@ -74,21 +74,21 @@ class Metrics:
         finally:
             self._running -= 1
 
+    def _pools(self, given: str | None) -> list[str] | None:
+        """
+        Read the names of pools, each once.
 
-def _names(parameter: str, given: str | None, known: Sequence[str]) -> list[str] | None:
-    """
-    Read the names that a parameter gives, each once.
-
-    @return: The names, or L{None} if the parameter is not given.
-    @raise Problem: A name is not known.
-    """
-    if given is None:
-        return None
-    names = list(dict.fromkeys(given.split(",")))
-    for name in names:
-        if name not in known:
-            right = ", ".join(known[:10]) + (" ..." if len(known) > 10 else "")
-            raise Problem(
-                400, f"{parameter}: {shown(name)} is not one of {right or 'none'}"
-            )
-    return names
+        @return: The names, or L{None} if none are given.
+        @raise Problem: There is no pool of a name.
+        """
+        if given is None:
+            return None
+        known = list(self._sources.balancer.pools)
+        names = list(dict.fromkeys(given.split(",")))
+        for name in names:
+            if name not in known:
+                right = ", ".join(known[:10]) + (" ..." if len(known) > 10 else "")
+                raise Problem(
+                    404, f"pool: {shown(name)} is not one of {right or 'none'}"
+                )
+        return names

@@ -21,7 +21,7 @@ LONGEST_PATH = 107
 The longest path of a Unix socket on Linux, in bytes.
 """
 
-_BACKLOG = 64
+_BACKLOG = 1024  # a Unix socket whose backlog is full refuses clients that do not wait
 
 
 @dataclass(frozen=True, slots=True)
