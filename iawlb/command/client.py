@@ -19,7 +19,7 @@ from iawlb.adminplace import (
     readAdminAddress,
     usualPlaces,
 )
-from iawlb.command.connection import Connection
+from iawlb.command.connection import BoundedSocket, Connection
 from iawlb.command.failures import CommandError, Denied, NotRunning, OutputClosed
 from iawlb.errors import InvalidSetting
 
@@ -104,8 +104,8 @@ class Client:
             self._send(connection, method, target, body)
             if idle is not None:
                 connection.awaitAnswer(0.5, idle)
-            response = connection.getresponse()
-            read = response.read(LARGEST + 1)
+            with connection.getresponse() as response:
+                read = response.read(LARGEST + 1)
             if not read or (response.length and len(read) <= LARGEST):
                 raise ConnectionError
         if len(read) > LARGEST:
@@ -117,22 +117,22 @@ class Client:
     @contextmanager
     def stream(
         self, path: str, query: Mapping[str, Any], headers: Mapping[str, str]
-    ) -> Iterator[tuple[Connection, HTTPResponse]]:
+    ) -> Iterator[tuple[BoundedSocket, HTTPResponse]]:
         """
         Ask for an answer that does not end.
 
-        @return: The connection, to set deadlines of reads, and the answer.
+        @return: The socket, to set deadlines of reads, and the answer.
         @raise CommandError: There is no right answer.
         """
         connection = Connection(self.address, LIMIT)
         with self._explained(connection):
             self._send(connection, "GET", f"{path}?{urlencode(query)}", None, headers)
-            response = connection.getresponse()
-            kind = response.headers.get_content_type()
-            if response.status != 200 or kind != "text/event-stream":
-                self._read(response, response.read(LARGEST))
-                raise CommandError(self._stranger(response))
-            yield connection, response
+            with connection.getresponse() as response:
+                kind = response.headers.get_content_type()
+                if response.status != 200 or kind != "text/event-stream":
+                    self._read(response, response.read(LARGEST))
+                    raise CommandError(self._stranger(response))
+                yield connection.bounded, response
 
     def _send(
         self,

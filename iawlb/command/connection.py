@@ -21,11 +21,14 @@ class BoundedSocket(socket.socket):
     A socket whose reads end at a common deadline, however slowly bytes come.
 
     @ivar deadline: The end of the last read, on the monotonic clock.
+    @ivar silence: The longest wait of each read instead, where the answer has no end; 0
+        if it has one.
     @ivar output: The descriptor of the standard output if a read should also end when
         nobody reads that any more; -1 otherwise.
     """
 
     deadline = 0.0
+    silence = 0.0
     output = -1
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
@@ -43,7 +46,7 @@ class BoundedSocket(socket.socket):
         poller.register(self.fileno(), select.POLLIN)
         if self.output >= 0:
             poller.register(self.output, 0)  # errors are always reported
-        left = max(0.0, self.deadline - time.monotonic())
+        left = self.silence or max(0.0, self.deadline - time.monotonic())
         ready = dict(poller.poll(left * 1000))
         if ready.get(self.output):
             raise OutputClosed
@@ -54,9 +57,12 @@ class BoundedSocket(socket.socket):
 class Connection(HTTPConnection):
     """
     An HTTP connection to an admin address.
+
+    @ivar bounded: The socket, also when C{sock} has been given to the answer.
     """
 
     sock: BoundedSocket
+    bounded: BoundedSocket
 
     def __init__(self, address: AdminAddress, limit: float) -> None:
         """
@@ -89,6 +95,7 @@ class Connection(HTTPConnection):
             self.sock = BoundedSocket(fileno=found.detach())
             self.sock.settimeout(left)
         self.sock.deadline = self.deadline
+        self.bounded = self.sock
 
     def awaitAnswer(self, every: float, idle: Callable[[], None]) -> None:
         """
@@ -96,7 +103,7 @@ class Connection(HTTPConnection):
 
         @param every: How often to call C{idle} meanwhile, in seconds.
         """
-        while time.monotonic() < self.deadline:
-            if select.select([self.sock], (), (), every)[0]:
+        while (left := self.deadline - time.monotonic()) > 0:
+            if select.select([self.sock], (), (), min(every, left))[0]:
                 return
             idle()

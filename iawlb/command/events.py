@@ -51,12 +51,11 @@ def eventsCommand(call: Call, types: str | None, count: int | None) -> None:
             if last:
                 headers["Last-Event-ID"] = last
             with call.client.stream("/events", query, headers) as stream:
-                connection, response = stream
+                bounded, response = stream
                 began, failures = True, 0
-                connection.sock.output = outputDescriptor()
-                connection.sock.deadline = time.monotonic() + SILENCE
+                bounded.output = outputDescriptor()
+                bounded.silence = SILENCE
                 for event in events(lines(response)):
-                    connection.sock.deadline = time.monotonic() + SILENCE
                     last = event.number or last
                     say(event.data if call.json else eventLine(event))
                     left -= 1

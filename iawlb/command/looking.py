@@ -190,10 +190,9 @@ def statusLines(status: dict[str, Any], now: datetime) -> list[str]:
     def get(key: str) -> str:
         return plain(status.get(key))
 
-    state = get("state") if status.get("state") != "running" else "running"
     ready = "ready" if status.get("ready") else f"not ready: {get('why')}"
     lines = [
-        f"iawlb {get('version')}, process {get('pid')}, {state} for "
+        f"iawlb {get('version')}, process {get('pid')}, {get('state')} for "
         f"{age(status.get('uptime'))}, {ready}",
         f"clients       {get('sessions')} of at most {get('maxConnections')}, "
         f"{get('waiting')} waiting"
@@ -207,12 +206,12 @@ def statusLines(status: dict[str, Any], now: datetime) -> list[str]:
     ]
     for pool in items(status.get("pools", [])):
         lines.append(
-            f"pool {plain(pool.get('name'))}  {plain(pool.get('state'))}, "
+            f"{'pool ' + plain(pool.get('name')):<13} {plain(pool.get('state'))}, "
             f"{share(pool)} active, {number(pool.get('waiting'))} waiting"
         )
     load = status.get("reload") or {}
     if load.get("file") or load.get("successful") is not None:
-        lines.append(f"configuration {_reloadText(load, now)}")
+        lines.append(f"file          {_reloadText(load, now)}")
         lines += [f"  {plain(each)}" for each in load.get("messages") or ()]
     log = status.get("log") or {}
     if log.get("dropped"):
