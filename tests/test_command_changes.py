@@ -49,7 +49,7 @@ PAUSE: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("words", "asked", "body", "said"),
     [
-        ("pause", "POST /pause", PAUSE, "*: paused"),
+        ("pause", "POST /pause", PAUSE, "all: paused"),
         (
             "pause web --max-pause 20s --drain-timeout 1m --for 10m --no-wait --kill",
             "POST /pause",
@@ -63,7 +63,7 @@ PAUSE: dict[str, Any] = {
             },
             "web: paused",
         ),
-        ("resume", "POST /resume", {"target": "*", "spread": 0.0}, "*: resumed"),
+        ("resume", "POST /resume", {"target": "*", "spread": 0.0}, "all: resumed"),
         (
             "resume web/a --spread 2s",
             "POST /resume",
@@ -171,6 +171,7 @@ def test_asks(
     ("answer", "status", "said"),
     [
         ({"result": "left", "left": 3, "messages": []}, 3, "timed out with 3 conn"),
+        ({"result": "left", "left": 0}, 3, "timed out\n"),
         ({"result": "left", "left": 1}, 3, "timed out with 1 connection left\n"),
         ({"result": "left", "left": 3, "messages": ["3 are left"]}, 3, "3 are left"),
         ({"result": "undone", "left": 3, "messages": []}, 4, "undone by another"),
@@ -342,8 +343,9 @@ def test_progress(
     admin.answers["GET /pools"] = [POOL, {**POOL, "name": "db", "active": 5}]
     for target, left in (("*", 7), ("web", 2), ("web/a", 2), ("a", 4), ("b", 0)):
         ended = run("pause", target)
-        assert ended.errors == f"\r\x1b[K{target}: {left} connections left\r\x1b[K"
-        assert ended.output == f"{target}: paused\n"
+        name = "all" if target == "*" else target
+        assert ended.errors == f"\r\x1b[K{name}: {left} connections left\r\x1b[K"
+        assert ended.output == f"{name}: paused\n"
     admin.answers["GET /pools"] = [{"name": "web", "active": "?"}]
     assert run("pause", "web").errors == ""
     del admin.answers["GET /pools"]
@@ -393,7 +395,7 @@ def test_interrupted(
     assert run("pause").errors == "iawlb: interrupted: nothing is left\n"
     del admin.answers["GET /pools"]
     assert run("pause", "web").errors == (
-        "iawlb: interrupted; iawlb list shows what the state of web is\n"
+        "iawlb: interrupted; iawlb list shows the state of web\n"
     )
 
 

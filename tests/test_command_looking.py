@@ -277,7 +277,7 @@ def test_config(admin: FakeAdmin, run: Commands) -> None:
     assert run("config").lines == [
         "file: iawlb.toml",
         "SETTING                  VALUE  DEFAULT  FROM          LIVE",
-        "pools.web.queue-timeout  10.0   30.0     iawlb.toml:4  yes",
+        "pools.web.queue-timeout  10     30       iawlb.toml:4  yes",
     ]
     assert len(run("config", "--all").lines) == 4
     value["differences"] = [{"path": "pools.web.slots", "file": 4, "runtime": 2}]

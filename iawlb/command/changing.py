@@ -20,10 +20,7 @@ from iawlb.command.calls import (
     segment,
 )
 from iawlb.command.failures import CommandError
-from iawlb.command.outcome import finish, follow
-
-EVERYTHING = "*"
-
+from iawlb.command.outcome import EVERYTHING, finish, follow, shownTarget
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -90,7 +87,7 @@ def resumeCommand(call: Call, target: str, spread: float) -> int:
     Serve TARGET (all if none is given) again after a pause, stop or drain.
     """
     answer = call.send("POST", "/resume", {"target": target, "spread": spread})
-    return finish(call, answer, f"{target}: resumed")
+    return finish(call, answer, f"{shownTarget(target)}: resumed")
 
 
 @asking("stop")

@@ -4,11 +4,16 @@ Commands that need no running balancer: run, check and schema.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import click
+
+from iawlb.command.failures import DONE, ERROR
+from iawlb.command.output import complain, say
+from iawlb.core.text import printable
 
 ENDING = ".toml"
 
@@ -75,3 +80,35 @@ def withFile(arguments: Sequence[str]) -> list[str]:
         if not each.startswith("-") and (each.endswith(ENDING) or os.path.isfile(each)):
             return [*found[:place], f"--config={each}", *found[place + 1 :]]
     return found
+
+
+@click.command("check")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+def checkCommand(files: Sequence[str]) -> int:
+    """
+    Check configuration files, and open nothing. Every mistake is a line, and the exit
+    status is 1 if there is one.
+    """
+    from iawlb.config.read import checkFile
+
+    status = DONE
+    for file in files:
+        mistakes = checkFile(file)
+        for each in mistakes:
+            complain(each, "")
+        if mistakes:
+            status = ERROR
+        else:
+            say(f"{printable(file)}: valid")
+    return status
+
+
+@click.command("schema")
+def schemaCommand() -> None:
+    """
+    Print the JSON Schema of the configuration file. Editors complete and check a file
+    with it.
+    """
+    from iawlb.config.schema import schema
+
+    say(json.dumps(schema(), indent=2))

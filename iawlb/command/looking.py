@@ -67,6 +67,11 @@ _DIFFERENCES = (
     Column("RUNNING", importance=8, flexible=True),
 )
 
+SAME = 3.0
+"""
+Clocks that differ by less show the same time, in seconds.
+"""
+
 LONGEST_WHY = 200
 """
 The number of characters of a reason that are shown.
@@ -75,13 +80,17 @@ The number of characters of a reason that are shown.
 
 def timeOf(answer: Answer) -> datetime:
     """
-    Return the time of day at the balancer, or ours if its answer has none.
+    Return the time of day at the balancer: ours, unless the balancer's clock shows
+    another. (An answer has whole seconds only.)
     """
+    ours = datetime.now(UTC)
     try:
         found = parsedate_to_datetime(answer.date or "")
     except (TypeError, ValueError):
-        return datetime.now(UTC)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return ours
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    return ours if abs((found - ours).total_seconds()) < SAME else found
 
 
 def share(each: dict[str, Any]) -> str:

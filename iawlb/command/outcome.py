@@ -15,6 +15,8 @@ from iawlb.command.text import clock, plain
 
 STATUS = {"done": DONE, "left": LEFT, "undone": UNDONE, "failed": ERROR}
 
+EVERYTHING = "*"
+
 LOOK = 2.0
 """
 Longest wait for what is shown beside the answer, in seconds.
@@ -49,7 +51,7 @@ def finish(call: Call, answer: Answer, done: str, undone: int = UNDONE) -> int:
 
 def _otherwise(result: str, left: Any) -> str:
     if result == "left":
-        return f"timed out with {_connections(left)} left"
+        return f"timed out with {_connections(left)} left" if left else "timed out"
     return "undone by another" if result == "undone" else f"the result is {result}"
 
 
@@ -81,7 +83,7 @@ def follow(
         if progress.wanted:
             left = _activeOf(call, target)
             if left is not None:
-                progress.show(f"{plain(target)}: {_connections(left)} left")
+                progress.show(f"{shownTarget(target)}: {_connections(left)} left")
 
     try:
         answer = call.send("POST", path, body, wait=wait, idle=show)
@@ -90,7 +92,14 @@ def follow(
         raise CommandError(_whatIsLeft(call, target), INTERRUPTED) from None
     finally:
         progress.clear()
-    return finish(call, answer, f"{target}: {done}", undone)
+    return finish(call, answer, f"{shownTarget(target)}: {done}", undone)
+
+
+def shownTarget(target: str) -> str:
+    """
+    Write a target for people.
+    """
+    return "all" if target == EVERYTHING else plain(target)
 
 
 def _look(call: Call, target: str) -> list[tuple[str, dict[str, Any]]]:
@@ -101,7 +110,7 @@ def _look(call: Call, target: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for pool in pools:
         name = str(pool.get("name"))
-        if target in ("*", name):
+        if target in (EVERYTHING, name):
             found.append((name, pool))
         for each in items(pool.get("destinations", [])):
             full = f"{name}/{each.get('name')}"
@@ -127,12 +136,12 @@ def _whatIsLeft(call: Call, target: str) -> str:
     try:
         found = _look(call, target)
     except (CommandError, KeyboardInterrupt):
-        return f"interrupted; iawlb list shows what the state of {target} is"
+        return f"interrupted; iawlb list shows the state of {shownTarget(target)}"
     said = [f"{name} {_state(each)}" for name, each in found[:5]]
     if len(found) > 5:
         said.append(f"and {len(found) - 5} more")
     held = [each.get("state") not in ("up", "down") for _, each in found]
-    argument = "" if target == "*" else f" {target}"
+    argument = "" if target == EVERYTHING else f" {target}"
     undo = f"; iawlb resume{argument} undoes it" if any(held) else ""
     return f"interrupted: {', '.join(said) or 'nothing is left'}{undo}"
 

@@ -88,12 +88,12 @@ def sayJson(body: bytes) -> None:
     say(body.decode("utf-8", "replace").rstrip("\n"))
 
 
-def complain(message: str) -> None:
+def complain(message: str, prefix: str = "iawlb: ") -> None:
     """
     Write a line to the standard error, if that is still open.
     """
     with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(f"iawlb: {message}\n")
+        sys.stderr.write(f"{prefix}{message}\n")
         sys.stderr.flush()
 
 

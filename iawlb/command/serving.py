@@ -4,12 +4,14 @@ The process of C{iawlb run}, which is that of C{twistd -n iawlb}.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import ServiceMaker
 from twisted.scripts import twistd
 
+from iawlb.adminplace import usualPlace
 from iawlb.tap import Options
 
 
@@ -20,7 +22,9 @@ def serve(arguments: Sequence[str]) -> None:
     @param arguments: The options and addresses, as behind C{twistd -n iawlb}.
     @raise SystemExit: The balancer cannot start.
     """
-    options = Options()
+    options = Options(
+        usualAdmin=usualPlace(os.environ, os.geteuid()), environment=os.environ
+    )
     options.parseOptions(arguments)
     launcher: Any = twistd.ServerOptions()  # type: ignore[attr-defined]
     launcher.parseOptions(["--nodaemon", "--no_save", "--pidfile="])

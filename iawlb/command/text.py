@@ -68,6 +68,8 @@ def plain(value: Any) -> str:
         return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
     if isinstance(value, list | tuple):
         return " ".join(plain(each) for each in value) or NOTHING
     return printable(str(value)) or NOTHING

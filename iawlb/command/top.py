@@ -83,10 +83,10 @@ def watch(view: View, frame: Frame, interval: float) -> None:
     with _screen() as keys:
         while True:
             terminal = os.get_terminal_size(sys.stdout.fileno())
-            lines = cut([*frame.lines(terminal.columns, paint), ""], terminal.lines - 1)
-            ending = "\x1b[K\r\n"
-            help = HELP[: terminal.columns - 1]
-            put(f"\x1b[H{ending.join([*lines, help])}\x1b[J")
+            # A terminal that does not know its size says 0.
+            width, height = terminal.columns or 80, terminal.lines or 24
+            shown = cut([*frame.lines(width, paint), ""], height - 1)
+            put("\x1b[H" + "\x1b[K\n".join([*shown, HELP[: width - 1]]) + "\x1b[J")
             for key in keys(interval):
                 if key == "q":
                     return

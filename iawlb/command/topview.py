@@ -6,12 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import Any
 
 from iawlb.command.calls import Call, items, segment
 from iawlb.command.looking import poolNotes, share, timeOf
 from iawlb.command.tables import Column, Paint, layOut
-from iawlb.command.text import age, number, plain, since, size
+from iawlb.command.text import age, number, plain, shorten, since, size
+
+ENDLESS = 10_000
+"""
+The width of what is no terminal.
+"""
 
 OLDEST = 10
 """
@@ -93,7 +99,8 @@ class Frame:
         """
         Lay out all as text.
         """
-        found = list(self.head)
+        most = width or ENDLESS
+        found = [line for each in self.head for line in wrap(each, most)]
         for shown, rows in (
             (POOLS, self.pools),
             (DESTINATIONS, self.destinations),
@@ -101,7 +108,9 @@ class Frame:
         ):
             if rows:
                 found += ["", *layOut(shown, rows, width, paint)]
-        return [*found, "", *self.notes] if self.notes else found
+        if self.notes:
+            found += ["", *(shorten(each, most) for each in self.notes)]
+        return found
 
 
 class View:
