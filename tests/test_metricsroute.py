@@ -10,7 +10,7 @@ from unittest.mock import patch
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.admin import exposition as module
-from iawlb.admin.metricsroute import MOST_SCRAPES, Metrics
+from iawlb.admin.metricsroute import MOST_SCRAPES, SCRAPE_WITHIN, Metrics
 from iawlb.admin.metricsserver import metricsServer
 from iawlb.admin.place import readPlace
 from tests.asking import Asking, Line, Reply, request
@@ -25,7 +25,7 @@ class Scraping(Asking):
     def __init__(self, address: str = "127.0.0.1:9100", number: int = 2) -> None:
         super().__init__([])
         self.rig = ScrapedRig(number)
-        self.metrics = Metrics(self.rig.exposition)
+        self.metrics = Metrics(self.clock, self.rig.exposition)
         self.server = metricsServer(
             self.clock, self.metrics, readPlace("metrics", address)
         )
@@ -200,8 +200,23 @@ class LimitTests(SynchronousTestCase):
         on.turns()
         self.assertEqual(len(line.value()), before)
         self.assertFalse(line.aborted)
-        on.clock.advance(60)
+        on.clock.advance(SCRAPE_WITHIN)
         self.assertTrue(line.aborted)
+        self.assertEqual(on.scrape("?scope=balancer").status, 200)
+
+    def test_raises(self) -> None:
+        """
+        If reading a value raises, the client is cut, as half of the metrics would look
+        like all of them; and the log says why.
+        """
+        on = Scraping()
+        del on.rig.sources.statistics.pools
+        line = on.connect()
+        line.channel.dataReceived(request("GET", "/metrics"))
+        on.turns()
+        self.assertTrue(line.aborted)
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+        self.assertEqual(on.clock.getDelayedCalls(), [])
 
 
 class PlaceTests(SynchronousTestCase):

@@ -4,10 +4,15 @@ The route C{/metrics}.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+
+from twisted.internet.defer import ensureDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from iawlb.admin.access import Role
-from iawlb.admin.exposition import SCOPES, Exposition, Format, chooseFormat
+from iawlb.admin.exposition import SCOPES, Exposition, chooseFormat
+from iawlb.admin.httprequest import AdminRequest
 from iawlb.admin.members import Member, shown
 from iawlb.admin.problem import Problem
 from iawlb.admin.routes import Answer, Call, Route
@@ -17,13 +22,22 @@ MOST_SCRAPES = 4
 The number of scrapes that are answered at a time.
 """
 
+SCRAPE_WITHIN = 10.0
+"""
+How long a client may take to read the metrics, in seconds: as long as Prometheus waits
+for them by default.
+"""
+
 
 class Metrics:
     """
     Answers requests for metrics.
     """
 
-    def __init__(self, exposition: Exposition) -> None:
+    log = Logger()
+
+    def __init__(self, clock: IReactorTime, exposition: Exposition) -> None:
+        self._clock = clock
         self._exposition = exposition
         self._sources = exposition.sources
         self._running = 0
@@ -59,20 +73,34 @@ class Metrics:
             "Vary": "Accept, Accept-Encoding",
             **({"Content-Encoding": "gzip"} if format.gzip else {}),
         }
-        return Answer(headers=headers, raw=self._pieces(format, scopes, pools))
+        pieces = self._exposition.write(format, scopes, pools)
 
-    def _pieces(
-        self, format: Format, scopes: Sequence[str], pools: Sequence[str] | None
-    ) -> Iterator[bytes]:
+        def stream(request: AdminRequest) -> None:
+            ensureDeferred(self._answer(request, headers, pieces))
+
+        return Answer(stream=stream)
+
+    async def _answer(
+        self,
+        request: AdminRequest,
+        headers: Mapping[str, str],
+        pieces: Iterator[bytes],
+    ) -> None:
         """
-        Write the metrics, and count that they are being written.
+        Write the metrics. A client that is too slow is cut, so that it does not keep
+        others from reading them.
         """
         self._running += 1
+        late = self._clock.callLater(SCRAPE_WITHIN, request.cut)
         try:
-            yield from self._exposition.write(format, scopes, pools)
-            self._sources.scrapes += 1
+            await request.answerInPieces(200, headers, pieces)
+            self._sources.scrapes += not request.gone
+        except Exception:  # the connection is cut by now
+            self.log.failure("writing metrics failed")
         finally:
             self._running -= 1
+            if late.active():
+                late.cancel()
 
     def _pools(self, given: str | None) -> list[str] | None:
         """

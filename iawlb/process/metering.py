@@ -52,7 +52,7 @@ class Metering:
         self.sources = Sources(
             balancer, self.statistics, self.lag, logDropped=logDropped
         )
-        self.metrics = Metrics(Exposition(self.sources))
+        self.metrics = Metrics(balancer.clock, Exposition(self.sources))
         self._place = readPlace("metrics", address) if address else None
         self._port: AdminPort | None = None
         if self._place is not None:
