@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from iawlb.config.read import checkFile
 from tests.integration import handover
 from tests.integration.conftest import Balancers, Serve, Start
 from tests.integration.programs import (
@@ -85,6 +86,31 @@ def answer(client: socket.socket) -> bytes:
     client.sendall(b"hello")
     client.shutdown(socket.SHUT_WR)
     return readAll(client)
+
+
+def test_command(manager: Manager, start: Start, tmp_path: Path) -> None:
+    """
+    C{iawlb run}, which the units start, tells systemd the same.
+    """
+    file = tmp_path / "iawlb.toml"
+    file.write_text(
+        f'[pools.web]\nlisten = "127.0.0.1:{freePort()}"\n'
+        'destinations = { a = "localhost:9" }\n'
+    )
+    program = Program(
+        [
+            *("env", f"NOTIFY_SOCKET={manager.address}"),
+            f"IAWLB_ADMIN={tmp_path / 'admin.sock'}",
+            *(str(SCRIPTS / "iawlb"), "run", str(file)),
+        ],
+        tmp_path,
+        ready=lambda: manager.all("READY") == ["1"],
+    )
+    start(program)
+    assert len(manager.store) == 1
+    assert program.stop() == -signal.SIGTERM
+    assert manager.all("STOPPING") == ["1"]
+    assert "Traceback" not in program.text()
 
 
 def test_messages(service: Callable[..., Balancer], manager: Manager) -> None:
@@ -245,3 +271,16 @@ def test_manifests() -> None:
         lacking("kubernetes-validate is not installed")
     manifest = EXAMPLES / "container" / "kubernetes.yaml"
     run(str(path), "--strict", str(manifest))
+
+
+def test_configurations(tmp_path: Path) -> None:
+    """
+    The configuration files of the examples are valid.
+    """
+    plain = EXAMPLES / "container" / "iawlb.toml"
+    manifest = (EXAMPLES / "container" / "kubernetes.yaml").read_text()
+    match = re.search(r"iawlb\.toml: \|\n((?:    .*\n|\n)+)", manifest)
+    assert match is not None
+    inner = tmp_path / "iawlb.toml"
+    inner.write_text(re.sub("^    ", "", match[1], flags=re.M))
+    assert [checkFile(str(each)) for each in (plain, inner)] == [[], []]
