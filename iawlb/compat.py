@@ -209,4 +209,6 @@ def leaveToOthers(port: Any) -> None:
     """
     port._shouldShutdown = False
     if hasattr(port, "_bindPath"):
+        # Twisted takes this for an abstract name, and would write it to the log.
         port._bindPath = b"\0"
+        port._logConnectionLostMsg = lambda: None

@@ -18,7 +18,8 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.tcp import Connection
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 from twisted.python.systemd import ListenFDs
@@ -173,6 +174,9 @@ class CompatTests(SynchronousTestCase):
         """
         path = f"{self.enterContext(TemporaryDirectory())}/socket"
         reactor = self.reactor(SelectReactor)
+        logged = EventLoggingObserver()
+        globalLogPublisher.addObserver(logged)
+        self.addCleanup(globalLogPublisher.removeObserver, logged)
         ports = [
             reactor.listenTCP(0, Factory(), interface="127.0.0.1"),
             reactor.listenUNIX(path, Factory()),
@@ -185,6 +189,7 @@ class CompatTests(SynchronousTestCase):
                 self.assertFalse(port.connected)
                 with socket.socket(kept.family) as client:
                     client.connect(kept.getsockname())
+        self.assertNotIn("\0", "".join(map(formatEvent, logged)))
 
     def test_unwritten(self) -> None:
         """

@@ -66,7 +66,9 @@ class Chart {
     scale.append(this.at, this.top);
     const figure = make("p", "figure");
     figure.append(this.big, this.small);
-    tile.append(make("h2", "", title), figure, this.chart, scale);
+    const heading = make("h2", "", title);
+    if (lines.length > 1) heading.append(make("span", "wide", " to ↓ and from ↑ clients"));
+    tile.append(heading, figure, this.chart, scale);
     this.pointed = null;
     this.chart.addEventListener("pointermove", (event) => {
       const box = this.chart.getBoundingClientRect();
@@ -143,7 +145,7 @@ export class Charts {
     this.waiting = tile("waiting", "Waiting clients", number, [{ name: "waiting", least: 1 }]);
     this.longest = tile("longest", "Longest wait", seconds, [{ name: "longest", least: 0.1 }]);
     this.sessions = tile("sessions", "Sessions", number, [{ name: "sessions", least: 1 }]);
-    this.traffic = tile("traffic", "Traffic to ↓ and from ↑ clients", rate, [
+    this.traffic = tile("traffic", "Traffic", rate, [
       { name: "outward", least: 1000, mark: "↓" },
       { name: "inward", least: 1000, mark: "↑" },
     ]);
