@@ -89,7 +89,7 @@ class Puller:
         if back:
             self.crowd.queue.putBack(each)
         self.check()
-        if gate is not None:
+        if gate is not None and not gate.open:
             gate.check()
 
 

@@ -70,12 +70,11 @@ class Waits:
         end = self._clock.seconds() + seconds
         self._all[waiting] = Wait(condition, end, waiting)
         self._look([self._all[waiting]])
-        if self._timer is None and self._all:
-            self._timer = self._clock.callLater(STEP, self._step)
         return waiting
 
     def _giveUp(self, waiting: Deferred[bool]) -> None:
         del self._all[waiting]
+        self._setTimer()
 
     def check(self) -> None:
         """
@@ -90,15 +89,20 @@ class Waits:
         for each in list(self._all.values()):
             each.end = 0.0
         self.check()
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
 
     def _step(self) -> None:
         self._timer = None
         self.check()
+
+    def _setTimer(self) -> None:
+        """
+        Set the timer if anything waits, or else stop it.
+        """
         if self._all and self._timer is None:
             self._timer = self._clock.callLater(STEP, self._step)
+        elif not self._all and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _look(self, waits: list[Wait]) -> None:
         now = self._clock.seconds()
@@ -113,6 +117,7 @@ class Waits:
             if result or each.end <= now:
                 del self._all[each.waiting]
                 each.waiting.callback(result)
+        self._setTimer()
 
 
 def apart(operation: Coroutine[Any, Any, T]) -> Deferred[T]:

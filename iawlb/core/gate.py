@@ -197,7 +197,7 @@ class Gate:
 
     def give(self) -> None:
         """
-        Count a slot that is given back. L{check} has to follow.
+        Count a slot that is given back. L{check} has to follow unless the gate is open.
         """
         self._taken -= 1
 

@@ -331,7 +331,7 @@ class Worker:
             gate.give()
         if not self._waiting or self._whenIdle:
             self.check()
-        if gate is not None:
+        if gate is not None and not gate.open:
             # Only now, so that this worker is among those that the policy chooses from.
             gate.check()
 
