@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
+from iawlb.admin import pagefiles
 from iawlb.admin.access import Asker, Role
 from iawlb.admin.api import apiRoutes
 from iawlb.admin.eventring import EventRing
@@ -690,6 +691,13 @@ class DocumentTests(ApiCase):
                         path.replace("{pool}", "web").replace("{name}", "a"),
                     )
                     self.assertIn(str(reply.status), operation["responses"])
+
+    def test_otherFiles(self) -> None:
+        """
+        Files of types that a page does not have are not served.
+        """
+        self.patch(pagefiles, "TYPES", {"css": "text/css"})
+        self.assertEqual([each.path for each in pageRoutes()], ["/page.css"])
 
     def test_page(self) -> None:
         """

@@ -4,6 +4,7 @@ Tests for the limits of a connection to the admin server.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -32,6 +33,7 @@ class Echoing(Asking):
     def __init__(self, **arguments: Any) -> None:
         self.asked: list[Call] = []
         self.waiting: Deferred[None] | None = None
+        self.closed = 0
 
         async def echo(call: Call) -> Answer:
             self.asked.append(call)
@@ -41,6 +43,20 @@ class Echoing(Asking):
 
         async def large(call: Call) -> Answer:
             return Answer({"n": n, "text": "x" * 1000} for n in range(200))
+
+        async def raw(call: Call) -> Answer:
+            def pieces() -> Iterator[bytes]:
+                try:
+                    yield b"a" * 10
+                    yield b"b"
+                finally:
+                    self.closed += 1
+
+            if self.waiting is not None:
+                await self.waiting
+            made = pieces()
+            next(made)
+            return Answer(raw=made)
 
         async def breaks(call: Call) -> Answer:
             def values() -> Any:
@@ -57,6 +73,7 @@ class Echoing(Asking):
                 route("POST", "/echo", read, "", echo, members=(text,)),
                 route("GET", "/large", read, "", large),
                 route("GET", "/breaks", read, "", breaks),
+                route("GET", "/raw", read, "", raw),
             ],
             **arguments,
         )
@@ -370,6 +387,21 @@ class ChannelTests(SynchronousTestCase):
         line.abortConnection()
         self.on.turns()
         self.assertEqual(len(self.on.asked), 1)
+
+    def test_generator(self) -> None:
+        """
+        What makes an answer is told that it is over, also if the client has left before
+        it began.
+        """
+        self.assertEqual(self.on.ask("GET", "/raw").body, b"b")
+        self.assertEqual(self.on.closed, 1)
+        self.on.waiting = Deferred()
+        line = self.on.connect()
+        line.channel.dataReceived(request("GET", "/raw"))
+        self.on.turns()
+        line.abortConnection()
+        self.on.waiting.callback(None)
+        self.assertEqual(self.on.closed, 2)
 
     def test_leavesDuringError(self) -> None:
         """

@@ -292,9 +292,13 @@ class StreamTests(SynchronousTestCase):
         When the server stops, readers get the last events, and nothing is left.
         """
         line = self.read()
+        self.heard(line)
         self.ring.publish("stopping")
-        self.on.server.stop()
+        self.events.stop()
+        stopping = self.on.server.stop()
         self.on.turns()
+        self.successResultOf(stopping)
+        self.assertEqual([kind for kind, _ in self.heard(line)], ["stopping"])
         self.assertTrue(line.disconnecting)
         self.assertEqual(self.events.readers, 0)
         self.assertEqual(self.on.clock.getDelayedCalls(), [])

@@ -22,7 +22,7 @@ from zope.interface.verify import verifyObject
 
 from iawlb.admin.access import Access, Role
 from iawlb.admin.place import fileNumber, openPlace, readPlace, removePath
-from iawlb.admin.port import AdminPort
+from iawlb.admin.port import ACCEPTS_PER_TURN, AdminPort
 from iawlb.admin.routes import Answer, Call, Route, RouteTable
 from iawlb.admin.server import AdminServer
 from iawlb.core.ratelimit import FailureLog
@@ -199,7 +199,7 @@ def makeServer(host: str | None) -> AdminServer:
         RouteTable([Route("GET", "/who", Role.READ, "", who)]),
         Access(host, None),
         what="admin server",
-        mostConnections=4,
+        mostConnections=40,
         audit=lambda *_: None,
         tag=str,
     )
@@ -286,6 +286,25 @@ async def test_neverServed(path: str) -> None:
     port.open()
     await port.close()
     assert not os.path.exists(path)
+
+
+@pytest_twisted.ensureDeferred
+async def test_manyAtOnce(path: str) -> None:
+    """
+    Many clients that come at the same time are served a few in each turn.
+    """
+    port = AdminPort(reactor, readPlace("admin", path))
+    server = makeServer(None)
+    port.serve(server)
+    clients = []
+    for _ in range(20):
+        clients.append(socket.socket(socket.AF_UNIX))
+        clients[-1].connect(path)
+    port.doRead()
+    assert server.connections == ACCEPTS_PER_TURN
+    for client in clients:
+        client.close()
+    await port.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.admin.access import Access, Asker, Role, Tokens, peerOf
+from iawlb.admin.httplimits import LINGER
 from iawlb.admin.jsontext import pieces
 from iawlb.admin.members import Member, objectSchema, timeout
 from iawlb.admin.problem import Problem
@@ -25,6 +27,7 @@ from iawlb.errors import (
     UnknownPool,
 )
 from tests.asking import Asking, Line, Reply, request
+from tests.doubles import logged
 
 ITEM = (
     Member("address", "string", "where", least=1),
@@ -57,6 +60,13 @@ class Server(Asking):
         self.error: Exception | None = None
         self.waiting: Deferred[None] | None = None
 
+        self.reading: Deferred[None] | None = None
+
+        async def free(call: Call) -> Answer:
+            if self.reading is not None:
+                await self.reading
+            return await take(call)
+
         async def take(call: Call) -> Answer:
             self.calls.append(call)
             if self.waiting is not None:
@@ -67,7 +77,7 @@ class Server(Asking):
 
         super().__init__(
             [
-                Route("GET", "/free", Role.NONE, "", take),
+                Route("GET", "/free", Role.NONE, "", free),
                 Route("GET", "/read", Role.READ, "", take, query=QUERY),
                 Route("POST", "/read", Role.OPERATE, "", take, members=MEMBERS),
                 Route("DELETE", "/read/{name}", Role.ADMIN, "", take),
@@ -426,18 +436,61 @@ class ChangeTests(RequestCase):
         self.on.waiting = None
         self.assertEqual(self.on.ask("POST", "/read", {}).status, 200)
 
-    def test_stop(self) -> None:
+    def change(self) -> Line:
         """
-        When the server stops, it waits for no change.
+        Begin a change that does not end.
         """
         self.on.waiting = Deferred()
         line = self.on.connect()
         line.channel.dataReceived(request("POST", "/read", {}))
         self.on.turns()
-        self.on.server.stop()
-        self.assertEqual(self.on.audited[0][2], "cancelled")
+        return line
+
+    def test_stop(self) -> None:
+        """
+        When the server stops, the answers under way are given a moment, and the other
+        connections are closed at once.
+        """
+        line, idle = self.change(), self.on.connect()
+        stopping = self.on.server.stop()
+        self.assertTrue(idle.disconnecting)
+        self.assertNoResult(stopping)
+        assert self.on.waiting is not None
+        self.on.waiting.callback(None)
+        self.assertEqual(Reply(line.value()).status, 200)
         self.assertTrue(line.disconnecting)
+        self.successResultOf(stopping)
+        self.successResultOf(self.on.server.stop())
         self.assertEqual(self.on.clock.getDelayedCalls(), [])
+
+    def test_stopLate(self) -> None:
+        """
+        The server waits for no change for long, nor for a client that does not read.
+        """
+        line, other = self.change(), self.on.connect()
+        self.on.reading = Deferred()
+        other.channel.dataReceived(request("GET", "/free"))
+        self.on.turns()
+        told = self.on.connect()
+        told.channel.dataReceived(b"wrong\r\n")
+        stopping = self.on.server.stop()
+        self.on.clock.advance(LINGER)
+        self.on.turns()
+        self.successResultOf(stopping)
+        self.assertEqual(self.on.audited[0][2], "cancelled")
+        self.assertEqual(Reply(line.value()).status, 503)
+        self.assertTrue(other.aborted)
+        self.assertTrue(told.aborted)
+        self.assertEqual(self.on.clock.getDelayedCalls(), [])
+
+    def test_stopLeft(self) -> None:
+        """
+        A change whose client has left ends with the server.
+        """
+        self.change().abortConnection()
+        self.on.turns()
+        self.successResultOf(self.on.server.stop())
+        self.assertEqual(self.on.audited[0][2], "cancelled")
 
     def test_ifMatch(self) -> None:
         """
@@ -559,6 +612,28 @@ class TokenTests(SynchronousTestCase):
         reply = self.on(tokens=False).ask("GET", "/free", headers=headers)
         self.assertEqual(reply.status, 401)
 
+    def test_refusalsAreLogged(self) -> None:
+        """
+        Who tries what he may not is in the log, but not more than once a second.
+        """
+        log = logged(self)
+        on = self.on()
+        for _ in range(5):
+            on.ask("GET", "/free", headers={"Authorization": f"Bearer {SECRET}x"})
+        on.ask("POST", "/read", {})
+        on.clock.advance(1)
+        texts = [formatEvent(each) for each in log]
+        self.assertEqual(
+            texts,
+            [
+                "admin server: refused 1 times: 127.0.0.1:51234: "
+                "the token is not known here",
+                "admin server: refused 5 times: 127.0.0.1:51234: POST /read: "
+                "this needs a token of the role operate",
+            ],
+        )
+        on.server.stop()
+
     def test_twoAuthorizations(self) -> None:
         """
         A header that decides may be given once.
@@ -641,7 +716,7 @@ class TokenTests(SynchronousTestCase):
             ({"Sec-Fetch-Site": "none"}, 200),
             ({"Origin": "http://evil.example"}, 403),
             ({"Origin": "http://127.0.0.1:8406"}, 403),
-            ({"Origin": "https://127.0.0.1:8405"}, 403),
+            ({"Origin": "https://127.0.0.1:8405"}, 200),
             ({"Origin": "null"}, 403),
             ({"Sec-Fetch-Site": "cross-site"}, 403),
             ({"Sec-Fetch-Site": "same-site"}, 403),

@@ -186,7 +186,9 @@ class Access:
         @param peer: The client's address, for the audit line.
         @raise Problem: The token is wrong.
         """
-        if authorization is not None:
+        # The peer of a Unix socket is known without a token.
+        known = self._host is None and self._tokens is None
+        if authorization is not None and not known:
             scheme, _, token = authorization.partition(" ")
             role = None
             if scheme.lower() == "bearer" and self._tokens is not None:
@@ -249,7 +251,11 @@ def checkOrigin(
     """
     origin, site = header("Origin"), header("Sec-Fetch-Site")
     if origin is not None:
-        foreign = origin.lower() != f"http://{host}".lower()
+        # A proxy may speak TLS with the browser.
+        foreign = origin.lower() not in (
+            f"http://{host}".lower(),
+            f"https://{host}".lower(),
+        )
     else:
         link = method == "GET" and header("Sec-Fetch-Mode") == "navigate"
         foreign = site not in (None, "same-origin", "none") and not link

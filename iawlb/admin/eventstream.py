@@ -117,12 +117,17 @@ class EventStream:
     def _left(self, reader: _Reader) -> None:
         self._readers.discard(reader)
         if not self._readers:
-            self.stop()
+            self._stopTimers()
 
     def stop(self) -> None:
         """
-        Stop the timers. The server closes the connections.
+        Write the last events to all readers, and end.
         """
+        for reader in list(self._readers):
+            reader.end()
+        self._stopTimers()
+
+    def _stopTimers(self) -> None:
         for each in (self._waking, self._timer):
             if each is not None and each.active():
                 each.cancel()
@@ -167,6 +172,14 @@ class _Reader:
         self._types = types
         self._after = after
         self._waiting: Deferred[None] | None = None
+        self._ending = False
+
+    def end(self) -> None:
+        """
+        Write the last events, and end.
+        """
+        self._ending = True
+        self.wake()
 
     def wake(self) -> None:
         """
@@ -206,6 +219,9 @@ class _Reader:
                     request.write(_written(event))
             if events:
                 await request.turn()
+            elif self._ending:
+                request.finish()
+                return
             else:
                 self._waiting = Deferred()
                 await self._waiting

@@ -142,6 +142,15 @@ class AdminChannel(http.HTTPChannel):
         self._within(LINGER, self.abort)
         self.loseConnection()
 
+    def finish(self) -> None:
+        """
+        Close the connection once the answer under way is written.
+        """
+        if self.busy:
+            self.persistent = False
+        elif not self._refused:
+            self.close()
+
     def abort(self) -> None:
         """
         Close the connection at once.

@@ -85,22 +85,23 @@ class AdminPort:
         """
         Stop serving, and remove the socket's file.
 
-        @return: Fires when no more clients come in.
+        @return: Fires when all connections are closed.
         """
         if self._held is not None:
             self._held.cancel()
             self._held = None
         self._failures.stop()
         server, self._server = self._server, None
+        stopped: Deferred[None] = succeed(None)
         if server is not None:
             self._reactor.removeReader(self)
-            server.stop()
+            stopped = server.stop()
         opened, self._socket = self._socket, None
         if opened is not None:
             opened.close()
             if isinstance(self._place.address, str):
                 removePath(self._place.address, self._file)
-        return succeed(None)
+        return stopped
 
     # What the reactor calls.
 

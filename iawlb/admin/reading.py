@@ -15,6 +15,7 @@ from iawlb.admin.members import Member, timeout
 from iawlb.admin.parts import Parts, destinationOf, poolOf
 from iawlb.admin.routes import Answer, Call, Route
 from iawlb.admin.views import Difference, Views, readiness
+from iawlb.config.wording import pathOf
 from iawlb.core.session import Session
 from iawlb.setting import optionName
 from iawlb.settings import Settings
@@ -222,17 +223,17 @@ class Reading:
         """
         Make the objects of all settings, first those of the whole balancer.
         """
-        yield from self._scope("global", self._balancer.settings, "global")
+        yield from self._scope("global", self._balancer.settings, ("global",))
         for pool in list(self._balancer.pools.values()):
-            yield from self._scope("pool", pool.settings, f"pools.{pool.name}")
+            yield from self._scope("pool", pool.settings, ("pools", pool.name))
 
     def _scope(
-        self, scope: str, settings: Settings, section: str
+        self, scope: str, settings: Settings, section: tuple[str, ...]
     ) -> Iterator[dict[str, Any]]:
         for each in fields(Settings):
             if each.metadata["scope"] != scope:
                 continue
-            path = f"{section}.{each.metadata.get('key') or optionName(each)}"
+            path = pathOf((*section, each.metadata.get("key") or optionName(each)))
             yield {
                 "path": path,
                 "value": getattr(settings, each.name),

@@ -9,13 +9,14 @@ from itertools import chain
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from iawlb.admin.access import Asker, Role, checkOrigin
 from iawlb.admin.httpchannel import AdminChannel
+from iawlb.admin.httplimits import LINGER
 from iawlb.admin.httprequest import AdminRequest
 from iawlb.admin.jsontext import pieces, readObject
 from iawlb.admin.problem import PROBLEM_JSON, Problem
@@ -30,7 +31,7 @@ from iawlb.admin.routes import (
     mediaType,
     queryOf,
 )
-from iawlb.core.ratelimit import FailureLog
+from iawlb.core.ratelimit import FailureLog, OncePerSecond
 from iawlb.core.session import describe
 from iawlb.core.text import printable
 from iawlb.errors import IawlbError, InvalidSetting, UnknownPool
@@ -43,6 +44,11 @@ How many changes may be under way at a time; those whose client has left count t
 TOLD_WHY = 16
 """
 How many connections beyond the most may be open to be told why they are refused.
+"""
+
+LONGEST_REFUSED = 200
+"""
+How much of a request that was refused is logged.
 """
 
 Audit = Callable[[Asker, str, str], None]
@@ -107,7 +113,20 @@ class AdminServer(ServerFactory[Any]):
         # In the order of their accept.
         self._channels: dict[AdminChannel, None] = {}
         self._changes: set[Deferred[Any]] = set()
+        self._stopped: Deferred[None] | None = None
+        self._cutting: IDelayedCall | None = None
         self._failures = FailureLog(clock, "a request to the admin server")
+        # Somebody may try many tokens.
+        self._refused = ""
+        self._refusals = OncePerSecond(
+            clock,
+            lambda number: self.log.warn(
+                "{what}: refused {number} times: {refused}",
+                what=what,
+                number=number,
+                refused=self._refused,
+            ),
+        )
 
     # Connections.
 
@@ -135,6 +154,7 @@ class AdminServer(ServerFactory[Any]):
         Called when a connection is closed.
         """
         self._channels.pop(channel, None)
+        self._checkStopped()
 
     @property
     def connections(self) -> int:
@@ -143,15 +163,40 @@ class AdminServer(ServerFactory[Any]):
         """
         return len(self._channels)
 
-    def stop(self) -> None:
+    def stop(self) -> Deferred[None]:
         """
-        Close all connections, and stop waiting for the changes under way.
+        Close all connections. The answers under way are given a moment.
+
+        @return: Fires when all are closed.
+        """
+        if self._stopped is None:
+            self._stopped = Deferred()
+            self._cutting = self.clock.callLater(LINGER, self._cut)
+            for channel in list(self._channels):
+                channel.finish()
+            self._checkStopped()
+        return self._stopped
+
+    def _cut(self) -> None:
+        """
+        Stop waiting for the changes under way and for clients that do not read.
         """
         for change in list(self._changes):
             change.cancel()
         for channel in list(self._channels):
-            channel.close()
+            channel.abort()
+
+    def _checkStopped(self) -> None:
+        if self._stopped is None or self._stopped.called or self._channels:
+            return
+        if self._cutting is not None and self._cutting.active():
+            self._cutting.cancel()
+        # Those whose clients have left.
+        for change in list(self._changes):
+            change.cancel()
+        self._refusals.stop()
         self._failures.stop()
+        self._stopped.callback(None)
 
     # Requests.
 
@@ -187,8 +232,7 @@ class AdminServer(ServerFactory[Any]):
             request.answer(problem.status, headers, problem.body())
             return
         if answer.stream is not None:
-            if not request.gone:
-                answer.stream(request)
+            answer.stream(request)
             return
         headers = {"Content-Type": JSON, **answer.headers}
         body: bytes | Iterator[bytes] | None = answer.raw
@@ -212,9 +256,14 @@ class AdminServer(ServerFactory[Any]):
         host = request.header("Host")
         if host is None and request.clientproto == b"HTTP/1.1":
             raise Problem(400, "the header Host is missing")
-        asker = self.access.identify(
-            request.channel.transport, request.header("Authorization"), peer
-        )
+        try:
+            asker = self.access.identify(
+                request.channel.transport, request.header("Authorization"), peer
+            )
+        except Problem as problem:
+            self._refused = f"{peer}: {problem.detail}"
+            self._refusals.add()
+            raise
         self.access.checkHost(host, asker)
         method = request.method.decode()
         checkOrigin(method, request.header, host)
@@ -225,7 +274,13 @@ class AdminServer(ServerFactory[Any]):
             raise Problem(400, "the target of a request begins with /")
         path, _, query = target.partition("?")
         route, variables = self._table.find(method, path)
-        self.access.check(asker, route.role)
+        try:
+            self.access.check(asker, route.role)
+        except Problem as problem:
+            what = printable(f"{method} {path}"[:LONGEST_REFUSED])
+            self._refused = f"{asker.name}: {what}: {problem.detail}"
+            self._refusals.add()
+            raise
         call = Call(
             path=variables,
             query=queryOf(route, query),
