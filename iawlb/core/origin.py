@@ -14,15 +14,16 @@ class PoolCount:
     @ivar name: The pool's name.
     @ivar accepted: The number of sessions that have begun.
     @ivar live: The number of sessions that live.
+    @ivar whenEmpties: Those who wait until none lives.
     """
 
-    __slots__ = ("_whenEmpty", "accepted", "live", "name")
+    __slots__ = ("accepted", "live", "name", "whenEmpties")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.accepted = 0
         self.live = 0
-        self._whenEmpty: list[Deferred[None]] = []
+        self.whenEmpties: list[Deferred[None]] = []
 
     def whenEmpty(self) -> Deferred[None]:
         """
@@ -31,14 +32,14 @@ class PoolCount:
         if not self.live:
             return succeed(None)
         waiting: Deferred[None] = Deferred()
-        self._whenEmpty.append(waiting)
+        self.whenEmpties.append(waiting)
         return waiting
 
     def emptied(self) -> None:
         """
         Called when the last session that lived has ended.
         """
-        waiting, self._whenEmpty = self._whenEmpty, []
+        waiting, self.whenEmpties = self.whenEmpties, []
         for each in waiting:
             each.callback(None)
 

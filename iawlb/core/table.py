@@ -89,7 +89,7 @@ class SessionTable:
         self._events.session(session, SESSION_ENDED)
         if self.roomAwaited:
             self._onEnd()
-        if not pool.live:
+        if pool.whenEmpties and not pool.live:
             pool.emptied()
         if not self._live:
             waiting, self._whenEmpty = self._whenEmpty, []
