@@ -72,7 +72,8 @@ class Process(MultiService):
         @raise SystemExit: An address cannot be listened on.
         """
         try:
-            self._options.running.open()
+            launcher: dict[str, Any] = self._options.parent or {}
+            self._options.running.open(launcher.get("uid"))
             super().privilegedStartService()
         except IawlbError as error:
             self._cannotStart(error)

@@ -342,6 +342,19 @@ async def test_noDescriptor(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_owner(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The user that the process becomes owns the socket.
+    """
+    given = []
+    monkeypatch.setattr(os, "chown", lambda *arguments: given.append(arguments))
+    port = AdminPort(reactor, readPlace("admin", path))
+    port.open(1234)
+    assert given == [(path, 1234, -1)]
+    await port.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_closedByClient(path: str) -> None:
     """
     The port ends when the reactor can watch it no more, and accepts nothing after.

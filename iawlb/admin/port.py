@@ -4,6 +4,7 @@ L{AdminPort}: one socket on which an L{AdminServer} listens.
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -49,16 +50,20 @@ class AdminPort:
         self._held: IDelayedCall | None = None
         self._failures = FailureLog(reactor, f"accepting on {place}")
 
-    def open(self) -> None:
+    def open(self, owner: int | None = None) -> None:
         """
         Bind and listen, while the process has its privileges.
 
+        @param owner: The number of the user that the process becomes after this, who
+            has to be able to connect to its own socket.
         @raise CannotListen: That is not possible.
         """
         if self._socket is None:
             self._socket = openPlace(self._place)
             if isinstance(self._place.address, str):
                 self._file = fileNumber(self._place.address)
+                if owner is not None:
+                    os.chown(self._place.address, owner, -1)
 
     @property
     def address(self) -> str:

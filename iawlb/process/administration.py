@@ -132,13 +132,14 @@ class Administration:
 
     # From the start to the end.
 
-    def open(self) -> None:
+    def open(self, owner: int | None) -> None:
         """
         Bind, while the process has its privileges.
 
+        @param owner: The number of the user that the process becomes after this.
         @raise CannotListen: That is not possible.
         """
-        self._port.open()
+        self._port.open(owner)
 
     def start(self) -> None:
         """

@@ -62,14 +62,15 @@ class Running:
                 self.metering,
             )
 
-    def open(self) -> None:
+    def open(self, owner: int | None = None) -> None:
         """
         Bind, while the process has its privileges.
 
+        @param owner: The number of the user that the process becomes after this.
         @raise CannotListen: That is not possible.
         """
         if self.administration is not None:
-            self.administration.open()
+            self.administration.open(owner)
         if self.metering is not None:
             self.metering.open()
 

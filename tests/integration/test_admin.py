@@ -253,6 +253,29 @@ def test_otherUser(balancer: Balancers, serve: Serve, tmp_path: Path) -> None:
     assert problem["detail"].startswith("uid 65534 (pid ")
 
 
+def test_dropped(balancer: Balancers, serve: Serve) -> None:
+    """
+    A balancer that drops its privileges can be asked by the user that it becomes, and
+    by root.
+    """
+    if os.geteuid() != 0:
+        lacking("not root, who alone can become another user")
+    folder = Path(f"/tmp/iawlb-{os.getpid()}-{time.monotonic_ns()}")
+    folder.mkdir(mode=0o755)
+    admin = str(folder / "admin.sock")
+    port, destination = freePort(), serve(echo)
+    front = balancer.run(port, [str(port), str(destination), "--admin", admin])
+    assert front.stop() == -signal.SIGTERM
+    twistd = front._arguments.index("iawlb")
+    front._arguments[twistd:twistd] = ["--uid=65534", "--gid=65534"]
+    front.log.write_text("")
+    front.start()
+    ask = ["curl", "-sS", "--unix-socket", admin, "http://localhost/status"]
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    assert json.loads(run(*ask))["role"] == "admin"
+    assert json.loads(run(*other, find(ask[0]), *ask[1:]))["role"] == "admin"
+
+
 def test_drain(balancer: Balancers, serve: Serve, admin: str, asking: Admin) -> None:
     """
     A drain can be watched: the admin server answers until the last session has ended.
