@@ -64,6 +64,7 @@ class Balancer(MultiService):
     @ivar clock: The reactor's monotonic time, which no change of the wall clock moves.
     @ivar events: The observers, to which every step is reported.
     @ivar table: All sessions that live.
+    @ivar closing: Pools that were removed and whose sessions have not all finished.
     """
 
     def __init__(
@@ -120,8 +121,7 @@ class Balancer(MultiService):
         )
         self._shared = Shared(reactor, self.clock, self.events, self.table, context)
         self._pools: dict[str, Pool] = {}
-        # Pools that were removed and whose sessions have not all finished.
-        self._closing: list[Pool] = []
+        self.closing: list[Pool] = []
 
     # Pools, also while the balancer runs.
 
@@ -188,7 +188,7 @@ class Balancer(MultiService):
         """
         pool = self.pool(name)
         del self._pools[name]
-        self._closing.append(pool)
+        self.closing.append(pool)
         return ensureDeferred(self._remove(pool))
 
     async def _remove(self, pool: Pool) -> None:
@@ -196,7 +196,7 @@ class Balancer(MultiService):
         # What a pause holds is to finish, too.
         pool.resume(by="the removal of the pool")
         await pool.count.whenEmpty()
-        self._closing.remove(pool)
+        self.closing.remove(pool)
         pool.stop()
         for destination in pool.destinations:
             self.events.destination(destination, DESTINATION_REMOVED)
@@ -341,7 +341,7 @@ class Balancer(MultiService):
         await self.table.whenEmpty()
         if self._cutting.active():
             self._cutting.cancel()
-        for pool in (*self._pools.values(), *self._closing):
+        for pool in (*self._pools.values(), *self.closing):
             pool.stop()
         self._watching.stop()
         if self._poller is not None:

@@ -43,6 +43,23 @@ def parsedName(family: Family[Any]) -> str:
     return family.fullName if family.kind == "info" else family.name
 
 
+def assertNotDecreasing(before: str, after: str) -> None:
+    """
+    Check that no counter is smaller than it was.
+    """
+    earlier, later = (
+        {
+            (name, *labels.values()): value
+            for family in text_string_to_metric_families(text)
+            if family.type == "counter"
+            for name, labels, value, *_ in family.samples
+        }
+        for text in (before, after)
+    )
+    for key, value in earlier.items():
+        assert later[key] >= value, key
+
+
 class ScrapedRig(CountedRig):
     """
     A balancer in memory whose metrics are read.
@@ -223,24 +240,7 @@ class TextTests(SynchronousTestCase):
         before = b"".join(written).decode()
         after = rig.text().decode()
         self.assertIn('iawlb_pool_bytes_in_total{pool="default"} 12.0\n', after)
-        self.assertNotDecreasing(before, after)
-
-    def assertNotDecreasing(self, before: str, after: str) -> None:
-        """
-        Check that no counter is smaller than it was.
-        """
-        values = []
-        for text in (before, after):
-            values.append(
-                {
-                    (name, *labels.values()): value
-                    for family in text_string_to_metric_families(text)
-                    if family.type == "counter"
-                    for name, labels, value, *_ in family.samples
-                }
-            )
-        for key, value in values[0].items():
-            self.assertGreaterEqual(values[1][key], value, key)
+        assertNotDecreasing(before, after)
 
     def test_scopes(self) -> None:
         """
@@ -370,6 +370,25 @@ class ValueTests(SynchronousTestCase):
         }
         self.assertEqual(states, {"up": 0, "down": 1, "paused": 1, "draining": 1})
         self.assertEqual(found["iawlb_pool_up", "default"], 0)
+
+    def test_poolAddedAgain(self) -> None:
+        """
+        If a pool is removed and added again while its sessions go on, they still count,
+        and no counter goes down.
+        """
+        rig = ScrapedRig()
+        client = rig.client()
+        before = rig.text(scopes=["pool"]).decode()
+        rig.balancer.removePool("default")
+        self.assertNotIn(("iawlb_pool_up", "default"), rig.values())
+        rig.balancer.addPool("default")
+        after = rig.text(scopes=["pool"]).decode()
+        found = rig.values(scopes=["pool"])
+        self.assertEqual(found["iawlb_pool_accepted_total", "default"], 1)
+        self.assertEqual(found["iawlb_pool_current_sessions", "default"], 1)
+        assertNotDecreasing(before, after)
+        rig.finish(client)
+        assertNotDecreasing(after, rig.text(scopes=["pool"]).decode())
 
     def test_poolStates(self) -> None:
         """

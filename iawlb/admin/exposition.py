@@ -208,7 +208,12 @@ class Exposition:
                 counts = statistics.pools.get(name, PoolStatistics())
                 sums[name].add(counts.forgotten)
                 total = moved.pools.get(name, [0, 0])
-                view = PoolView(pool, counts, total, sums[name], now)
+                live = pool.count.live + sum(
+                    each.count.live
+                    for each in sources.balancer.closing
+                    if each.name == name
+                )
+                view = PoolView(pool, counts, live, total, sums[name], now)
                 poolViews.append(((name,), view))
             yield from _families(text, POOL, LABELS["pool"], poolViews)
         if "destination" in scopes:

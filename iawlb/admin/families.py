@@ -49,7 +49,7 @@ POOL: tuple[Family[PoolView], ...] = (
         "iawlb_pool_current_sessions",
         "gauge",
         "Client connections that are open, waiting and served.",
-        lambda view: view.pool.count.live,
+        lambda view: view.live,
     ),
     Family(
         "iawlb_pool_active",
@@ -105,7 +105,7 @@ POOL: tuple[Family[PoolView], ...] = (
         "iawlb_pool_accepted",
         "counter",
         "Client connections that were accepted.",
-        lambda view: view.counts.ended + view.pool.count.live,
+        lambda view: view.counts.ended + view.live,
     ),
     Family(
         "iawlb_pool_accept_pauses",

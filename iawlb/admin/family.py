@@ -57,12 +57,15 @@ class PoolView(NamedTuple):
     """
     What a pool's metrics are read from.
 
+    @ivar live: The number of its sessions that live, those included of a pool of the
+        same name that was removed.
     @ivar bytes: Bytes in and out, those of running sessions included.
     @ivar connects: The counts of all the pool's destinations.
     """
 
     pool: Pool
     counts: PoolStatistics
+    live: int
     bytes: list[int]
     connects: ConnectCounts
     now: float
