@@ -209,6 +209,7 @@ class BodyTests(RequestCase):
             (b'{"number": ' + b"9" * 5000 + b"}", "not JSON"),
             (b'{"any": ' + b"[" * 17 + b"]" * 17 + b"}", "nested deeper"),
             (b"[" * 60_000, "nested deeper"),
+            (b'{"items": [' + b"{}," * 5000 + b"{}]}", "more than 4096 arrays"),
             (b"{" * 9 + b'"', "not JSON"),
             (b"\xef\xbb\xbf{}", "not JSON"),
         ):

@@ -16,24 +16,32 @@ DEEPEST = 16
 How many arrays and objects may stand within each other.
 """
 
+MOST = 4096
+"""
+How many arrays and objects there may be in all.
+"""
+
 PIECE = 8 * 1024
 """
 About how many characters are made at a time: so many take less than a millisecond.
 """
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_BRACKET = re.compile(r"[\[{\]}]")
 _dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
-def _depth(text: str) -> int:
+def _isTooMuch(text: str) -> bool:
     """
-    Return how many arrays and objects stand within each other at most.
+    Return whether too many arrays and objects stand within each other, or beside each
+    other.
     """
-    depth = deepest = 0
-    for each in re.findall(r"[\[{\]}]", _STRING.sub("", text)):
-        depth += 1 if each in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+    depth = 0
+    for number, each in enumerate(_BRACKET.finditer(_STRING.sub("", text))):
+        depth += 1 if each[0] in "[{" else -1
+        if depth > DEEPEST or number >= 2 * MOST:
+            return True
+    return False
 
 
 def _uniqueMembers(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -76,8 +84,12 @@ def readObject(body: bytes) -> dict[str, Any]:
         return {}
     try:
         text = body.decode()
-        if _depth(text) > DEEPEST:
-            raise Problem(400, f"the body is nested deeper than {DEEPEST} levels")
+        if _isTooMuch(text):
+            raise Problem(
+                400,
+                f"the body is nested deeper than {DEEPEST} levels, or has more than "
+                f"{MOST} arrays and objects",
+            )
         found = json.loads(
             text,
             object_pairs_hook=_uniqueMembers,
