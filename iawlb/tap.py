@@ -61,7 +61,8 @@ class Process(MultiService):
         try:
             logs.begin(launcher, parent)
         except InvalidSetting as error:
-            raise SystemExit(f"iawlb: --log-to: {error}") from None
+            mistake = self._options.configuration.mistake("log.to", error)
+            raise SystemExit(f"iawlb: {mistake}") from None
         if logs.messages is not None and onStdout(launcher):
             self._showDemo(logs.messages)
 

@@ -301,6 +301,27 @@ class FileTests(_Case):
         start = f"{self.path}:2: global.max-connections: 10000000 connections need"
         self.assertTrue(line.startswith(start), line)
 
+    def test_placed(self) -> None:
+        """
+        A mistake that shows itself late is said with its place too, or with the option
+        or variable that has made it.
+        """
+        end = "\n[pools.a]\nlisten = 80"
+        self.write(f"[admin]\nlisten = '0.0.0.0:8405'{end}")
+        (line,) = self.refused()
+        self.assertTrue(line.startswith(f"{self.path}:2: admin.listen: 0.0.0.0"), line)
+        self.write(f"[admin]\ntokens = '/nowhere'{end}")
+        (line,) = self.refused("--admin=127.0.0.1:8405")
+        start = f"{self.path}:2: admin.tokens: cannot read /nowhere"
+        self.assertTrue(line.startswith(start), line)
+        self.write(end)
+        (line,) = self.refused("--admin=0.0.0.0:8405")
+        self.assertTrue(line.startswith("--admin: 0.0.0.0:8405 can be"), line)
+        (line,) = self.refused(IAWLB_ADMIN="0.0.0.0:8405")
+        self.assertTrue(line.startswith("IAWLB_ADMIN: 0.0.0.0:8405 can be"), line)
+        read = self.file().configuration
+        self.assertEqual(read.mistake("log.to", "is full"), "log.to: is full")
+
     def test_serve(self) -> None:
         """
         The process of a file listens for all of its pools.

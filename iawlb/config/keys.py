@@ -106,6 +106,22 @@ for _where, _known in (
         _ELSEWHERE.setdefault(_key, []).append(_where)
 
 
+def processPath(option: str) -> str:
+    """
+    Return where a setting of the process stands in the file, such as C{admin.listen}
+    for C{admin}.
+
+    @param option: The setting's name on the command line.
+    """
+    (path,) = (
+        f"{section}.{key}"
+        for section, keys in PROCESS.items()
+        for key, of in keys.items()
+        if optionName(of) == option
+    )
+    return path
+
+
 def explainKey(key: str, known: Iterable[str]) -> str:
     """
     Return what to write for a key that does not exist in a section.

@@ -25,6 +25,13 @@ class Origin:
     def __str__(self) -> str:
         return self.text
 
+    @property
+    def inFile(self) -> bool:
+        """
+        Whether the value stands in a file.
+        """
+        return self.text.rpartition(":")[2].isdecimal()
+
 
 DEFAULT = Origin("default")
 
@@ -107,3 +114,14 @@ class Configuration:
     pools: dict[str, PoolConfig]
     origins: dict[str, Origin] = field(compare=False)
     path: str | None = None
+
+    def mistake(self, path: str, why: object) -> str:
+        """
+        Return the line about a mistake that shows itself only after the reading.
+
+        @param path: The path of the value that is wrong.
+        """
+        origin = self.origins.get(path, DEFAULT)
+        if origin is DEFAULT:
+            return f"{path}: {why}"
+        return f"{origin}: {path}: {why}" if origin.inFile else f"{origin}: {why}"

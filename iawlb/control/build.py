@@ -43,8 +43,7 @@ def buildBalancer(
         # The message begins with the name in Python, such as maxConnections.
         name, _, why = str(error).partition(": ")
         path = f"global.{fileKey(ALL[name])}"
-        origin = configuration.origins[path]
-        raise InvalidConfiguration([f"{origin}: {path}: {why}"]) from error
+        raise InvalidConfiguration([configuration.mistake(path, why)]) from error
     for each in configuration.pools.values():
         buildPool(balancer, each)
     return balancer

@@ -17,6 +17,7 @@ from twisted.python import usage
 
 from iawlb.balancer import Balancer
 from iawlb.config.environment import readGiven
+from iawlb.config.keys import processPath
 from iawlb.config.model import DEFAULT, Configuration, Given, Origin
 from iawlb.config.read import readConfiguration
 from iawlb.control.build import buildBalancer, describe
@@ -167,14 +168,21 @@ class Options(usage.Options):
         access = self.logs.access
         access.errorsOnly = self.balancer.settings.log == "errors"
         access.follow(self.balancer)
-        self.running = Running(
-            reactor,
-            self.balancer,
-            self.processSettings,
-            self.configuration,
-            self.logs,
-            usual=self.processSettings.admin == self.usualAdmin,
-        )
+        try:
+            self.running = Running(
+                reactor,
+                self.balancer,
+                self.processSettings,
+                self.configuration,
+                self.logs,
+                usual=self.processSettings.admin == self.usualAdmin,
+            )
+        except InvalidSetting as error:
+            # The message begins with the option's name, such as admin-tokens.
+            name, _, why = str(error).partition(": ")
+            path = processPath(name)
+            mistake = self.configuration.mistake(path, why)
+            raise InvalidConfiguration([mistake]) from error
         if self["check"]:
             print("iawlb: configuration is valid")
             raise SystemExit(0)
