@@ -289,6 +289,12 @@ def test_drains(admin: FakeAdmin, open_page: Open) -> None:
     expect(page.locator("#result-text")).to_have_text("web/a drains.")
     expect(page.get_by_role("status")).to_have_text("web/a drains.")
     assert admin.posts == [("/drain", {"target": "web/a", "wait": False})]
+    draining = destination("web", "a", active=4, state="draining")
+    admin.status = status(pool("web", draining))
+    expect(page.locator("#notes")).to_have_text("web/a is draining; 4 sessions left.")
+    expect(drain).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(dialog).not_to_be_visible()
 
 
 def test_refusedAction(admin: FakeAdmin, open_page: Open) -> None:
@@ -475,9 +481,11 @@ def test_oneLargePool(admin: FakeAdmin, open_page: Open) -> None:
     expect(page.locator(".rows tbody tr")).to_have_count(1000)
 
 
-def test_longNamesOnAPhone(admin: FakeAdmin, open_page: Open) -> None:
+@pytest.mark.parametrize("width", [375, 320])
+def test_longNamesOnAPhone(admin: FakeAdmin, open_page: Open, width: int) -> None:
     """
-    Nothing is wider than a phone, whatever the names and numbers are.
+    Nothing is wider than a phone, whatever the names and numbers are; nor than a screen
+    at 400 %.
     """
     admin.status = status(
         pool(
@@ -496,9 +504,9 @@ def test_longNamesOnAPhone(admin: FakeAdmin, open_page: Open) -> None:
             bytesOut=10**18,
         )
     )
-    page = open_page(admin.url, **screen("phone"))
+    page = open_page(admin.url, viewport={"width": width, "height": 800})
     expect(page.locator(".rows .title")).to_have_text("n" * 120)
-    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 @pytest.mark.parametrize("name", ["light", "dark", "phone"])

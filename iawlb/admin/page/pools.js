@@ -100,7 +100,9 @@ class Row {
       const { state } = this.destination;
       actions[state === "paused" || state === "draining" ? "resume" : "pause"](this.destination);
     });
-    this.drain = button("", () => actions.drain(this.destination));
+    this.drain = button("", () => {
+      if (this.destination.state !== "draining") actions.drain(this.destination);
+    });
     this.slots = button("", () => actions.setSlots(this.destination));
     this.acts = withRole("td", "cell", "acts");
     this.acts.append(this.pause, this.drain, this.slots);
@@ -133,7 +135,8 @@ class Row {
     name(this.pause, held ? "Resume" : "Pause", target);
     name(this.drain, "Drain", target);
     name(this.slots, "Slots", target);
-    this.drain.disabled = state === "draining";
+    // Not "disabled", which would take the focus away from who has just pressed it.
+    set(this.drain, "aria-disabled", String(state === "draining"));
   }
 }
 
