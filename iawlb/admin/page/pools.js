@@ -129,7 +129,7 @@ class Row {
     write(this.traffic, `${bytes(rate)}/s`);
     write(this.served, number(destination.served));
     write(this.failed, number(destination.errors ?? 0));
-    this.failed.classList.toggle("some", destination.errors > 0);
+    this.failed.classList.toggle("some", state === "down" && destination.errors > 0);
     show(this.acts, mayAct);
     const target = `${destination.pool}/${destination.name}`;
     name(this.pause, held ? "Resume" : "Pause", target);
