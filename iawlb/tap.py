@@ -45,6 +45,8 @@ class Process(MultiService):
         self._cutAsked = False
         self._report = DrainReport(reactor, options.balancer)
         self._manager = ServiceManager(options.balancer)
+        reloader = options.running.reloading.reloader
+        reloader.began, reloader.ended = self._manager.reloading, self._manager.reloaded
         self._demo: Demo | None = None
         if options.demo:
             balancer = cast(LoadBalancer, options.balancer)
@@ -133,9 +135,10 @@ class Process(MultiService):
 
     def _installSignalHandlers(self) -> None:
         """
-        Keep a second signal from Twisted's own handlers, also one that comes before the
-        reactor has acted on the first: they would raise.
+        Handle SIGHUP. Keep a second signal to stop from Twisted's own handlers, also
+        one that comes before the reactor has acted on the first: they would raise.
         """
+        self._options.running.reloading.hangup.install()
         for number in (signal.SIGTERM, signal.SIGINT):
             first = signal.getsignal(number)
             # A signal that the shell makes this process ignore stays ignored.

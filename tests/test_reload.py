@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
@@ -82,6 +83,8 @@ class Reloading:
         self.balancer = buildBalancer(running, reactor, [self.recorder])
         self.reloader = Reloader(reactor, self.balancer, self.read, running)
         self.reloader.publish = lambda kind, **_: self.published.append(kind)
+        self.reloader.began = lambda: self.published.append("began")
+        self.reloader.ended = lambda: self.published.append("ended")
         self.balancer.startService()
 
     async def reload(self, text: str | None = None, **given: Any) -> dict[str, Any]:
@@ -363,6 +366,29 @@ async def test_listenerMoves(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_listenersChangePlaces(tmp_path: Path) -> None:
+    """
+    Two pools can give each other their listeners, in one reload.
+    """
+    async with reloads(tmp_path) as on:
+        other = freePort()
+        shop = WEB.replace("web", "shop").replace("$0", "$1")
+        on.start(WEB + shop.replace("$P", str(other)))
+        changes = await on.changed(WEB.replace("$P", str(other)) + shop)
+        assert sorted(changes) == [
+            ("add", f'pools.shop.listeners."127.0.0.1:{on.port}"'),
+            ("add", f'pools.web.listeners."127.0.0.1:{other}"'),
+            ("remove", f'pools.shop.listeners."127.0.0.1:{other}"'),
+            ("remove", f'pools.web.listeners."127.0.0.1:{on.port}"'),
+        ]
+        assert await on.changed() == []
+        await on.echoed()
+        assert [len(each.peers) for each in on.servers] == [0, 1]
+        await on.echoed(f"127.0.0.1:{other}")
+        assert [len(each.peers) for each in on.servers] == [1, 1]
+
+
+@pytest_twisted.ensureDeferred
 async def test_same(tmp_path: Path) -> None:
     """
     The same file again changes nothing, and is a success.
@@ -377,7 +403,7 @@ async def test_same(tmp_path: Path) -> None:
         assert after == before
         await assertEchoed(client)
         assert on.reloader.last["successful"] is True
-        assert on.published == ["reload"]
+        assert on.published == ["began", "reload", "ended"]
 
 
 @pytest_twisted.ensureDeferred
@@ -448,7 +474,8 @@ async def test_badFile(tmp_path: Path) -> None:
         assert any("slotss" in each for each in result["mistakes"])
         assert on.reloader.last["successful"] is False
         assert on.reloader.last["messages"] == result["mistakes"]
-        assert on.published == ["reload-failed"]
+        assert on.published == ["began", "reload-failed", "ended"]
+        assert on.reloader.succeededAt < time()
         await on.echoed()
         on.file.unlink()
         assert (await on.reload())["result"] == "failed"

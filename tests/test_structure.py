@@ -220,6 +220,8 @@ ROOMS = [
     "process.launcher",
     "process.metering",
     "process.administration",
+    "process.hangup",
+    "process.reloading",
     "process.running",
     "process.options",
     # The command line.

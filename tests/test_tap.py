@@ -608,6 +608,7 @@ class OptionsTests(_Case):
             ((*good, "--log-format={clent}"), "--log-format: {clent}", "{client}"),
             ((*good, "--log-to=x.log"), "--log-to: 'x.log'", "from / on"),
             ((*good, "--demo=0"), "--demo: '0'"),
+            ((*good, "--demo=2", "--state=/x"), "--state does not go with --demo"),
             ((*good, "--demo=2", "--dest=9 name=demo-2"), "--demo: ", "'demo-2'"),
             ((*good, "--dest=9002 slots=x"), "--dest: slots: 'x'"),
             ((*good, "--dest=9002 name=9001"), "--dest: ", "'9001'"),

@@ -5,6 +5,7 @@ next start.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from time import time
 from typing import Any
@@ -128,10 +129,11 @@ class Keeper:
                     "{path} cannot be restored: {why}", path=difference.path, why=error
                 )
             else:
+                runtime = entryOf(difference, None, times)["runtime"]
                 self.log.info(
                     "{path} is restored: {value}",
                     path=difference.path,
-                    value=difference.runtime,
+                    value=json.dumps(runtime),
                 )
 
     def _putAside(self, why: str) -> None:
@@ -224,6 +226,8 @@ class Keeper:
         """
         Stop following, and write the file once more if that is needed.
         """
+        if not self._started:
+            return
         self._started = False
         timer, self._timer = self._timer, None
         if timer is not None:

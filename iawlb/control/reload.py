@@ -34,6 +34,10 @@ class Reloader:
     @ivar running: The configuration that the balancer has. Of a setting that needs a
         restart it has the value that is in use.
     @ivar last: The result of the last reload, as C{reload} in C{GET /status}.
+    @ivar succeededAt: When the last one was that succeeded, in seconds since 1970; the
+        start counts as one.
+    @ivar began: Called when a reload begins.
+    @ivar ended: Called when it has ended.
     @ivar publish: Called with each reload's result, as an event for those who watch.
     @ivar configure: Called with each live setting of the process that has changed: its
         place in the file, and the new value.
@@ -55,6 +59,9 @@ class Reloader:
         @param now: Returns the time of day.
         """
         self.running = running
+        self.succeededAt = now()
+        self.began: Callable[[], object] = lambda: None
+        self.ended: Callable[[], object] = lambda: None
         self.publish: Callable[..., object] = lambda *_, **__: None
         self.configure: Callable[[tuple[str, ...], Any], object] = lambda *_: None
         self.last: Result = {
@@ -87,12 +94,18 @@ class Reloader:
         """
         await self._lock.acquire()
         try:
-            return await self._reload(diff, by)
+            self._checkRunning()
+            if diff:
+                return await self._reload(True, by)
+            self.began()
+            try:
+                return await self._reload(False, by)
+            finally:
+                self.ended()
         finally:
             self._lock.release()
 
     async def _reload(self, diff: bool, by: str) -> Result:
-        self._checkRunning()
         assert self._read is not None
         try:
             new = self._read()
@@ -172,6 +185,8 @@ class Reloader:
         return {**_result("failed", made, messages), "mistakes": mistakes}
 
     def _remember(self, successful: bool, messages: list[str]) -> None:
+        if successful:
+            self.succeededAt = self._now()
         self.last = {
             "successful": successful,
             "at": iso(self._now()),

@@ -165,6 +165,11 @@ class Options(usage.Options):
             self._fromOptions(reactor, given)
         else:
             self._fromFile(reactor, given)
+        if self.demo and self.processSettings.state:
+            raise usage.UsageError(
+                "--state does not go with --demo, whose destinations are others at "
+                "each start"
+            )
         access = self.logs.access
         access.errorsOnly = self.balancer.settings.log == "errors"
         access.follow(self.balancer)
@@ -176,6 +181,7 @@ class Options(usage.Options):
                 self.configuration,
                 self.logs,
                 usual=self.processSettings.admin == self.usualAdmin,
+                read=self.readAgain,
             )
         except InvalidSetting as error:
             # The message begins with the option's name, such as admin-tokens.

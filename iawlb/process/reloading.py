@@ -1,0 +1,92 @@
+"""
+L{Reloading}: the reloads and the state file of a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+
+from iawlb.balancer import Balancer
+from iawlb.config.model import Configuration
+from iawlb.control.errors import Conflict
+from iawlb.control.keeper import Keeper
+from iawlb.control.reload import Reloader
+from iawlb.process.hangup import Hangup
+from iawlb.process.logs import Logs
+
+
+class Reloading:
+    """
+    Reloads the configuration at SIGHUP, and keeps what was changed while the balancer
+    ran, if there is a state file.
+
+    @ivar reloader: Makes the reloads, also those that others ask for.
+    @ivar hangup: Handles SIGHUP, once it is installed.
+    @ivar keeper: Keeps the state file; L{None} if there is none.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        balancer: Balancer,
+        configuration: Configuration,
+        read: Callable[[], Configuration] | None,
+        logs: Logs,
+    ) -> None:
+        """
+        @param configuration: What the balancer was built from.
+        @param read: Reads the configuration file again; L{None} if there is none.
+        @param logs: Gets the level of messages, if it changes.
+        """
+        self.reloader = Reloader(reactor, balancer, read, configuration)
+        self.reloader.configure = self._configure
+        self.keeper: Keeper | None = None
+        state = configuration.process.state
+        if state:
+            self.keeper = Keeper(balancer, lambda: self.reloader.running, state)
+        self._logs = logs
+        self.hangup = Hangup(reactor, None if read is None else self._hungUp)
+        self._restored = False
+
+    def open(self) -> None:
+        """
+        Restore what was changed before. This comes before the balancer listens.
+        """
+        if self.keeper is not None and not self._restored:
+            self._restored = True
+            self.keeper.restore()
+
+    def start(self) -> None:
+        """
+        Begin to write the state file.
+        """
+        if self.keeper is not None:
+            self.keeper.start()
+
+    async def stop(self) -> None:
+        """
+        Write the state file once more, now that the balancer has stopped.
+        """
+        if self.keeper is not None:
+            await self.keeper.stop()
+
+    def _hungUp(self) -> Deferred[None]:
+        return ensureDeferred(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            await self.reloader.reload(by="SIGHUP")
+        except Conflict as error:
+            self.log.warn("SIGHUP: {why}", why=str(error))
+
+    def _configure(self, where: tuple[str, ...], value: Any) -> None:
+        """
+        Change a setting of the process. The level is the only one that can change.
+        """
+        self._logs.setLevel(value)
