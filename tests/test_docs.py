@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import fields
 from functools import partial
@@ -389,9 +389,12 @@ class Example:
         self._stack.callback(peers.close)
         self.ports[place] = peers.port
 
-    def start(self, *command: str) -> Program:
+    def start(self, *command: str, arguments: Iterable[str] = ()) -> Program:
         """
         Run the example.
+
+        @param command: By default Python.
+        @param arguments: Arguments of the example.
         """
         text = re.sub(
             r"\b(8080|9001|9002)\b",
@@ -400,7 +403,7 @@ class Example:
         )
         (self._folder / self._name).write_text(text)
         self.program = Program(
-            [*(command or (sys.executable,)), self._name],
+            [*(command or (sys.executable,)), self._name, *arguments],
             self._folder,
             ready=lambda: answers(self.port),
         )
@@ -542,6 +545,26 @@ def test_control(example: Make, tmp_path: Path) -> None:
         == "'99999': '99999' is not a port, a number from 1 to 65535\n"
     )
     balancer.stop()
+
+
+def test_restart(example: Make, tmp_path: Path) -> None:
+    """
+    The example pauses its pool while a command restarts the server: a client that comes
+    meanwhile is served after it.
+    """
+    balancer = example("restart.py")
+    balancer.serve("9001", "one")
+    script = "echo $$ > restarting; while test -e restarting; do sleep 0.05; done"
+    program = balancer.start(arguments=["sh", "-c", script])
+    program.send(signal.SIGHUP)
+    until(lambda: (tmp_path / "restarting").exists())
+    with connect(balancer.port) as client:
+        client.sendall(b"held\n")
+        (tmp_path / "restarting").unlink()
+        assert readAll(client) == b"one got held\n"
+    text = balancer.stop()
+    assert "restarted, status 0" in text
+    assert "pool default is resumed by restart.py" in text
 
 
 def test_fastLog(example: Make) -> None:
