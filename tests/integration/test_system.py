@@ -90,7 +90,7 @@ def answer(client: socket.socket) -> bytes:
 
 def test_command(manager: Manager, start: Start, tmp_path: Path) -> None:
     """
-    C{iawlb run}, which the units start, tells systemd the same.
+    C{iawlb run}, which the units start, tells systemd the same, and when it reloads.
     """
     file = tmp_path / "iawlb.toml"
     file.write_text(
@@ -108,6 +108,12 @@ def test_command(manager: Manager, start: Start, tmp_path: Path) -> None:
     )
     start(program)
     assert len(manager.store) == 1
+    more = f'["127.0.0.1:{freePort()}", "127.0.0.1:{freePort()}"]'
+    file.write_text(re.sub('(?<=listen = )".*"', more, file.read_text()))
+    program.send(signal.SIGHUP)
+    until(lambda: len(manager.all("READY")) == 2, "READY=1 after the reload")
+    assert manager.all("RELOADING") == ["1"]
+    until(lambda: manager.read() and len(manager.store) == 2, "FDSTORE=1")
     assert program.stop() == -signal.SIGTERM
     assert manager.all("STOPPING") == ["1"]
     assert "Traceback" not in program.text()
