@@ -269,7 +269,7 @@ def test_plain(balancer: FakeAdmin) -> None:
             )
         )
         balancer.answers["GET /status"] = b""
-        terminal.until(lambda shown: "closed the connection" in shown)
+        terminal.until(lambda shown: "complete" in shown)
         terminal.type("xq")
         assert terminal.ended() == 0
         assert terminal.modes() == terminal.before
