@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from iawlb.command import outcome
+from iawlb.command.main import main
 from iawlb.command.output import Progress
 from tests.fakeadmin import (
     DESTINATION_A,
@@ -494,6 +495,33 @@ def test_completesNames(
     assert complete("pause", "") == []
     admin.answers["GET /pools"] = _later(1)
     assert complete("pause", "") == []
+
+
+def test_completesHere(
+    admin: FakeAdmin,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    The same in this process.
+    """
+
+    def complete(*words: str) -> list[str]:
+        monkeypatch.setenv("_IAWLB_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", " ".join(("iawlb", *words)))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        with pytest.raises(SystemExit):
+            main([])
+        return capsys.readouterr().out.split()
+
+    admin.answers["GET /pools"] = [{**POOL, "destinations": [DESTINATION_A]}]
+    assert complete("pause", "w") == ["plain,web", "plain,web/a"]
+    assert complete("stop", "w") == ["plain,web"]
+    assert complete("drain", "w") == ["plain,web/a"]
+    assert complete("pau") == ["plain,pause"]
+    assert complete("--adm") == ["plain,--admin"]
+    admin.answers["GET /pools"] = ["strange"]
+    assert complete("pause", "w") == []
 
 
 def test_looksBriefly() -> None:

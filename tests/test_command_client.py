@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from iawlb.command import client as clientModule
-from iawlb.command.connection import Connection
+from iawlb.command.connection import BoundedSocket, Connection
+from iawlb.command.failures import OutputClosed
 from tests.fakeadmin import (
     STATUS,
     Commands,
@@ -356,6 +357,23 @@ def test_hiddenPlace(run: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended.errors == (
         f"iawlb: permission denied: {hidden}: its folder is another user's\n"
     )
+
+
+def test_outputWatched() -> None:
+    """
+    A read that waits ends when nobody reads our output any more, and goes on while
+    somebody does.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs, BoundedSocket(fileno=ours.detach()) as bounded:
+        reading, writing = os.pipe()
+        bounded.output, bounded.silence = writing, 30.0
+        theirs.sendall(b"x")
+        assert bounded.recv_into(bytearray(10)) == 1
+        os.close(reading)
+        with pytest.raises(OutputClosed):
+            bounded.recv_into(bytearray(10))
+        os.close(writing)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import sys
 import sysconfig
 import threading
 import time
@@ -19,6 +20,7 @@ import pytest
 
 from iawlb.command import events as eventsModule
 from iawlb.command import eventstream
+from iawlb.command.main import main
 from tests.fakeadmin import Commands, FakeAdmin, Request, admin, http, problem, run
 
 __all__ = ["admin", "run"]
@@ -225,7 +227,7 @@ def test_readerLeaves(admin: FakeAdmin) -> None:
     held = threading.Event()
 
     def answer(request: Request) -> Iterator[bytes]:
-        yield PLAIN + DOWN
+        yield PLAIN + (b"" if len(admin.requests) > 1 else DOWN)
         held.wait(30)
 
     admin.answers["GET /events"] = answer
@@ -242,6 +244,26 @@ def test_readerLeaves(admin: FakeAdmin) -> None:
     _, errors = process.communicate(timeout=30)
     held.set()
     assert (process.returncode, errors) == (141, b"")
+
+
+def test_readerLeavesHere(admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The same in this process.
+    """
+    held = threading.Event()
+    reading, writing = os.pipe()
+
+    def answer(request: Request) -> Iterator[bytes]:
+        yield PLAIN + DOWN
+        os.read(reading, 1000)
+        os.close(reading)
+        held.wait(30)
+
+    admin.answers["GET /events"] = answer
+    with open(writing, "w") as output, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", output)
+        assert main(["events", "--admin", admin.path]) == 141
+    held.set()
 
 
 class _Broken:

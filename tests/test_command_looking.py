@@ -410,6 +410,22 @@ def test_readerLeaves(admin: FakeAdmin) -> None:
     assert done.stdout.splitlines()[1] == b"141"
 
 
+def test_outputFails(admin: FakeAdmin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The same in this process: a reader that left, and a full disk.
+    """
+    admin.answers["GET /pools"] = [POOL]
+    reading, writing = os.pipe()
+    os.close(reading)
+    for descriptor, status in (
+        (writing, 141),
+        (os.open("/dev/full", os.O_WRONLY), 1),
+    ):
+        with open(descriptor, "w") as output, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", output)
+            assert main(["list", "--admin", admin.path]) == status
+
+
 def test_fullDisk(admin: FakeAdmin) -> None:
     """
     An output that cannot be written is one line, and 1.

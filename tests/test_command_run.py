@@ -120,11 +120,7 @@ def test_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IAWLB_ADMIN", raising=False)
     serving.serve(["8080", "9001"])
     (launcher,) = ran
-    assert (launcher["nodaemon"], launcher["pidfile"], launcher["no_save"]) == (
-        1,
-        "",
-        1,
-    )
+    assert [launcher[each] for each in ("nodaemon", "no_save", "pidfile")] == [1, 1, ""]
     options = launcher.subOptions
     assert options.parent is launcher
     assert options.processSettings.admin == "/run/x/admin.sock"
@@ -371,27 +367,6 @@ def test_deploysReal(real: Real) -> None:
     assert "web   a" not in real("list").output
 
 
-def test_reloadsReal(real: Real) -> None:
-    """
-    C{reload} says what has changed, --diff what would, and a file with a mistake
-    changes nothing.
-    """
-    b = real.servers[1].port
-    real.write(f'b = "localhost:{b}"\n')
-    assert "add" in real("reload", "--diff").output
-    ended = real("reload")
-    assert ended.status == 0, ended
-    assert "pools.web.destinations.b" in ended.output
-    assert "web   b" in real("list").output
-    assert real("reload").output == "reloaded; nothing has changed\n"
-    real.write("b = 99999\n")
-    ended = real("reload")
-    assert ended.status == 1
-    assert f"iawlb: {real.file}:6: " in ended.errors
-    assert "nothing was changed" in ended.errors
-    assert "FAILED to reload" in real("status").output
-
-
 def test_eventsOfReal(real: Real) -> None:
     """
     What others change is seen as it happens.
@@ -437,7 +412,7 @@ def test_usualPlace(tmp_path: Path) -> None:
     place = tmp_path / "iawlb" / "admin.sock"
     # Root's usual place is that of the whole machine, on which another may run.
     code = (
-        f"import sys; from iawlb import adminplace; adminplace.SYSTEM = {str(place)!r}; "
+        f"import sys; from iawlb import adminplace as a; a.SYSTEM = {str(place)!r}; "
         "from iawlb.command.main import main; sys.exit(main())"
     )
     python = str(Path(sysconfig.get_path("scripts"), "python"))

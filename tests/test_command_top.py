@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from textual.widgets import DataTable, Static
 
 from iawlb.command.calls import Call
 from iawlb.command.client import Client
+from iawlb.command.main import main
 from iawlb.command.topscreen import TopScreen
 from iawlb.command.topview import View, cut
 from tests.fakeadmin import (
@@ -285,6 +287,84 @@ def test_interrupted(balancer: FakeAdmin) -> None:
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.ended() == 0
         assert terminal.modes() == terminal.before
+
+
+@contextmanager
+def _inProcess(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """
+    Have this process's outputs and input on a terminal.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 70, 0, 0))
+    with (
+        open(theirs, "w", closefd=False) as output,
+        open(theirs, closefd=False) as source,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(sys, "stdout", output)
+        patch.setattr(sys, "stdin", source)
+        patch.setenv("TERM", "xterm")
+        try:
+            yield ours
+        finally:
+            os.close(theirs)
+            os.close(ours)
+
+
+def test_watchedHere(balancer: FakeAdmin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The plain view takes keys until q, and shows why there is nothing to show.
+    """
+    seen = bytearray()
+
+    def play(ours: int) -> None:
+        def until(wanted: bytes) -> None:
+            while wanted not in seen:
+                seen.extend(os.read(ours, 65536))
+
+        until(b"DESTINATION")
+        seen.clear()
+        until(b"DESTINATION")
+        os.write(ours, b"s")
+        balancer.answers["GET /status"] = b""
+        until(b"complete")
+        os.write(ours, b"xq")
+        until(b"\x1b[?1049l")
+
+    with _inProcess(monkeypatch) as ours:
+        playing = threading.Thread(target=play, args=(ours,))
+        playing.start()
+        assert (
+            main(["top", "--plain", "--interval", "0", "--admin", balancer.path]) == 0
+        )
+        playing.join(30)
+    assert not playing.is_alive()
+
+
+def test_interruptedHere(balancer: FakeAdmin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Ctrl-C ends it, also where nobody can type.
+    """
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with _inProcess(monkeypatch) as ours:
+        monkeypatch.setattr(sys, "stdin", None)
+        monkeypatch.setattr(time, "sleep", interrupt)
+        assert main(["top", "--plain", "--admin", balancer.path]) == 0
+        assert os.read(ours, 100_000).endswith(b"\x1b[?25h\x1b[?1049l")
+
+
+def test_choosesTextual(balancer: FakeAdmin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Textual is used if it is there and nothing else was asked for.
+    """
+    ran: list[object] = []
+    monkeypatch.setattr(TopScreen, "run", lambda self: ran.append(self))
+    with _inProcess(monkeypatch):
+        assert main(["top", "--admin", balancer.path]) == 0
+    assert len(ran) == 1
 
 
 def test_noKeys(balancer: FakeAdmin) -> None:

@@ -73,7 +73,8 @@ class Denied(CommandError):
         self.body = body
 
 
-class OutputClosed(BrokenPipeError):
+class OutputClosed(IawlbError):
     """
-    Nobody reads our output any more.
+    Nobody reads our output any more. It is no error of a connection, though it may be
+    found while one is read.
     """

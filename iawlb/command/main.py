@@ -66,12 +66,6 @@ class LazyGroup(click.Group):
     A group of commands whose modules are imported when they are run.
     """
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """
-        List the commands in the order of the table.
-        """
-        return list(COMMANDS)
-
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """
         Import a command.
@@ -173,11 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         say(error.format_message())
         return USAGE
-    except click.UsageError as error:
-        complain(_usage(error))
-        return USAGE
     except click.ClickException as error:
-        complain(oneLine(error.format_message()))
+        complain(_explained(error))
         return error.exit_code
     except CommandError as error:
         complain(str(error))
@@ -188,10 +179,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
 
 
-def _usage(error: click.UsageError) -> str:
+def _explained(error: click.ClickException) -> str:
     """
-    Write a usage error as a line.
+    Write an error in the use of the command as a line.
     """
     text = oneLine(error.format_message()).rstrip(".")
-    path = error.ctx.command_path if error.ctx is not None else "iawlb"
+    context = getattr(error, "ctx", None)
+    path = "iawlb" if context is None else context.command_path
     return text if "--help" in text else f"{text} ({path} --help)"

@@ -5,7 +5,9 @@ Values as people read them, and their width on a terminal.
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 from iawlb.core.text import printable
@@ -137,9 +139,5 @@ def shorten(text: str, columns: int, dots: str = "..") -> str:
 
 
 def _start(text: str, columns: int) -> str:
-    taken = 0
-    for place, each in enumerate(text):
-        taken += _columns(each)
-        if taken > columns:
-            return text[:place]
-    return text
+    taken = list(accumulate(_columns(each) for each in text))
+    return text[: bisect_right(taken, columns)]

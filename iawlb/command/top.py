@@ -108,26 +108,27 @@ def _screen() -> Iterator[Callable[[float], str]]:
     import tty
 
     try:
-        before = termios.tcgetattr(0) if os.isatty(0) else None
-    except termios.error:
-        before = None
+        typed = sys.stdin.fileno()
+        before = termios.tcgetattr(typed)
+    except (termios.error, ValueError, AttributeError):
+        before = None  # nobody can type
 
     def keys(seconds: float) -> str:
         if before is None:
             time.sleep(seconds)
-        elif select.select([0], (), (), seconds)[0]:
+        elif select.select([typed], (), (), seconds)[0]:
             # The end of the input is a terminal that is gone.
-            return os.read(0, 100).decode(errors="replace") or "q"
+            return os.read(typed, 100).decode(errors="replace") or "q"
         return ""
 
     put("\x1b[?1049h\x1b[?25l\x1b[2J")
     try:
         if before is not None:
-            tty.setcbreak(0)
+            tty.setcbreak(typed)
         yield keys
     except KeyboardInterrupt:
         pass  # Ctrl-C is the usual way to end it
     finally:
         if before is not None:
-            termios.tcsetattr(0, termios.TCSADRAIN, before)
+            termios.tcsetattr(typed, termios.TCSADRAIN, before)
         put("\x1b[?25h\x1b[?1049l")
