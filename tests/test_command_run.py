@@ -367,6 +367,27 @@ def test_deploysReal(real: Real) -> None:
     assert "web   a" not in real("list").output
 
 
+def test_reloadsReal(real: Real) -> None:
+    """
+    C{reload} says what has changed, --diff what would, and a file with a mistake
+    changes nothing.
+    """
+    b = real.servers[1].port
+    real.write(f'b = "localhost:{b}"\n')
+    assert "add" in real("reload", "--diff").output
+    ended = real("reload")
+    assert ended.status == 0, ended
+    assert "pools.web.destinations.b" in ended.output
+    assert "web   b" in real("list").output
+    assert real("reload").output == "reloaded; nothing has changed\n"
+    real.write("b = 99999\n")
+    ended = real("reload")
+    assert ended.status == 1
+    assert f"iawlb: {real.file}:6: " in ended.errors
+    assert "nothing was changed" in ended.errors
+    assert "FAILED to reload" in real("status").output
+
+
 def test_eventsOfReal(real: Real) -> None:
     """
     What others change is seen as it happens.
