@@ -317,6 +317,24 @@ class ChannelTests(SynchronousTestCase):
         self.on.turns(50)
         self.assertEqual(len(Reply(line.value()).json), 200)
 
+    def test_oneStepATurn(self) -> None:
+        """
+        However many clients ask for long answers, each turn of the reactor makes one
+        piece of one of them.
+        """
+        lines = [self.on.connect() for _ in range(4)]
+        for line in lines:
+            line.channel.dataReceived(request("GET", "/large"))
+        for _ in range(40):
+            before = [len(line.value()) for line in lines]
+            self.on.turns(1)
+            after = [len(line.value()) for line in lines]
+            grown = sum(x != y for x, y in zip(before, after, strict=True))
+            self.assertLessEqual(grown, 1)
+        self.on.turns(200)
+        for line in lines:
+            self.assertEqual(len(Reply(line.value()).json), 200)
+
     def test_slowReader(self) -> None:
         """
         A client that does not read gets no more until it has read, and is cut if it

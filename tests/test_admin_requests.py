@@ -6,6 +6,7 @@ and who asks.
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -373,6 +374,14 @@ class ChangeTests(RequestCase):
             ],
         )
 
+    def test_longAudit(self) -> None:
+        """
+        A long change is shortened in the log.
+        """
+        items = [{"address": "a" * 800}] * 2
+        self.on.ask("POST", "/read", {"items": items})
+        self.assertEqual(len(self.on.audited[0][1]), 1003)
+
     def test_errors(self) -> None:
         """
         What the balancer refuses has a status by its kind, and an audit line.
@@ -525,6 +534,19 @@ class ConnectionsTests(RequestCase):
         self.assertEqual(self.on.ask("GET", "/read").status, 200)
         gone = [each.aborted for each in lines]
         self.assertEqual(gone, [False, True, False, False])
+
+    def test_unreadMakesRoom(self) -> None:
+        """
+        A client that does not read its answer makes room, too.
+        """
+        self.on.waiting = Deferred()
+        lines = [self.on.connect() for _ in range(4)]
+        for line in lines:
+            line.channel.dataReceived(request("GET", "/read"))
+        self.on.turns()
+        lines[2].channel.pauseProducing()
+        self.assertFalse(self.on.connect().channel.crowded)
+        self.assertTrue(lines[2].aborted)
 
     def test_allBusy(self) -> None:
         """
@@ -763,6 +785,8 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(self.asker(0).role, Role.ADMIN)
         other = self.asker(1001)
         self.assertEqual(other.role, Role.NONE)
+        self.patch(socket, "SO_PEERCRED", None)
+        self.assertEqual(self.asker(7), Asker(Role.ADMIN, "uid 1000"))
         access = Access(None, None)
         access.check(other, Role.NONE)
         with self.assertRaisesRegex(Problem, "uid 1001 .* needs read") as caught:

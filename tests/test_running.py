@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.balancer import Balancer
+from iawlb.config.model import Configuration
 from iawlb.control.build import describe
-from iawlb.errors import CannotListen, InvalidSetting
+from iawlb.errors import CannotListen, InvalidConfiguration, InvalidSetting
 from iawlb.process.administration import MOST_CONNECTIONS
 from iawlb.process.logs import Logs
 from iawlb.process.running import Running
@@ -190,29 +192,38 @@ async def test_noFile(tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_reload(tmp_path: Path) -> None:
     """
-    With a file, a reload and its last result are asked of the reloader, which gets a
-    way to publish its events.
+    With a file, its path, the last reload and all mistakes are answered, and each
+    reload is an event.
     """
+    path = str(tmp_path / "a.sock")
+    async with rig("fast", "tcp4", tmp_path) as on:
+        process = ProcessSettings(admin=path)
+        described = describe(on.balancer, process, {})
+        configuration = replace(described, path="x.toml")
 
-    class Reloader:
-        def __init__(self, configuration: Any) -> None:
-            self.running = configuration
-            self.publish: Any = None
-            self.last: dict[str, Any] = {"successful": True, "file": "x.toml"}
+        def read() -> Configuration:
+            if wrong:
+                raise InvalidConfiguration(wrong)
+            return configuration
 
-        async def reload(self, diff: bool = False, by: str = "") -> dict[str, Any]:
-            self.publish("reload", text=by)
-            return {"result": "done", "changes": [], "messages": []}
-
-    async with serving(tmp_path) as (on, path, running):
-        assert running.administration is not None
-        process = ProcessSettings(admin="127.0.0.1:8405")
-        reloader = Reloader(describe(on.balancer, process, {}))
-        running.administration.useReloader(reloader)
-        assert (await ask(path, "POST", "/reload", {})).json["result"] == "done"
+        wrong = ["x.toml:1: no", "x.toml:2: neither"]
+        logs = Logs(reactor, process)
+        running = Running(
+            *(reactor, on.balancer, process, configuration, logs),
+            usual=False,
+            read=read,
+        )
+        running.open()
+        running.start()
+        reply = await ask(path, "POST", "/reload", {})
+        assert (reply.status, reply.json["mistakes"]) == (422, wrong)
         status = (await ask(path, "GET", "/status")).json
-        assert status["reload"]["file"] == "x.toml"
-        assert b'"text":"uid ' in await events_of(path)
+        assert status["reload"]["successful"] is False
+        wrong.clear()
+        assert (await ask(path, "POST", "/reload", {})).json["result"] == "done"
+        assert (await ask(path, "GET", "/config")).json["file"] == "x.toml"
+        assert b'"type":"reload-failed"' in await events_of(path)
+        await running.stop()
 
 
 class RunningTests(SynchronousTestCase):

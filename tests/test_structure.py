@@ -181,6 +181,7 @@ ROOMS = [
     "admin.problem",
     "admin.access",
     "admin.httplimits",
+    "admin.turns",
     "admin.httprequest",
     "admin.httpchannel",
     "admin.jsontext",

@@ -31,6 +31,7 @@ from iawlb.admin.httplimits import (
 )
 from iawlb.admin.httprequest import AdminRequest, bare
 from iawlb.admin.problem import Problem
+from iawlb.admin.turns import Turns
 
 _REQUEST_LINE = re.compile(rb"([A-Za-z]{1,24}) ([!-~]+) HTTP/(\d)\.(\d)")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}):[ \t]*(.*)", re.DOTALL)
@@ -43,6 +44,7 @@ class ChannelOwner(Protocol):
     """
 
     clock: IReactorTime
+    turns: Turns
 
     def received(self, request: AdminRequest) -> None:
         """
@@ -100,9 +102,10 @@ class AdminChannel(http.HTTPChannel):
     @property
     def idle(self) -> bool:
         """
-        Whether the connection may be closed for another one.
+        Whether the connection may be closed for another one: nothing is asked, or the
+        answer is not read.
         """
-        return not self.busy and not self._refused
+        return (not self.busy or self.paused) and not self._refused
 
     # Time.
 

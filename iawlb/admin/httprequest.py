@@ -11,11 +11,11 @@ from importlib.metadata import version
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web import http
 
 from iawlb.admin.problem import PROBLEM_JSON, Problem
+from iawlb.admin.turns import Turns
 
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -48,7 +48,7 @@ class AdminRequest(http.Request):
         super().__init__(channel, False)
         self.body = bytearray()
         self.gone = False
-        self._clock: IReactorTime = channel.owner.clock
+        self._turns: Turns = channel.owner.turns
 
     # What the channel calls. Each overrides what twisted.web does with files, cookies
     # and forms.
@@ -71,13 +71,13 @@ class AdminRequest(http.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """
-        Hand the request over in the next turn of the reactor, so that many requests in
-        one packet do not stop everything else.
+        Hand the request over in a turn of its own, so that many requests at a time, or
+        in one packet, do not stop everything else.
         """
         self.method, self.uri, self.clientproto = command, path, version
-        self._clock.callLater(0, self._handOver)
+        self._turns.next().addCallback(self._handOver)
 
-    def _handOver(self) -> None:
+    def _handOver(self, _: None) -> None:
         if not self.gone:
             self.channel.owner.received(self)
 
@@ -154,9 +154,7 @@ class AdminRequest(http.Request):
         Let the reactor run once, and wait until the client has read most of what was
         written.
         """
-        turned: Deferred[None] = Deferred()
-        self._clock.callLater(0, turned.callback, None)
-        await turned
+        await self._turns.next()
         while not self.gone and self.channel.paused:
             waiting: Deferred[None] = Deferred()
             self.channel.whenResumed.append(waiting)

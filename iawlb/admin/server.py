@@ -31,6 +31,7 @@ from iawlb.admin.routes import (
     mediaType,
     queryOf,
 )
+from iawlb.admin.turns import Turns
 from iawlb.core.ratelimit import FailureLog, OncePerSecond
 from iawlb.core.session import describe
 from iawlb.core.text import printable
@@ -44,6 +45,11 @@ How many changes may be under way at a time; those whose client has left count t
 TOLD_WHY = 16
 """
 How many connections beyond the most may be open to be told why they are refused.
+"""
+
+LONGEST_LOGGED = 1000
+"""
+How much of a change is logged.
 """
 
 LONGEST_REFUSED = 200
@@ -104,6 +110,7 @@ class AdminServer(ServerFactory[Any]):
         @param tag: Returns the number of the last change, for C{ETag}.
         """
         self.clock = clock
+        self.turns = Turns(clock)
         self.access = access
         self.what = what
         self._table = table
@@ -325,6 +332,8 @@ class AdminServer(ServerFactory[Any]):
         change = ensureDeferred(self._call(route, call))
         self._changes.add(change)
         what = f"{route.method} {request.uri.decode()} {body.decode()}".strip()
+        if len(what) > LONGEST_LOGGED:
+            what = f"{what[:LONGEST_LOGGED]}..."
         result = ""
         try:
             answer = await change

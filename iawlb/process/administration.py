@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -23,10 +23,9 @@ from iawlb.admin.routes import RouteTable
 from iawlb.admin.server import AdminServer
 from iawlb.admin.views import Difference
 from iawlb.balancer import Balancer
-from iawlb.config.model import Configuration
-from iawlb.control.errors import Conflict
 from iawlb.control.operations import Operations
 from iawlb.control.overlay import steps
+from iawlb.control.reload import Reloader
 from iawlb.errors import InvalidSetting
 from iawlb.process.logs import Logs
 from iawlb.process.metering import Metering
@@ -35,21 +34,6 @@ MOST_CONNECTIONS = 64
 """
 The number of connections that may be open. As many descriptors are kept for them.
 """
-
-
-class Reloads(Protocol):
-    """
-    Reads the configuration again.
-    """
-
-    running: Configuration
-    last: dict[str, Any]
-    publish: Callable[..., object]
-
-    async def reload(self, diff: bool = False, by: str = "") -> dict[str, Any]:
-        """
-        Reload.
-        """
 
 
 class Administration:
@@ -64,17 +48,17 @@ class Administration:
         self,
         reactor: Any,
         balancer: Balancer,
-        configuration: Configuration,
         tokens: str,
         place: Place,
         logs: Logs,
         metering: Metering,
+        reloader: Reloader,
     ) -> None:
         """
-        @param configuration: What the balancer was built from.
         @param tokens: The path of the file of tokens, or an empty text.
         @param place: Where to listen.
         @param metering: Counts and measures.
+        @param reloader: Has the configuration, and reads it again.
         @raise InvalidSetting: The address can be reached from other machines and there
             are no tokens, or the file of tokens is wrong.
         """
@@ -85,16 +69,16 @@ class Administration:
                 "127.0.0.1, a path, or give a file of tokens with admin-tokens"
             )
         balancer.keepFiles(MOST_CONNECTIONS)
-        self.reloader: Reloads | None = None
+        self.reloader = reloader
         self.version = version("iawlb")
         self.started = balancer.clock.seconds()
         self.operations = Operations(balancer)
-        self._configuration = configuration
         self._logs = logs
         self._lag = metering.lag
         self._balancer = balancer
         self._ring = EventRing()
         balancer.observe(self._ring)
+        reloader.publish = self.publish
         self._events = EventStream(balancer.clock, self._ring)
         parts = Parts(
             balancer, metering.statistics, self.operations, self, self, self._ring
@@ -115,13 +99,6 @@ class Administration:
             tag=lambda: self._ring.tag,
         )
         self._port = AdminPort(reactor, place)
-
-    def useReloader(self, reloader: Reloads) -> None:
-        """
-        Let clients reload the configuration, and see what differs from it.
-        """
-        self.reloader = reloader
-        reloader.publish = self.publish
 
     @property
     def publish(self) -> Callable[..., None]:
@@ -180,28 +157,24 @@ class Administration:
     # What the API asks of the configuration.
 
     @property
-    def _running(self) -> Configuration:
-        return self._configuration if self.reloader is None else self.reloader.running
-
-    @property
     def file(self) -> str | None:
         """
         The configuration file.
         """
-        return self._running.path
+        return self.reloader.running.path
 
     def originOf(self, path: str) -> str:
         """
         Return where a setting comes from.
         """
-        origin = self._running.origins.get(path)
+        origin = self.reloader.running.origins.get(path)
         return "default" if origin is None else origin.text
 
     def destinationOrigin(self, pool: str, destination: str) -> str:
         """
         Return where a destination comes from.
         """
-        config = self._running.pools.get(pool)
+        config = self.reloader.running.pools.get(pool)
         found = None if config is None else config.destinations.get(destination)
         return "runtime" if found is None else found.origin.text
 
@@ -209,7 +182,7 @@ class Administration:
         """
         Compare with the configuration, step by step.
         """
-        return steps(self._balancer, self._running)
+        return steps(self._balancer, self.reloader.running)
 
     # What the API asks of the process.
 
@@ -219,17 +192,13 @@ class Administration:
 
         @raise Conflict: There is no file.
         """
-        if self.reloader is None:
-            raise Conflict("there is no configuration file, so nothing to reload")
         return await self.reloader.reload(diff, by)
 
     def lastReload(self) -> dict[str, Any]:
         """
         Return the result of the last reload.
         """
-        if self.reloader is not None:
-            return self.reloader.last
-        return {"successful": None, "at": None, "messages": [], "file": self.file}
+        return self.reloader.last
 
     def logState(self) -> dict[str, Any]:
         """

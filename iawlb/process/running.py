@@ -58,24 +58,22 @@ class Running:
             )
         if settings.metrics:
             balancer.keepFiles(MOST_CONNECTIONS)
+        self.reloading = Reloading(reactor, balancer, configuration, read, logs)
+        reloader = self.reloading.reloader
         if settings.admin and self.metering is not None:
             self.administration = Administration(
                 reactor,
                 balancer,
-                configuration,
                 settings.adminTokens,
                 readPlace("admin", settings.admin, usual),
                 logs,
                 self.metering,
+                reloader,
             )
-        self.reloading = Reloading(reactor, balancer, configuration, read, logs)
-        reloader = self.reloading.reloader
         if self.metering is not None:
             self.metering.sources.reload = lambda: LastReload(
                 reloader.last["successful"] is not False, reloader.succeededAt
             )
-        if self.administration is not None:
-            self.administration.useReloader(reloader)
 
     def open(self, owner: int | None = None) -> None:
         """
