@@ -699,6 +699,33 @@ class TokenTests(SynchronousTestCase):
         with self.assertRaisesRegex(InvalidSetting, "admin-tokens: cannot read"):
             Tokens(str(self.path))
 
+    def test_changedFile(self) -> None:
+        """
+        A token that was taken out of the file is worth nothing any more, and a new one
+        is known, without a restart. A file that is wrong changes nothing.
+        """
+        log = logged(self)
+        on = self.on("192.0.2.1")
+
+        def status(token: str) -> int:
+            headers = {"Authorization": f"Bearer {token}"}
+            return on.ask("GET", "/read", headers=headers).status
+
+        self.assertEqual(status(f"{SECRET}r"), 200)
+        self.write(f"read {SECRET}new\n")
+        self.assertEqual((status(f"{SECRET}r"), status(f"{SECRET}new")), (401, 200))
+        self.write(f"read {SECRET}other\n", 0o644)
+        self.assertEqual(status(f"{SECRET}new"), 200)
+        self.path.unlink()
+        self.assertEqual((status(f"{SECRET}new"), status(f"{SECRET}new")), (200, 200))
+        texts = [formatEvent(each) or "" for each in log]
+        self.assertIn("read again", texts[0])
+        wrong = [each for each in texts if "former tokens" in each]
+        self.assertEqual(len(wrong), 2)
+        self.assertIn("chmod 600", wrong[0])
+        self.assertNotIn(SECRET, "".join(texts))
+        on.server.stop()
+
     def test_host(self) -> None:
         """
         A name that was made to point here by another site is refused.

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from twisted.logger import Logger
+
 from iawlb.admin.problem import Problem
 from iawlb.errors import InvalidSetting
 
@@ -60,22 +62,26 @@ class Asker:
 class Tokens:
     """
     The tokens of a file, of which each line is C{ROLE TOKEN}; empty lines, and those
-    that begin with C{#}, are comments.
+    that begin with C{#}, are comments. When the file has changed it is read again. If
+    it cannot be used then, the former tokens go on.
     """
+
+    log = Logger()
 
     def __init__(self, path: str) -> None:
         """
         @raise InvalidSetting: The file cannot be read, or a line is wrong, or others
             may read the file.
         """
-        self._tokens = [
-            (role, token.encode()) for role, token in _readTokens(path, "admin-tokens")
-        ]
+        self._path = path
+        self._version = _versionOf(path)
+        self._tokens = _readTokens(path)
 
     def roleOf(self, token: str) -> Role | None:
         """
         Return the role of a token. The time that takes says nothing of the tokens.
         """
+        self._readAgain()
         given = token.encode()
         found = None
         for role, each in self._tokens:
@@ -83,13 +89,40 @@ class Tokens:
                 found = role
         return found
 
+    def _readAgain(self) -> None:
+        """
+        Read the file if it has changed.
+        """
+        version = _versionOf(self._path)
+        if version == self._version:
+            return
+        self._version = version
+        try:
+            self._tokens = _readTokens(self._path)
+        except InvalidSetting as error:
+            self.log.error("{why}; the former tokens can still be used", why=str(error))
+        else:
+            self.log.info("the tokens of {path} were read again", path=self._path)
 
-def _readTokens(path: str, setting: str) -> list[tuple[Role, str]]:
+
+def _versionOf(path: str) -> object:
+    """
+    Return what differs when a file has changed.
+    """
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return error.errno
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
+
+
+def _readTokens(path: str) -> list[tuple[Role, bytes]]:
     """
     Read a file of tokens.
 
-    @param setting: The setting's name, for messages.
+    @raise InvalidSetting: Something is wrong with it.
     """
+    setting = "admin-tokens"
     try:
         with open(path, encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -124,7 +157,7 @@ def _readTokens(path: str, setting: str) -> list[tuple[Role, str]]:
                 f"{where}: the token is shorter than {SHORTEST_TOKEN} characters: "
                 "make one with openssl rand -hex 32"
             )
-        found.append((ROLES[words[0]], words[1]))
+        found.append((ROLES[words[0]], words[1].encode()))
     if not found:
         raise InvalidSetting(f"{setting}: {path} holds no token")
     return found
