@@ -16,12 +16,14 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from iawlb.backend.address import parseDestination
 from iawlb.balancer import Balancer
 from iawlb.config.model import Configuration
 from iawlb.config.read import readConfiguration
+from iawlb.control import apply
 from iawlb.control.apply import Application
 from iawlb.control.build import buildBalancer
 from iawlb.control.errors import Conflict
@@ -81,7 +83,7 @@ class Reloading:
         self.write(text)
         running = self.read()
         self.balancer = buildBalancer(running, reactor, [self.recorder])
-        self.reloader = Reloader(reactor, self.balancer, self.read, running)
+        self.reloader = Reloader(self.balancer, self.read, running)
         self.reloader.publish = lambda kind, **_: self.published.append(kind)
         self.reloader.began = lambda: self.published.append("began")
         self.reloader.ended = lambda: self.published.append("ended")
@@ -543,7 +545,8 @@ async def test_atOnce(tmp_path: Path) -> None:
         on.write(WEB.replace("$0", "$1"))
         more = [Deferred.fromCoroutine(on.reloader.reload()) for _ in range(3)]
         results = await gatherResults([first, *more]).addTimeout(LIMIT, reactor)
-        assert [len(each["changes"]) for each in results] == [0, 1, 0, 0]
+        # The file may be read before or after it is written.
+        assert sum(len(each["changes"]) for each in results) == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -571,7 +574,7 @@ async def test_noFile(tmp_path: Path) -> None:
     """
     async with reloads(tmp_path) as on:
         on.start(WEB)
-        reloader = Reloader(reactor, on.balancer, None, on.reloader.running)
+        reloader = Reloader(on.balancer, None, on.reloader.running)
         assert reloader.last["successful"] is None
         with pytest.raises(Conflict, match="no configuration file"):
             await reloader.reload()
@@ -643,7 +646,7 @@ async def test_badAddress(tmp_path: Path) -> None:
         bad = replace(web.destinations["a"], address="nowhere:")
         new = replace(web, destinations={"a": bad})
         reloader = Reloader(
-            reactor, on.balancer, lambda: replace(running, pools={"web": new}), running
+            on.balancer, lambda: replace(running, pools={"web": new}), running
         )
         result = await reloader.reload()
         assert result["mistakes"] == [
@@ -688,6 +691,57 @@ async def test_process(tmp_path: Path) -> None:
         ]
         assert changed == [(("log", "level"), "debug")]
         assert await on.changed() == [("change", "admin.state")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_manyDestinations(tmp_path: Path) -> None:
+    """
+    While many destinations are added, clients are served.
+    """
+    async with reloads(tmp_path) as on:
+        on.start(WEB)
+        many = "".join(f'd{n} = "127.0.0.1:{n}"\n' for n in range(1, 101))
+        shop = f"[pools.shop]\nlisten = 0\n[pools.shop.destinations]\n{many}"
+        text = WEB.replace('destinations = { a = "$0" }', "")
+        text += f'[pools.web.destinations]\na = "$0"\n{many}'
+        on.write(text + shop)
+        turns: list[int] = []
+
+        def turn() -> None:
+            turns.append(len(on.balancer.pools["web"].workers))
+
+        ticking = LoopingCall(turn)
+        ticked = ticking.start(0.0005)
+        result = await on.reload()
+        ticking.stop()
+        await ticked
+        assert result["result"] == "done", result
+        assert len(set(turns)) > 5
+        assert len(on.pool("shop").destinations) == 100
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopsMeanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A stop in the middle of a reload wins: what was changed is undone.
+    """
+    async with reloads(tmp_path) as on:
+        on.start(WEB)
+        monkeypatch.setattr(apply, "STEPS_PER_TURN", 1)
+        on.write(WEB.replace("$0", "$1"))
+        stopping: list[Any] = []
+        replaced = Pool.replace
+
+        def stops(*given: Any) -> Any:
+            stopping.append(on.balancer.stopService())
+            return replaced(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Pool, "replace", stops)
+            reloading = Deferred.fromCoroutine(on.reloader.reload())
+            result = await reloading.addTimeout(LIMIT, reactor)
+        assert result["result"] == "failed"
+        assert "is stopping" in result["mistakes"][0]
 
 
 RAISING = """

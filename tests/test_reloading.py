@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -80,6 +80,7 @@ class ReloadingTests(SynchronousTestCase):
         reloading.open()
         self.balancer.startService()
         reloading.start()
+        self.patch(reloading.reloader, "_inThread", maybeDeferred)
         self.file.write_text(FILE.format("", "debug"))
         self.hangUp(reloading)
         self.assertEqual(self.levels, ["debug"])

@@ -9,18 +9,26 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from iawlb.backend.address import parseDestination, sameDestination
+from iawlb.backend.address import sameDestination
 from iawlb.balancer import Balancer
 from iawlb.config.model import Configuration
 from iawlb.control.build import scopeOf, valuesOf
+from iawlb.control.errors import Conflict
 from iawlb.control.newlisteners import NewListeners
 from iawlb.control.plan import ADD, REMOVE, Change, fieldOf, isLive
 from iawlb.core.policies import POLICIES
 from iawlb.errors import InvalidSetting
 from iawlb.pool import Pool
 from iawlb.settings import Settings
+
+STEPS_PER_TURN = 10
+"""
+The number of destinations that are added or changed before the reactor has its turn:
+with a thousand destinations, a step takes a millisecond.
+"""
 
 
 class Application:
@@ -37,7 +45,6 @@ class Application:
 
     def __init__(
         self,
-        reactor: Any,
         balancer: Balancer,
         after: Configuration,
         changes: Iterable[Change],
@@ -48,7 +55,8 @@ class Application:
         """
         self.done: list[Change] = []
         self.messages: list[str] = []
-        self._reactor = reactor
+        # The number of destinations that were added or changed.
+        self._steps = 0
         self._balancer = balancer
         self._after = after
         self._changes = [each for each in changes if isLive(each)]
@@ -81,12 +89,11 @@ class Application:
         @raise IawlbError: Something is wrong. Call L{rollBack}.
         """
         for change in self._of(ADD, 2):
-            self._addPool(change)
-        self._checkDestinations()
+            await self._addPool(change)
         self._undo.append(self._listeners.abandon)
         await self._listeners.open()
 
-    def _addPool(self, change: Change) -> None:
+    async def _addPool(self, change: Change) -> None:
         """
         Add a pool with its destinations. It serves nobody yet, having no listener.
         """
@@ -95,26 +102,23 @@ class Application:
         self._undo.append(lambda: self._balancer.removePool(name))
         for each in config.destinations.values():
             pool.add(each.address, valuesOf(each.settings))
+            await self._breathe()
         self.done.append(change)
 
-    def _checkDestinations(self) -> None:
+    async def _breathe(self) -> None:
         """
-        Check the addresses that destinations will have.
-
-        @raise InvalidSetting: An address is wrong.
+        Let the reactor have its turn from time to time, since there may be a thousand
+        destinations.
         """
-        added = self._of(ADD, 4, "destinations")
-        for change in (*added, *self._of(None, 5, "destinations")):
-            pool = self._after.pools[change.where[1]]
-            address = pool.destinations[change.where[3]].address
-            try:
-                parseDestination(self._reactor, address, pool.settings.connectTimeout)
-            except InvalidSetting as error:
-                raise InvalidSetting(f"{change.path}: {error}") from error
+        self._steps += 1
+        if self._steps % STEPS_PER_TURN == 0:
+            await deferLater(self._balancer.clock, 0)
+            if self._balancer.stopping or not self._balancer.running:
+                raise Conflict("the balancer is stopping, and reloads no more")
 
     # What is then done.
 
-    def commit(self) -> None:
+    async def commit(self) -> None:
         """
         Make the changes. If a step raises what it should not, C{done} has the changes
         that were made, and L{rollBack} undoes them as far as it can.
@@ -123,7 +127,7 @@ class Application:
             if change.where[0] == "global":
                 self._setGlobal(change)
         self._setPools()
-        self._setDestinations()
+        await self._setDestinations()
         for change in self._of(None, 3, "destinations"):
             pool = self._balancer.pools[change.where[1]]
             pool.arrange(change.after)
@@ -163,7 +167,7 @@ class Application:
             configure(pool, replace(before, **new))
             self.done += those
 
-    def _setDestinations(self) -> None:
+    async def _setDestinations(self) -> None:
         """
         Add destinations, and change some.
         """
@@ -172,8 +176,12 @@ class Application:
         for each in (*added, *self._of(None, 5, "destinations")):
             changes.setdefault((each.where[1], each.where[3]), []).append(each)
         for (pool, name), those in changes.items():
-            self._setDestination(self._balancer.pools[pool], name, those)
+            try:
+                self._setDestination(self._balancer.pools[pool], name, those)
+            except InvalidSetting as error:
+                raise InvalidSetting(f"{those[0].path}: {error}") from error
             self.done += those
+            await self._breathe()
 
     def _setDestination(self, pool: Pool, name: str, changes: list[Change]) -> None:
         """

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from time import time
 from typing import Any
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from iawlb.balancer import Balancer
@@ -47,16 +48,17 @@ class Reloader:
 
     def __init__(
         self,
-        reactor: Any,
         balancer: Balancer,
         read: Callable[[], Configuration] | None,
         running: Configuration,
         now: Callable[[], float] = time,
+        inThread: Callable[..., Deferred[Any]] = deferToThread,
     ) -> None:
         """
         @param read: Reads and checks the configuration; L{None} if there is no file.
         @param running: The configuration that the balancer was made from.
         @param now: Returns the time of day.
+        @param inThread: Calls a function outside of the reactor's thread.
         """
         self.running = running
         self.succeededAt = now()
@@ -70,10 +72,10 @@ class Reloader:
             "messages": [],
             "file": running.path,
         }
-        self._reactor = reactor
         self._balancer = balancer
         self._read = read
         self._now = now
+        self._inThread = inThread
         self._lock = DeferredLock()
 
     def plan(self, new: Configuration) -> list[Change]:
@@ -108,7 +110,8 @@ class Reloader:
     async def _reload(self, diff: bool, by: str) -> Result:
         assert self._read is not None
         try:
-            new = self._read()
+            # A large file takes a while.
+            new = await self._inThread(self._read)
         except InvalidConfiguration as error:
             return self._failed(list(error.mistakes), [], diff, by)
         changes = self.plan(new)
@@ -119,11 +122,11 @@ class Reloader:
         ]
         if diff:
             return _result("done", changes, waiting)
-        application = Application(self._reactor, self._balancer, new, changes)
+        application = Application(self._balancer, new, changes)
         try:
             await application.prepare()
             self._checkRunning()
-            application.commit()
+            await application.commit()
         except Exception as error:
             if not isinstance(error, IawlbError):
                 self.log.failure("a step of a reload failed")

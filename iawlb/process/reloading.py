@@ -44,7 +44,7 @@ class Reloading:
         @param read: Reads the configuration file again; L{None} if there is none.
         @param logs: Gets the level of messages, if it changes.
         """
-        self.reloader = Reloader(reactor, balancer, read, configuration)
+        self.reloader = Reloader(balancer, read, configuration)
         self.reloader.configure = self._configure
         self.keeper: Keeper | None = None
         state = configuration.process.state
