@@ -202,7 +202,7 @@ class ReferenceTests(SynchronousTestCase):
         real = {
             name: value
             for name, value in vars(events).items()
-            if re.match("(SESSION|DESTINATION|LISTENER)_", name)
+            if re.match("(SESSION|DESTINATION|POOL|LISTENER)_", name)
         }
         self.assertEqual(listed, real)
 
