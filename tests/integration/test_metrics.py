@@ -251,3 +251,35 @@ def test_slowScrapers(web: Web, balancer: Balancers) -> None:
     until(lambda: b"iawlb_pool_up" in scrape(port), "the metrics")
     for each in (*idle, *lazy):
         each.close()
+
+
+def test_failedReload(web: Web, balancer: Balancers, tmp_path: Path) -> None:
+    """
+    A reload that failed shows in the metrics until one has succeeded.
+    """
+    port, metrics = freePort(), freePort()
+    file = tmp_path / "iawlb.toml"
+    text = (
+        f'[pools.web]\nlisten = "127.0.0.1:{port}"\n'
+        f'destinations = {{ a = "127.0.0.1:{web.port}" }}\n'
+        f'[metrics]\nlisten = "127.0.0.1:{metrics}"\n'
+    )
+    file.write_text(text)
+    front = balancer.run(port, ["--config", str(file)])
+
+    def successful() -> float:
+        found = re.search(
+            rb"^iawlb_config_last_reload_successful (\S+)$",
+            scrape(metrics, query="?scope=balancer"),
+            re.MULTILINE,
+        )
+        assert found is not None
+        return float(found[1])
+
+    assert successful() == 1
+    file.write_text(text.replace("127.0.0.1", "nowhere at all"))
+    front.send(signal.SIGHUP)
+    until(lambda: successful() == 0, "the failed reload in the metrics")
+    file.write_text(text)
+    front.send(signal.SIGHUP)
+    until(lambda: successful() == 1, "the reload in the metrics")
