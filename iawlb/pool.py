@@ -126,6 +126,13 @@ class Pool(PausablePool):
     # Destinations.
 
     @property
+    def accepting(self) -> bool:
+        """
+        Whether there is room for more clients.
+        """
+        return not self._roomAwaited
+
+    @property
     def destinations(self) -> list[Destination]:
         """
         The destinations, in the order in which they were added. Those whose place

@@ -222,7 +222,7 @@ def test_statusIll(admin: FakeAdmin, run: Commands) -> None:
     assert "file          iawlb.toml, as at the start" in run("status").lines
     ill["reload"] = {"successful": True, "file": "a.toml", "at": "2026-11-25T12:03:00Z"}
     admin.answers["GET /status"] = http(ill, more=DATE)
-    assert "file          a.toml, reloaded 12s ago" in run("status").lines
+    assert "file          a.toml, read 12s ago" in run("status").lines
 
 
 def test_sessions(admin: FakeAdmin, run: Commands) -> None:

@@ -415,6 +415,22 @@ def test_eventsOfReal(real: Real) -> None:
     assert b"pool-resumed" in seen[0]
 
 
+def test_acceptsAgain(real: Real) -> None:
+    """
+    After a pool had no room, because it was paused and its queue was full, C{status}
+    says no more that no clients are accepted, though none has ended since.
+    """
+    assert real("set", "web", "queue-size=1").status == 0
+    assert real("pause", "web").status == 0
+    with real.client() as one, real.client() as two:
+        until(lambda: "accepts no more" in real("status").output)
+        assert real("resume", "web").status == 0
+        for client in (one, two):
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+        assert "accepts no more" not in real("status").output
+
+
 def test_stopsReal(real: Real) -> None:
     """
     SIGTERM stops it when its connections have finished; then no balancer runs.

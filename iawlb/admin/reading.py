@@ -125,7 +125,7 @@ class Reading:
                     (round(each, 3) for each in waits if each), default=None
                 ),
                 "maxConnections": balancer.table.limit,
-                "accepting": not balancer.table.roomAwaited,
+                "accepting": all(each.accepting for each in pools),
                 "reload": self._process.lastReload(),
                 "log": self._process.logState(),
                 "loopLag": round(self._process.loopLag(), 6),

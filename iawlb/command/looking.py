@@ -236,7 +236,7 @@ def _reloadText(load: dict[str, Any], now: datetime) -> str:
     if load.get("successful") is None:
         return f"{file}, as at the start"
     ago = age(since(load.get("at"), now))
-    done = "reloaded" if load["successful"] else "FAILED to reload"
+    done = "read" if load["successful"] else "FAILED to reload"
     return f"{file}, {done} {ago} ago"
 
 
