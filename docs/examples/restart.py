@@ -45,10 +45,10 @@ def hungUp(*_):
     reactor.callFromThread(lambda: ensureDeferred(restart()))
 
 
+signal.signal(signal.SIGHUP, hungUp)
 log = textFileLogObserver(sys.stdout)
 globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
 balancer.startService()
 reactor.addSystemEventTrigger("before", "shutdown", operations.close)
 reactor.addSystemEventTrigger("before", "shutdown", balancer.stopService)
-signal.signal(signal.SIGHUP, hungUp)
 reactor.run()
