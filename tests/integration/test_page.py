@@ -237,6 +237,20 @@ def test_showsHowFullEachIs(admin: FakeAdmin, open_page: Open) -> None:
     assert 0 < width <= 0.51
 
 
+def test_showsWhatDiffersFromTheFile(admin: FakeAdmin, open_page: Open) -> None:
+    """
+    What was changed while the balancer ran, and is not as in its file, is shown.
+    """
+    changed = destination("web", "a", changed=["slots", "weight"])
+    admin.status = status(pool("web", changed, changed=["queue-timeout"]))
+    page = open_page(admin.url)
+    expect(page.locator(".rows tbody tr")).to_contain_text(
+        "not as in the file: slots, weight"
+    )
+    expect(page.locator(".facts")).to_contain_text("not as in the file: queue-timeout")
+    assert violations(page) == []
+
+
 def test_updatesLive(admin: FakeAdmin, open_page: Open) -> None:
     """
     Figures, the oldest waiters, the charts and the events change while the page is

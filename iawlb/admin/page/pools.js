@@ -87,7 +87,8 @@ class Row {
     cells[0].scope = "row";
     this.title = make("bdi", "title");
     this.address = make("bdi", "address");
-    cells[0].append(this.title, this.address);
+    this.changed = make("span", "changed");
+    cells[0].append(this.title, this.address, this.changed);
     this.state = new State();
     this.since = make("span", "since");
     this.why = make("bdi", "why");
@@ -117,6 +118,7 @@ class Row {
     write(this.title, destination.name);
     const place = address(destination.address);
     write(this.address, place === destination.name ? "" : place);
+    write(this.changed, differs(destination.changed));
     this.state.update(state);
     write(this.since, destination.since ? `for ${ago(destination.since)}` : "");
     set(this.since, "title", destination.since ? `since ${moment(destination.since)}` : "");
@@ -225,6 +227,7 @@ class Section {
       limit,
       pool.waiting ? waits(pool.waiting, pool.oldestWait) : "",
       `${count(pool.accepted, "client")} since the start`,
+      differs(pool.changed),
     ]
       .filter(Boolean)
       .join(" · ");
@@ -272,6 +275,11 @@ export class Pools {
     const up = `${number(status.destinationsUp)} of ${number(every)} up${inPools}`;
     write(this.counted, filtered ? `${number(matched)} of ${number(every)} shown` : up);
   }
+}
+
+// What was changed while the balancer ran, and is not as in its file.
+function differs(changed) {
+  return changed?.length ? `not as in the file: ${changed.join(", ")}` : "";
 }
 
 function named(destination, text) {
