@@ -24,6 +24,7 @@ from iawlb.balancer import Balancer
 from iawlb.errors import UnknownDestination
 from iawlb.observe.statistics import Statistics
 from iawlb.pool import Pool
+from iawlb.processsettings import ProcessSettings
 from tests.asking import Asking, Reply, Turns, request
 from tests.doubles import Backend, SecureWire, Wire, accept
 
@@ -50,6 +51,7 @@ class Configuration:
     """
 
     file: str | None = "iawlb.toml"
+    process = ProcessSettings(logFormat="json")
 
     def __init__(self) -> None:
         self.differs: list[Differs] = []
@@ -386,6 +388,18 @@ class ReadingTests(ApiCase):
         )
         self.assertFalse(found["global.relay"]["live"])
         self.assertNotIn("pools.db.relay", found)
+        self.assertEqual(
+            found["log.format"],
+            {
+                "path": "log.format",
+                "value": "json",
+                "default": "text",
+                "origin": "iawlb.toml:10",
+                "live": False,
+            },
+        )
+        slots = found["pools.web.destinations.a.slots"]
+        self.assertEqual((slots["value"], slots["live"]), (1, True))
         self.assertEqual(reply.json["file"], "iawlb.toml")
 
     def test_sessions(self) -> None:

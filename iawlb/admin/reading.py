@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from typing import Any
 
 from iawlb.admin.access import Role
@@ -15,10 +14,9 @@ from iawlb.admin.members import Member, timeout
 from iawlb.admin.parts import Parts, destinationOf, poolOf
 from iawlb.admin.routes import Answer, Call, Route
 from iawlb.admin.views import Difference, Views, readiness
+from iawlb.config.keys import DESTINATION, GLOBAL, POOL, PROCESS, Keys
 from iawlb.config.wording import pathOf
 from iawlb.core.session import Session
-from iawlb.setting import optionName
-from iawlb.settings import Settings
 
 AT_A_TIME = 500
 """
@@ -223,17 +221,23 @@ class Reading:
         """
         Make the objects of all settings, first those of the whole balancer.
         """
-        yield from self._scope("global", self._balancer.settings, ("global",))
+        process = self._configuration.process
+        yield from self._those(GLOBAL, self._balancer.settings, ("global",))
+        for section, keys in PROCESS.items():
+            yield from self._those(keys, process, (section,))
         for pool in list(self._balancer.pools.values()):
-            yield from self._scope("pool", pool.settings, ("pools", pool.name))
+            where = ("pools", pool.name)
+            yield from self._those(POOL, pool.settings, where)
+            for destination in list(pool.destinations):
+                name = destination.name
+                path = (*where, "destinations", name)
+                yield from self._those(DESTINATION, destination, path)
 
-    def _scope(
-        self, scope: str, settings: Settings, section: tuple[str, ...]
+    def _those(
+        self, keys: Keys, settings: object, section: tuple[str, ...]
     ) -> Iterator[dict[str, Any]]:
-        for each in fields(Settings):
-            if each.metadata["scope"] != scope:
-                continue
-            path = pathOf((*section, each.metadata.get("key") or optionName(each)))
+        for key, each in keys.items():
+            path = pathOf((*section, key))
             yield {
                 "path": path,
                 "value": getattr(settings, each.name),

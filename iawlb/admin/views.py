@@ -19,6 +19,7 @@ from iawlb.observe.bytecounts import ByteCounts
 from iawlb.observe.counts import DestinationStatistics
 from iawlb.observe.statistics import Statistics
 from iawlb.pool import Pool
+from iawlb.processsettings import ProcessSettings
 
 AT_A_TIME = 100
 """
@@ -67,6 +68,12 @@ class Configured(Protocol):
     def file(self) -> str | None:
         """
         The file's path.
+        """
+
+    @property
+    def process(self) -> ProcessSettings:
+        """
+        The settings of the process.
         """
 
     def originOf(self, path: str) -> str:

@@ -29,6 +29,7 @@ from iawlb.control.reload import Reloader
 from iawlb.errors import InvalidSetting
 from iawlb.process.logs import Logs
 from iawlb.process.metering import Metering
+from iawlb.processsettings import ProcessSettings
 
 MOST_CONNECTIONS = 64
 """
@@ -162,6 +163,13 @@ class Administration:
         The configuration file.
         """
         return self.reloader.running.path
+
+    @property
+    def process(self) -> ProcessSettings:
+        """
+        The settings of the process that are in use.
+        """
+        return self.reloader.running.process
 
     def originOf(self, path: str) -> str:
         """
