@@ -356,11 +356,15 @@ class Pool(PausablePool):
 
     def _freeSlots(self) -> int | None:
         """
-        Count the free slots of all destinations; L{None} if a destination has no limit.
+        Count the free slots of all destinations, as far as the pool has free slots;
+        L{None} if there is no limit.
         """
-        free = [each.freeSlots for each in self._available()]
-        known = [each for each in free if each is not None]
-        return sum(known) if len(known) == len(free) else None
+        slots = [each.freeSlots for each in self._available()]
+        known = [each for each in slots if each is not None]
+        free = [sum(known)] if len(known) == len(slots) else []
+        if self.slots:
+            free.append(max(0, self.slots - self.active))
+        return min(free, default=None)
 
     # Listeners.
 

@@ -726,6 +726,20 @@ class DeployTests(OperationsCase):
         self.assertEqual(second, "web/h:3 is not ready: it was removed")
         self.assertEqual(self.names(), "a up, b up")
 
+    def test_poolRemoved(self) -> None:
+        """
+        If the pool is removed meanwhile, the deploy is undone.
+        """
+        desk = self.desk
+        self.played["h:1"] = Backend()
+        self.played["h:1"].refuse = SILENT
+        deploying = desk.begin("deploy", pool="web", destinations=["h:1"])
+        desk.balancer.removePool("web")
+        desk.advance(0.1)
+        self.assertResult(
+            self.successResultOf(deploying), "undone", 0, "pool web was removed"
+        )
+
     def test_whilePaused(self) -> None:
         """
         A deploy in a pause works, and the clients that wait go to the new ones.

@@ -521,3 +521,21 @@ class RemoveTests(SynchronousTestCase):
             [event for event, _ in recorder.pools],
             [POOL_ADDED, POOL_PAUSED, POOL_DRAINED, POOL_RESUMED, POOL_REMOVED],
         )
+
+
+class BatchTests(SynchronousTestCase):
+    """
+    Batches of accepted clients.
+    """
+
+    def test_freeSlots(self) -> None:
+        """
+        A batch is no larger than the free slots of the pool, so that no client waits
+        for others that could not be served with it.
+        """
+        rig = Rig(poolSlots=2, acceptBatch=10, acceptDelay=5)
+        rig.client()
+        self.assertEqual(rig.recorder.pulls, [])
+        rig.client()
+        self.assertEqual(len(rig.recorder.pulls), 2)
+        self.assertEqual(poolOf(rig).active, 2)

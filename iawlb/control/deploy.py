@@ -175,8 +175,12 @@ class Deploy:
         """
         Wait until all new destinations are ready.
 
-        @return: A line for each that is not ready when the time is over.
+        @return: A line for each that is not ready when the time is over, or one if the
+            pool was removed meanwhile.
         """
+
+        def removed() -> bool:
+            return self._balancer.pools.get(pool.name) is not pool
 
         def missing() -> list[Worker]:
             found = [each for each in new if _whyNot(pool, each) is not None]
@@ -185,7 +189,9 @@ class Deploy:
             return found
 
         if missing():
-            await self._waits.until(lambda: not missing(), seconds)
+            await self._waits.until(lambda: removed() or not missing(), seconds)
+        if removed():
+            return [f"pool {pool.name} was removed"]
         return [
             f"{nameOf(pool, each)} is not ready: {_whyNot(pool, each)}"
             for each in missing()
