@@ -123,6 +123,44 @@ def _names(options: Options) -> list[str]:
     return [each.name for each in _added(options)]
 
 
+class AdminTests(_Case):
+    """
+    The options of the admin server.
+    """
+
+    def test_wrong(self) -> None:
+        """
+        What is wrong is said at once, by the option that has to be changed, also with
+        C{--check}.
+        """
+        limit = self.parse("8080", "9001").balancer.table.limit
+        for options, right in (
+            (
+                ["--admin=0.0.0.0:8405"],
+                "--admin: .* can be reached from other machines",
+            ),
+            (["--admin=x"], "--admin: 'x' is not an address"),
+            (["--admin=8405", "--admin-tokens=/no"], "--admin-tokens: cannot read /no"),
+            (
+                ["--admin=8405", f"--max-connections={limit}"],
+                r"--max-connections: .* \+ 96 = ",
+            ),
+        ):
+            for check in ([], ["--check"]):
+                line = self.exits(*check, *options, "8080", "9001")
+                self.assertRegex(line, f"^iawlb: {right}")
+                self.assertNotIn("\n", line)
+
+    def test_check(self) -> None:
+        """
+        C{--check} opens no admin server.
+        """
+        folder = self.mktemp()
+        path = f"/tmp/{folder.replace('/', '-')[-60:]}"
+        self.assertEqual(self.exits("--check", f"--admin={path}", "8080", "9001"), 0)
+        self.assertFalse(os.path.exists(path))
+
+
 class FileTests(_Case):
     """
     C{--config} builds the balancer of a file.

@@ -21,7 +21,7 @@ MOST = 4096
 How many arrays and objects there may be in all.
 """
 
-PIECE = 8 * 1024
+PIECE = 4 * 1024
 """
 About how many characters are made at a time: so many take less than a millisecond.
 """

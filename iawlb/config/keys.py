@@ -108,16 +108,16 @@ for _where, _known in (
 
 def processPath(option: str) -> str:
     """
-    Return where a setting of the process stands in the file, such as C{admin.listen}
-    for C{admin}.
+    Return where a setting of the process, or of the whole balancer, stands in the file,
+    such as C{admin.listen} for C{admin}.
 
-    @param option: The setting's name on the command line.
+    @param option: The setting's name on the command line, or in Python.
     """
     (path,) = (
         f"{section}.{key}"
-        for section, keys in PROCESS.items()
+        for section, keys in {"global": GLOBAL, **PROCESS}.items()
         for key, of in keys.items()
-        if optionName(of) == option
+        if option in (optionName(of), of.name)
     )
     return path
 
