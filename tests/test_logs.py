@@ -149,6 +149,18 @@ class LogsTests(Case):
         self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
         self.assertEqual(path.read_text(), "")
 
+    def test_signalWithoutFile(self) -> None:
+        """
+        Where all lines go to the standard output, SIGUSR1 changes nothing, rather than
+        end the process and with it all connections.
+        """
+        logs = self.begin(logFormat="{id}")
+        self.end(logs)
+        self.handlers[signal.SIGUSR1](signal.SIGUSR1, None)
+        self.end(logs)
+        self.assertEqual(self.reading.readline(), "1\n")
+        self.assertEqual(self.reading.readline(), "1\n")
+
     def test_noLauncher(self) -> None:
         """
         In another program's application only the lines of sessions are written here.

@@ -68,11 +68,14 @@ class Logs:
                     "a daemon has no standard output: give a path, or twistd its -n"
                 )
             self.access.writer = openTarget(self._reactor, self._to)
+        if launcher is not None or self._to != "-":
             self._reopenOnSignal()
 
     def _reopenOnSignal(self) -> None:
         """
-        Open the file anew at SIGUSR1, after what that signal does already.
+        Open the file anew at SIGUSR1, after what that signal does already. If there is
+        no file, do nothing: a signal sent by a tool that rotates logs would end the
+        process otherwise, and cut all its connections.
         """
         before = signal.getsignal(signal.SIGUSR1)
 
