@@ -5,14 +5,11 @@ of the pool as a whole.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from dataclasses import replace
-from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
-from iawlb.core.destination import Destination
 from iawlb.core.events import (
     DESTINATION_PAUSED,
     DESTINATION_RESUMED,
@@ -21,16 +18,15 @@ from iawlb.core.events import (
     POOL_PAUSED,
     POOL_RESUMED,
     POOL_STOPPED,
-    Events,
 )
 from iawlb.core.gate import Gate
 from iawlb.core.pause import Pause
-from iawlb.core.queue import ConnectionQueue
+from iawlb.core.policies import Policy
 from iawlb.core.text import printable
 from iawlb.frontend.admission import Admission
-from iawlb.frontend.listeners import Listeners
+from iawlb.roster import Roster
 from iawlb.settings import Settings
-from iawlb.workers.deadlines import Deadlines
+from iawlb.shared import Shared
 from iawlb.workers.worker import Worker
 
 NOBODY = ""
@@ -49,7 +45,7 @@ The number of characters that are kept of the name of whoever asks.
 """
 
 
-class PausablePool(ABC):
+class PausablePool(Roster):
     """
     The base of L{Pool<iawlb.pool.Pool>}: holds clients or turns them away.
 
@@ -57,33 +53,19 @@ class PausablePool(ABC):
     @ivar stopped: Whether the pool refuses clients because the user has asked for that.
     """
 
-    name: str
-    clock: Any
-    settings: Settings
-    events: Events
-    queue: ConnectionQueue
-    workers: Mapping[str, Worker]
-    listeners: Listeners
-    deadlines: Deadlines
-    gate: Gate
-    stopped = False
     _admission: Admission
-    _stopping: bool
-    _running: bool
 
-    def _makeGate(self) -> Gate:
+    def __init__(
+        self, shared: Shared, name: str, settings: Settings, policy: Policy
+    ) -> None:
+        super().__init__(shared, name, settings, policy)
+        self.stopped = False
+        self._stopping = False
         # The ends of the destinations' pauses.
         self._ends: dict[Worker, IDelayedCall] = {}
-        return Gate(
+        self.gate = Gate(
             self.clock, self.queue, self._active, self._pauseOver, self._drained
         )
-
-    @property
-    @abstractmethod
-    def destinations(self) -> list[Destination]:
-        """
-        The destinations, in the order in which they were added.
-        """
 
     @property
     def active(self) -> int:
@@ -96,6 +78,17 @@ class PausablePool(ABC):
 
     def _active(self) -> int:
         return sum(each.active for each in self.destinations)
+
+    def _freeSlots(self) -> int | None:
+        """
+        Count the free slots of all destinations, as far as the pool has free slots;
+        L{None} if there is no limit.
+        """
+        free = super()._freeSlots()
+        if not self.slots:
+            return free
+        own = max(0, self.slots - self.active)
+        return own if free is None else min(free, own)
 
     @property
     def slots(self) -> int:
@@ -269,20 +262,6 @@ class PausablePool(ABC):
             self._ends[worker] = self.clock.callLater(
                 wait, self._setPaused, [worker], False, ITS_END
             )
-
-    @abstractmethod
-    def destinationChanged(self) -> None:
-        """
-        Called when a destination came, went, or changed its state.
-        """
-
-    @abstractmethod
-    def _worker(self, name: str) -> Worker:
-        """
-        Return the worker of a destination.
-
-        @raise UnknownDestination: There is no destination of that name.
-        """
 
     # What the gate calls.
 

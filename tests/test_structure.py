@@ -140,6 +140,7 @@ ROOMS = [
     "frontend.entrance",
     # What a user meets.
     "shared",
+    "roster",
     "pausing",
     "pool",
     "balancer",
