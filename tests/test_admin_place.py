@@ -21,7 +21,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from iawlb.admin.access import Access, Role
-from iawlb.admin.place import fileNumber, openPlace, readPlace, removePath
+from iawlb.admin.place import (
+    VANISHED,
+    fileNumber,
+    openPlace,
+    readPlace,
+    removePath,
+)
 from iawlb.admin.port import ACCEPTS_PER_TURN, AdminPort
 from iawlb.admin.routes import Answer, Call, Route, RouteTable
 from iawlb.admin.server import AdminServer
@@ -29,6 +35,8 @@ from iawlb.core.ratelimit import FailureLog
 from iawlb.errors import CannotListen, InvalidSetting
 from tests.asking import Reply, request
 from tests.net import reactor, until
+
+USER_TIMEOUT = socket.TCP_USER_TIMEOUT
 
 
 class PlaceTests(SynchronousTestCase):
@@ -166,6 +174,24 @@ class PlaceTests(SynchronousTestCase):
                 f"^admin: cannot listen on 127.0.0.1:{port}: it is in use$",
             ):
                 openPlace(readPlace("admin", str(port)))
+
+    def test_vanished(self) -> None:
+        """
+        A client that has vanished does not hold its place for a quarter of an hour, as
+        it would with the kernel's defaults.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        for has in (True, False):
+            if not has:
+                self.patch(socket, "TCP_USER_TIMEOUT", None)
+            listening = openPlace(readPlace("admin", str(port)))
+            with socket.create_connection(("127.0.0.1", port)):
+                accepted, _ = listening.accept()
+            with listening, accepted:
+                kept = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                waits = accepted.getsockopt(socket.IPPROTO_TCP, USER_TIMEOUT)
+            self.assertEqual((kept, waits), (1, VANISHED if has else 0))
 
     def test_noSuchHost(self) -> None:
         """

@@ -21,6 +21,12 @@ LONGEST_PATH = 107
 The longest path of a Unix socket on Linux, in bytes.
 """
 
+VANISHED = 60_000
+"""
+How long what was sent to a client may stay unconfirmed before the connection ends, in
+milliseconds.
+"""
+
 _BACKLOG = 1024  # a Unix socket whose backlog is full refuses clients that do not wait
 
 
@@ -98,6 +104,11 @@ def _openPort(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit these: a client that has vanished is noticed.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        userTimeout = getattr(socket, "TCP_USER_TIMEOUT", None)
+        if userTimeout is not None:
+            listening.setsockopt(socket.IPPROTO_TCP, userTimeout, VANISHED)
         listening.bind(address)
         listening.listen(_BACKLOG)
         listening.setblocking(False)
