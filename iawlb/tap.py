@@ -74,6 +74,8 @@ class Process(MultiService):
 
         @raise SystemExit: An address cannot be listened on.
         """
+        # Whoever sees that it listens may send the signal.
+        self._options.running.reloading.hangup.install()
         try:
             launcher: dict[str, Any] = self._options.parent or {}
             self._options.running.open(launcher.get("uid"))
@@ -87,6 +89,7 @@ class Process(MultiService):
 
         @raise SystemExit: An address cannot be listened on.
         """
+        self._options.running.reloading.hangup.install()
         try:
             self._options.running.open()
             super().startService()
@@ -135,10 +138,9 @@ class Process(MultiService):
 
     def _installSignalHandlers(self) -> None:
         """
-        Handle SIGHUP. Keep a second signal to stop from Twisted's own handlers, also
-        one that comes before the reactor has acted on the first: they would raise.
+        Keep a second signal from Twisted's own handlers, also one that comes before the
+        reactor has acted on the first: they would raise.
         """
-        self._options.running.reloading.hangup.install()
         for number in (signal.SIGTERM, signal.SIGINT):
             first = signal.getsignal(number)
             # A signal that the shell makes this process ignore stays ignored.
