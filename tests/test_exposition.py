@@ -17,7 +17,13 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.admin import exposition as module
-from iawlb.admin.exposition import SCOPES, Exposition, Format, chooseFormat
+from iawlb.admin.exposition import (
+    OPENMETRICS,
+    SCOPES,
+    Exposition,
+    Format,
+    chooseFormat,
+)
 from iawlb.admin.families import ALL, DESTINATION
 from iawlb.admin.family import CODES, Family
 from iawlb.admin.gauges import oldestWait, slotsMissing
@@ -28,7 +34,6 @@ from iawlb.observe.statistics import KEEP_REMOVED
 from tests.doubles import Backend
 from tests.test_statistics import CountedRig
 
-OPENMETRICS = "application/openmetrics-text"
 PLAIN = chooseFormat("", None)
 
 EVERY: list[Family[Any]] = [each for families in ALL.values() for each in families]
@@ -127,15 +132,20 @@ class FormatTests(SynchronousTestCase):
 
     def test_madeUpVersion(self) -> None:
         """
-        A client that asks for a version that is none gets the plain text, and nothing
-        of what it wrote.
+        A client that asks for a version that there is not gets one that there is, and
+        nothing of what it wrote.
         """
-        for version in ("abc", "1.x", "2.<script>", "", "9.\x7f"):
-            accept = f"{OPENMETRICS};version={version};escaping=x"
-            chosen = chooseFormat(accept, None)
-            self.assertNotIn("<", chosen.contentType)
-            self.assertIn("version=", chosen.contentType)
-            self.assertNotIn("x;", chosen.contentType)
+        for version in ("abc", "1.x", "", "0.0.1", "9" * 5000):
+            chosen = chooseFormat(f"{OPENMETRICS};version={version};escaping=x", None)
+            self.assertTrue(
+                chosen.contentType == PLAIN.contentType
+                or "; version=1.0.0;" in chosen.contentType,
+                chosen.contentType[:99],
+            )
+        for version in ("2.0.0", "2.<script>", "9.\x7f", "9" * 4000):
+            chosen = chooseFormat(f"{OPENMETRICS};version={version}", None)
+            right = chooseFormat(f"{OPENMETRICS};version=1.0.0", None)
+            self.assertEqual(chosen.contentType, right.contentType)
 
     def test_gzip(self) -> None:
         """

@@ -40,6 +40,8 @@ How long steps are taken one after the other before the reactor has its turn, in
 seconds.
 """
 
+OPENMETRICS = "application/openmetrics-text"
+
 END = b"# EOF\n"
 """
 The last line of OpenMetrics.
@@ -75,9 +77,10 @@ def chooseFormat(accept: str | None, encoding: str | None) -> Format:
         encoder, contentType = choose_encoder(accept or "")
     except TypeError:  # a version that is no number
         encoder, contentType = choose_encoder("")
-    if re.fullmatch(r"[\w/;=., -]*", contentType) is None:
-        # A version that the client has made up stands in the type of the answer.
-        encoder, contentType = choose_encoder("")
+    if OPENMETRICS in contentType and "; version=1.0.0;" not in contentType:
+        # The text is that of version 1.0.0, and not that of one which the client has
+        # made up.
+        encoder, contentType = choose_encoder(f"{OPENMETRICS};version=1.0.0")
     return Format(encoder, contentType, _acceptsGzip(encoding or ""))
 
 
