@@ -14,10 +14,10 @@ Paint = Callable[[str, str], str]
 Takes a column's head and a padded cell, and returns the cell with its colour.
 """
 
-SHORTEST = 8
+SHORT, SHORTEST = 12, 8
 """
-The number of columns to which long cells are shortened at most, before whole columns
-are left out.
+The numbers of columns to which long cells are shortened at most: before whole columns
+are left out, and after that.
 """
 
 
@@ -100,7 +100,7 @@ def _fit(
                 return
             widths[max(flexible, key=lambda place: widths[place])] -= 1
 
-    narrow(2 * SHORTEST)
+    narrow(SHORT)
     while over() > 0 and len(shown) > 1:
         least = min(columns[place].importance for place in shown)
         shown.remove(
