@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, formatEvent
@@ -23,11 +25,14 @@ from iawlb.config.read import readConfiguration
 from iawlb.control import keeper
 from iawlb.control.build import buildBalancer
 from iawlb.control.keeper import LATEST, RETRY, Keeper
-from iawlb.control.overlay import changedOf, differences
+from iawlb.control.overlay import VALUES, changedOf, differences
+from iawlb.control.plan import settingsOf
 from iawlb.control.statefile import writeState
 from iawlb.core.events import DESTINATION_DOWN, IObserver
 from iawlb.pool import Pool
+from iawlb.settings import Settings
 from tests.doubles import logged
+from tests.test_statefile import ANY
 
 FILE = """
 [pools.web]
@@ -122,6 +127,9 @@ class Kept:
 
 
 CHANGED = {"a": ("9001", 8, 3, "paused"), "c": ("9009", 2, 5, "draining")}
+STATES = ("paused", "stopped", "drained")
+SETTINGS = list(settingsOf(Settings(), "pool"))
+
 AS_WRITTEN = {"a": ("9001", 4, 1, "up"), "b": ("9002", 0, 1, "up")}
 
 
@@ -550,6 +558,37 @@ class KeeperTests(SynchronousTestCase):
         self.assertEqual(self.on.states()["y"], ("9", 0, 1, "up"))
         self.assertEqual(self.on.pool().state, "paused")
         self.stop()
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.data())
+    def test_anyEntry(self, data: st.DataObject) -> None:
+        """
+        Whatever an entry holds, the balancer starts.
+        """
+        any_ = data.draw(ANY)
+        entry = {
+            "pool": "web",
+            "destination": data.draw(st.sampled_from([None, "a", "b", "x"])),
+            "key": data.draw(
+                st.sampled_from(
+                    (None, *VALUES, *STATES, *(key for _, key in SETTINGS)),
+                )
+            ),
+            "file": data.draw(st.sampled_from([None, 0, 1, 4, "127.0.0.1:9001"])),
+            "address": "127.0.0.1:9001",
+            "runtime": data.draw(
+                st.just(any_)
+                | st.just({"address": any_, "slots": any_})
+                | st.just({"address": "127.0.0.1:9", "slots": any_})
+                | st.just({"since": any_, "until": any_, "maxPause": any_, "by": any_})
+                | st.just({"since": "2024-01-01", "until": "9999-12-31T00:00"})
+            ),
+        }
+        for each, key in SETTINGS:
+            if key == entry["key"] and entry["destination"] is None:
+                configured = self.on.running.pools["web"].settings
+                entry["file"] = getattr(configured, each.name)
+        self.restored(entry)
 
     def test_observer(self) -> None:
         """

@@ -824,6 +824,27 @@ async def test_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_readingRaises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    If reading the file raises what nobody expected, nothing changes.
+    """
+    async with reloads(tmp_path) as on:
+        on.start(WEB)
+        with monkeypatch.context() as patch:
+            Raising(on, patch, Pool)
+
+            def fails() -> Configuration:
+                raise MemoryError("by chance")
+
+            patch.setattr(on.reloader, "_read", fails)
+            result = await on.reload()
+        assert result["mistakes"] == [
+            "reading the configuration failed: MemoryError('by chance')"
+        ]
+        await on.echoed()
+
+
+@pytest_twisted.ensureDeferred
 async def test_removalUndone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A destination that was being removed, and that the file brings back, is removed

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.config.read import readConfiguration
 from iawlb.control.build import buildBalancer
+from iawlb.errors import InvalidSetting
 from iawlb.process.logs import Logs
 from iawlb.process.reloading import Reloading
 from tests.doubles import logged
@@ -87,6 +88,37 @@ class ReloadingTests(SynchronousTestCase):
         self.assertIs(reloading.reloader.last["successful"], True)
         self.successResultOf(ensureDeferred(reloading.stop()))
         self.successResultOf(self.balancer.stopService())
+
+    def test_manyHangups(self) -> None:
+        """
+        However often the signal comes during a reload, one more follows, which reads
+        the file as it is then.
+        """
+        reloading = self.make()
+        self.balancer.startService()
+        reads: list[Deferred[Any]] = []
+
+        def later(read: Any) -> Deferred[Any]:
+            reads.append(Deferred())
+            return reads[-1]
+
+        self.patch(reloading.reloader, "_inThread", later)
+        assert reloading.hangup.reload is not None
+        for _ in range(100):
+            reloading.hangup.reload()
+        self.assertEqual(len(reads), 1)
+        reads[0].callback(self.read())
+        self.assertEqual(len(reads), 2)
+        reads[1].callback(self.read())
+        self.assertEqual(len(reads), 2)
+        self.successResultOf(self.balancer.stopService())
+
+    def test_stateIsConfiguration(self) -> None:
+        """
+        The configuration is not taken for a state file, which would be overwritten.
+        """
+        with self.assertRaisesRegex(InvalidSetting, "state: .* is the configuration"):
+            self.make(str(self.file))
 
     def test_tooEarly(self) -> None:
         """

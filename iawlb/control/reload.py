@@ -114,6 +114,10 @@ class Reloader:
             new = await self._inThread(self._read)
         except InvalidConfiguration as error:
             return self._failed(list(error.mistakes), [], diff, by)
+        except Exception as error:
+            self.log.failure("reading the configuration failed")
+            mistake = f"reading the configuration failed: {error!r}"
+            return self._failed([mistake], [], diff, by)
         changes = self.plan(new)
         waiting = [
             f"{each.path}: needs a restart; until then it stays {each.before!r}"

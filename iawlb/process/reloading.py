@@ -4,6 +4,7 @@ L{Reloading}: the reloads and the state file of a process.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from iawlb.config.model import Configuration
 from iawlb.control.errors import Conflict
 from iawlb.control.keeper import Keeper
 from iawlb.control.reload import Reloader
+from iawlb.errors import InvalidSetting
 from iawlb.process.hangup import Hangup
 from iawlb.process.logs import Logs
 
@@ -43,16 +45,24 @@ class Reloading:
         @param configuration: What the balancer was built from.
         @param read: Reads the configuration file again; L{None} if there is none.
         @param logs: Gets the level of messages, if it changes.
+        @raise InvalidSetting: The state file cannot be used; the message begins with
+            the option.
         """
         self.reloader = Reloader(balancer, read, configuration)
         self.reloader.configure = self._configure
         self.keeper: Keeper | None = None
         state = configuration.process.state
         if state:
+            if configuration.path and _same(state, configuration.path):
+                raise InvalidSetting(f"state: {state!r} is the configuration file")
             self.keeper = Keeper(balancer, lambda: self.reloader.running, state)
         self._logs = logs
         self.hangup = Hangup(reactor, None if read is None else self._hungUp)
         self._restored = False
+        # Whether a reload at SIGHUP is under way, and whether the signal has come again
+        # since.
+        self._busy = False
+        self._again = False
 
     def open(self) -> None:
         """
@@ -80,13 +90,31 @@ class Reloading:
         return ensureDeferred(self._reload())
 
     async def _reload(self) -> None:
+        """
+        Reload; once more if the signal has come meanwhile, however often.
+        """
+        self._again = True
+        if self._busy:
+            return
+        self._busy = True
         try:
-            await self.reloader.reload(by="SIGHUP")
+            while self._again:
+                self._again = False
+                await self.reloader.reload(by="SIGHUP")
         except Conflict as error:
             self.log.warn("SIGHUP: {why}", why=str(error))
+        finally:
+            self._busy = False
 
     def _configure(self, where: tuple[str, ...], value: Any) -> None:
         """
         Change a setting of the process. The level is the only one that can change.
         """
         self._logs.setLevel(value)
+
+
+def _same(one: str, other: str) -> bool:
+    """
+    Return whether two paths lead to the same file, whether it exists or not.
+    """
+    return os.path.realpath(one) == os.path.realpath(other)
