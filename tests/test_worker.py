@@ -20,9 +20,9 @@ from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP
 from iawlb.core.outcome import Outcome
 from iawlb.pool import Pool
 from iawlb.service import LoadBalancer
-from iawlb.workers import prober
-from iawlb.workers import worker as workerModule
-from iawlb.workers.worker import AGAIN, PULLS_PER_TURN
+from iawlb.workers import holdoff, prober
+from iawlb.workers.holdoff import AGAIN
+from iawlb.workers.worker import PULLS_PER_TURN
 from tests.doubles import Backend, Recorder, Rig, Wire, accept, logged
 
 REFUSED = ConnectionRefusedError()
@@ -765,7 +765,7 @@ class LackTests(SynchronousTestCase):
         tried again after a pause that grows to that between two probes. A connect that
         succeeds makes the pause short again.
         """
-        self.patch(workerModule, "random", lambda: 1.0)
+        self.patch(holdoff, "random", lambda: 1.0)
         told: list[bool] = []
         self.patch(Pool, "heldOffChanged", lambda _, heldOff: told.append(heldOff))
         rig = Rig(2, policy="first")

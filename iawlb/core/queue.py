@@ -4,8 +4,7 @@ The queue in which connections wait until workers pull them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import (
     Deferred,
@@ -18,14 +17,10 @@ from twisted.logger import Logger
 
 from iawlb.core.destination import Destination
 from iawlb.core.gate import Gate
-from iawlb.core.line import PLACE, Line, inOrder
-from iawlb.core.policies import IRankingPolicy, Policy
+from iawlb.core.line import PLACE, Line
+from iawlb.core.lines import Lines
+from iawlb.core.policies import Policy
 from iawlb.core.session import Session
-
-SMALLEST_PART = 16
-"""
-The number of sessions that the line of one destination may hold in any case.
-"""
 
 ONE_SESSION = 4
 """
@@ -34,7 +29,7 @@ destination that the policy has to compare.
 """
 
 
-class ConnectionQueue(DeferredQueue[Session]):
+class ConnectionQueue(Lines, DeferredQueue[Session]):
     """
     The FIFO in which sessions wait, behind the contract of L{DeferredQueue}.
 
@@ -61,9 +56,6 @@ class ConnectionQueue(DeferredQueue[Session]):
         which L{get} raises, or L{None} for no limit.
     @ivar gate: Holds the sessions while it is not open; L{None} while there is nothing
         to hold them.
-    @ivar policy: Binds sessions and chooses destinations.
-    @ivar bindable: The number of sessions that the lines of all destinations may hold
-        together; each line may hold an equal part of it. L{None} is no limit.
     """
 
     log = Logger()
@@ -77,26 +69,14 @@ class ConnectionQueue(DeferredQueue[Session]):
         bindable: int | None = None,
     ) -> None:
         """
-        @param policy: See C{policy} above.
-        @param available: Returns the destinations that sessions can be bound to.
-        @param bindable: See C{bindable} above.
+        The others are those of L{Lines}.
+
+        @param size: See C{size} above.
+        @param backlog: See C{backlog} above.
         """
-        super().__init__(size, backlog)
+        Lines.__init__(self, policy, available, bindable)
+        DeferredQueue.__init__(self, size, backlog)
         self.gate: Gate | None = None
-        self._usePolicy(policy)
-        self._available = available
-        self.bindable = bindable
-        self._unbound = Line()
-        # Used if the policy binds: the available destinations, and the line of each.
-        self._known: Sequence[Destination] | None = None
-        self._bound: dict[Destination, Line] = {}
-        self._part = 0
-        # Used until all sessions are bound anew: lines whose destination has gone,
-        # destinations that have arrived, and the sessions to ask the policy about.
-        self._orphaned: list[Line] = []
-        self._arrived: tuple[Destination, ...] = ()
-        self._toRebind: Iterator[Session] = iter(())
-        self._count = 0
         self._entered = 0
         # The function that takes each waiting destination's next session, in the order
         # in which the destinations began to wait.
@@ -106,32 +86,6 @@ class ConnectionQueue(DeferredQueue[Session]):
 
     def __len__(self) -> int:
         return self._count
-
-    def charged(self) -> int:
-        """
-        Count the waiting sessions, but those in each destination's line only up to its
-        part.
-        """
-        if not self._binds or self.bindable is None:
-            return self._count
-        lines = sum(min(len(line), self._part) for line in self._bound.values())
-        return lines + len(self._unbound) + sum(map(len, self._orphaned))
-
-    def oldest(self) -> Session | None:
-        """
-        Return the session that has waited longest, without removing it, or L{None}.
-        """
-        heads = [head for line in self._lines() if (head := line.first()) is not None]
-        return min(heads, key=PLACE, default=None)
-
-    def __iter__(self) -> Iterator[Session]:
-        """
-        Iterate over the waiting sessions, the oldest first.
-        """
-        return inOrder(self._lines())
-
-    def _lines(self) -> Iterable[Line]:
-        return (self._unbound, *self._bound.values(), *self._orphaned)
 
     def put(self, obj: Session) -> None:
         """
@@ -232,61 +186,6 @@ class ConnectionQueue(DeferredQueue[Session]):
         """
         del self._takers[destination]
 
-    def _usePolicy(self, policy: Policy) -> None:
-        self.policy = policy
-        self._binds = policy.binds
-        self._ranks = IRankingPolicy.providedBy(policy)
-
-    def setPolicy(self, policy: Policy) -> None:
-        """
-        Let another policy choose and bind from now on. L{rebindSome} then asks the
-        policy about the sessions that wait.
-        """
-        self._usePolicy(policy)
-        # Each line is one whose destination has gone, as far as this policy knows.
-        for line in self._bound.values():
-            line.destination = None
-            self._orphaned.append(line)
-        self._bound = {}
-        self._known = None
-        self._arrived = ()
-        if self._binds:
-            self.rebind()
-        else:
-            self._toRebind = inOrder(self._orphaned)
-
-    def rebind(self) -> None:
-        """
-        Begin to bind the waiting sessions anew, because the available destinations have
-        changed. L{rebindSome} then asks the policy about those that are concerned.
-
-        Until a session's turn comes, the destination that it was bound to may still
-        serve it. Sessions whose destination has gone come first.
-        """
-        if not self._binds:
-            return
-        known = self._known = tuple(self._available())
-        available = set(known)
-        arrived = set(self._arrived) & available
-        for each in [each for each in self._bound if each not in available]:
-            line = self._bound.pop(each)
-            line.destination = None
-            self._orphaned.append(line)
-        self._orphaned = [line for line in self._orphaned if line]
-        for each in known:
-            if each not in self._bound:
-                self._bound[each] = Line(each)
-                arrived.add(each)
-        self._arrived = tuple(each for each in known if each in arrived)
-        if self.bindable is not None:
-            self._part = max(SMALLEST_PART, self.bindable // max(1, len(known)))
-        if not self._count:
-            self._arrived = ()  # no session has to move
-        self._toRebind = inOrder(self._orphaned)
-        if self._arrived or not self._ranks:
-            others = (self._unbound, *self._bound.values())
-            self._toRebind = chain(self._toRebind, inOrder(others))
-
     def rebindSome(self, effort: int) -> bool:
         """
         Ask the policy about some of the sessions that are to be bound anew.
@@ -324,35 +223,6 @@ class ConnectionQueue(DeferredQueue[Session]):
             line.add(session)
             self._count += 1
 
-    def _lineFor(
-        self, session: Session, among: Sequence[Destination] | None = None
-    ) -> Line:
-        """
-        Ask the policy which line a session belongs in.
-
-        A policy may be the user's own. An exception that it raises is logged, and the
-        session may then be served by any destination.
-
-        @param among: The destinations that may be bound to; by default all that are
-            available.
-        """
-        unbound = self._unbound
-        if not self._binds:
-            return unbound
-        try:
-            bound = self.policy.bind(session, among or self._knownNow())
-            line = self._bound.get(bound, unbound) if bound is not None else unbound
-        except Exception:
-            self.log.failure("policy {policy!r} cannot bind", policy=self.policy)
-            return unbound
-        return line
-
-    def _knownNow(self) -> Sequence[Destination]:
-        if self._known is None:
-            self.rebind()
-        assert self._known is not None
-        return self._known
-
     def _choose(self) -> Destination:
         """
         Ask the policy which waiting destination is next. If the policy fails, choose
@@ -368,18 +238,6 @@ class ConnectionQueue(DeferredQueue[Session]):
         except Exception:
             self.log.failure("policy {policy!r} cannot choose", policy=self.policy)
             return waiting[0]
-
-    def _nextFor(self, destination: Destination) -> Session | None:
-        """
-        Return the session that a destination serves next: the older of the heads of the
-        destination's own line and of the line that any destination serves.
-        """
-        unbound = self._unbound.first()
-        line = self._bound.get(destination)
-        own = line.first() if line else None
-        if own is None or (unbound is not None and unbound.place < own.place):
-            return unbound
-        return own
 
     def handOverNext(self) -> bool:
         """

@@ -6,11 +6,9 @@ relays, and gives the slot back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from random import random
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from iawlb.backend.connector import DestinationConnector
@@ -20,9 +18,10 @@ from iawlb.core.outcome import Outcome
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import Session
 from iawlb.workers.deadlines import Deadlines
-from iawlb.workers.prober import Prober, sooner
+from iawlb.workers.holdoff import MACHINE_PAUSE, HoldOff
+from iawlb.workers.prober import Prober
 from iawlb.workers.serving import Serving
-from iawlb.workers.shortage import Shortage, ShortageLog, shortageOf
+from iawlb.workers.shortage import shortageOf
 from iawlb.workers.timers import Timers
 from iawlb.workers.workerpool import WorkerPool
 
@@ -36,18 +35,6 @@ QUICK = 1.0
 """
 If a connect failed within this time, in seconds, the destination is tried again before
 it counts as down. A connect that took longer has cost its client enough.
-"""
-
-AGAIN = 0.01
-"""
-How long after a first failure the destination is tried again, in seconds: a program
-that did not listen for a moment listens again by then, and the client hardly notices.
-"""
-
-MACHINE_PAUSE = 0.1
-"""
-How long a worker does not pull after a connect has failed for lack of something that
-all connects of this machine need, in seconds.
 """
 
 
@@ -86,8 +73,7 @@ class Worker:
         # Oldest first.
         self._connecting: dict[Serving, None] = {}
         self._whenIdle: list[Deferred[None]] = []
-        self._holding: IDelayedCall | None = None
-        self._shortages = ShortageLog(self.clock, destination.name)
+        self._holdOff = HoldOff(self, pool, self._timers)
         self.failures = FailureLog(self.clock, f"serving {destination.name}")
 
     def use(self, connector: DestinationConnector, deadlines: Deadlines) -> None:
@@ -115,6 +101,7 @@ class Worker:
         Begin to pull, or to probe.
         """
         self._stopping = False
+        self._holdOff.start()
         self.resume()
 
     def stop(self) -> None:
@@ -124,7 +111,7 @@ class Worker:
         self._stopping = True
         self._prober.stop()
         self._timers.stop()
-        self._shortages.stop()
+        self._holdOff.stop()
         self.failures.stop()
         self.check()
 
@@ -276,13 +263,13 @@ class Worker:
         shortage = shortageOf(failure)
         now = self.clock.seconds()
         if shortage is not None:
-            self._runShort(shortage)
+            self._holdOff.runShort(shortage)
         elif (
             now - serving.began <= QUICK
             and not failure.check(ConnectTimeout)
             and self.destination.failedOnce(serving.began, now)
         ):
-            self._tryAgain()
+            self._holdOff.tryAgain()
         else:
             self._goDown(failure)
             return
@@ -335,51 +322,6 @@ class Worker:
             # Only now, so that this worker is among those that the policy chooses from.
             gate.check()
 
-    def _tryAgain(self) -> None:
-        """
-        Stop pulling for a moment, after which a destination that has failed once is
-        tried again.
-        """
-        if not self.heldOff:
-            self._holdOff(AGAIN, lambda _: None)
-
-    def _runShort(self, shortage: Shortage) -> None:
-        """
-        Stop pulling for a moment, because this machine is short of something.
-        """
-        self._shortages.add(shortage)
-        if self.heldOff or self._stopping:
-            return
-        if shortage.machine:
-            self._holdOff(MACHINE_PAUSE, self._pool.heldOffChanged)
-        else:
-            # The other destinations have what they need, and serve this one's sessions
-            # too.
-            wait = self.destination.nextPause(random())
-            self._holdOff(wait, self._destinationHeldOff)
-
-    def _holdOff(self, seconds: float, changed: Callable[[bool], None]) -> None:
-        """
-        Stop pulling for a moment.
-
-        @param changed: Called with True now, and with False when the moment is over.
-        """
-
-        def letGo() -> None:
-            self.heldOff = False
-            self._holding = None
-            changed(False)
-            self.check()
-
-        self.heldOff = True
-        self._holding = self._timers.add(seconds, letGo)
-        self.check()
-        changed(True)
-
-    def _destinationHeldOff(self, heldOff: bool) -> None:
-        self.destination.heldOff = heldOff
-        self._pool.destinationChanged()
-
     # The destination is down.
 
     def _goDown(self, failure: Failure) -> None:
@@ -399,7 +341,7 @@ class Worker:
         destination is up.
         """
         self._prober.hurry()
-        sooner(self._holding, self.clock)
+        self._holdOff.hurry()
 
     def _recovered(self) -> None:
         self._pool.destinationChanged()
