@@ -34,6 +34,7 @@ class Echoing(Asking):
         self.asked: list[Call] = []
         self.waiting: Deferred[None] | None = None
         self.closed = 0
+        self.parts = 4
 
         async def echo(call: Call) -> Answer:
             self.asked.append(call)
@@ -60,7 +61,7 @@ class Echoing(Asking):
 
         async def breaks(call: Call) -> Answer:
             def values() -> Any:
-                yield from ("x" * 9000, "x" * 9000)
+                yield from ["x" * 9000] * self.parts
                 raise ZeroDivisionError
 
             return Answer(values())
@@ -368,6 +369,17 @@ class ChannelTests(SynchronousTestCase):
         self.on.turns()
         self.assertTrue(line.aborted)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_answerBreaksAtOnce(self) -> None:
+        """
+        If nothing was written yet, the client is told that the balancer has failed.
+        """
+        self.on.parts = 0
+        line = self.on.connect()
+        reply = self.on.ask("GET", "/breaks", line=line)
+        self.assertEqual((reply.status, reply.json["status"]), (500, 500))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.on.ask("GET", "/echo", line=line).status, 200)
 
     def test_leaves(self) -> None:
         """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -14,7 +14,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.admin.access import Asker, Role, checkOrigin
+from iawlb.admin.access import Asker, Rules, checkOrigin
 from iawlb.admin.httpchannel import AdminChannel
 from iawlb.admin.httplimits import LINGER
 from iawlb.admin.httprequest import AdminRequest
@@ -61,27 +61,6 @@ Audit = Callable[[Asker, str, str], None]
 """
 Writes who asked for what change, and the result.
 """
-
-
-class Rules(Protocol):
-    """
-    Who may ask: L{Access<iawlb.admin.access.Access>}, or other rules.
-    """
-
-    def identify(self, transport: Any, authorization: str | None, peer: str) -> Asker:
-        """
-        Find out who asks.
-        """
-
-    def check(self, asker: Asker, needed: Role) -> None:
-        """
-        Refuse a client that may not do what it asks.
-        """
-
-    def checkHost(self, header: str | None, asker: Asker) -> None:
-        """
-        Refuse a request that was meant for another host.
-        """
 
 
 class AdminServer(ServerFactory[Any]):
@@ -216,10 +195,13 @@ class AdminServer(ServerFactory[Any]):
 
     def _raised(self, failure: Failure, request: AdminRequest) -> None:
         """
-        Cut a connection whose answer cannot be completed.
+        Report a failure, or cut the connection if its answer has begun already.
         """
         self._log(failure)
-        request.cut()
+        if request.startedWriting:
+            request.cut()
+        else:
+            self._tell(request, _failed())
 
     def _log(self, failure: Failure) -> None:
         try:
@@ -235,8 +217,7 @@ class AdminServer(ServerFactory[Any]):
         try:
             answer = await self._result(request)
         except Problem as problem:
-            headers = {"Content-Type": PROBLEM_JSON, **problem.headers}
-            request.answer(problem.status, headers, problem.body())
+            self._tell(request, problem)
             return
         if answer.stream is not None:
             answer.stream(request)
@@ -252,6 +233,13 @@ class AdminServer(ServerFactory[Any]):
             request.answer(answer.status, headers, body)
         else:
             await request.answerInPieces(answer.status, headers, body)
+
+    def _tell(self, request: AdminRequest, problem: Problem) -> None:
+        """
+        Answer that a request was refused, or has failed.
+        """
+        headers = {"Content-Type": PROBLEM_JSON, **problem.headers}
+        request.answer(problem.status, headers, problem.body())
 
     async def _result(self, request: AdminRequest) -> Answer:
         """
@@ -378,7 +366,11 @@ class AdminServer(ServerFactory[Any]):
             raise
         except Exception:
             self._failures.add()
-            raise Problem(500, "the balancer has failed; its log says why") from None
+            raise _failed() from None
+
+
+def _failed() -> Problem:
+    return Problem(500, "the balancer has failed; its log says why")
 
 
 def problemOf(error: IawlbError) -> Problem:
