@@ -4,7 +4,6 @@ Tests for the commands that change what the balancer does.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sysconfig
@@ -431,17 +430,17 @@ def test_reallyInterrupted(admin: FakeAdmin) -> None:
     )
 
 
-def test_interruptedElsewhere(admin: FakeAdmin, run: Commands) -> None:
+def test_interruptedElsewhere(
+    admin: FakeAdmin, run: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     Ctrl-C in another command ends it with 130 and without a word.
     """
 
-    def interrupt(request: Request) -> bytes:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1)
-        return http(DONE)
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
 
-    admin.answers["GET /pools"] = interrupt
+    monkeypatch.setattr("iawlb.command.connection.Connection.connect", interrupt)
     ended = run("list")
     assert (ended.status, ended.errors.strip()) == (130, "")
 
