@@ -548,6 +548,24 @@ class DrainTests(OperationsCase):
         self.assertResult(self.successResultOf(removing), "done", 0, "1 session cut")
         self.assertEqual(list(desk.web.workers), ["b"])
 
+    def test_manyTimes(self) -> None:
+        """
+        A destination that is drained or removed again and again keeps no more in
+        memory, and is removed once.
+        """
+        desk = self.desk
+        desk.client()
+        worker = desk.web.workers["a"]
+        for _ in range(10):
+            self.done("drain", target="web/a", timeout=0)
+        self.assertEqual(len(worker._whenIdle), 1)
+        for _ in range(10):
+            self.done("remove", pool="web", name="a", timeout=0)
+        self.assertEqual(len(worker._whenIdle), 2)
+        desk.finish()
+        self.assertEqual(list(desk.web.workers), ["b"])
+        self.assertEqual(desk.recorder.destinations.count(("a", "removed")), 1)
+
     def test_otherPool(self) -> None:
         """
         A destination of the same name in another pool is not concerned.
@@ -766,10 +784,12 @@ class DeployTests(OperationsCase):
 
     def test_left(self) -> None:
         """
-        Sessions that last longer are left; their destination is removed when they end.
+        Sessions that last longer are left; their destination is removed when they end,
+        also if it was drained before.
         """
         desk = self.desk
         desk.client()
+        self.done("drain", target="web/a", timeout=0)
         deploying = desk.begin(
             "deploy", pool="web", destinations=["h:1"], drainTimeout=1
         )

@@ -239,7 +239,8 @@ class Deploy:
             pool.setSlots(name, own.slots)
             pool.setWeight(name, own.weight)
         for each in old:
-            pool.drain(each.destination.name)
+            if not each.destination.draining:
+                pool.drain(each.destination.name)
         self._waits.check()
         return old
 

@@ -162,7 +162,9 @@ class Operations:
             raise InvalidSetting(
                 f"target: {shown(values['target'])} is not a destination: pause a pool"
             )
-        target.pools[0].drain(target.worker.destination.name)
+        # Once is enough: each call leaves somebody who waits.
+        if not target.worker.destination.draining:
+            target.pools[0].drain(target.worker.destination.name)
         return await self._finish(target, _back(target), values, "timeout")
 
     async def _finish(
@@ -250,8 +252,10 @@ class Operations:
         """
         values = readArguments(given, REMOVE, "remove")
         pool = findPool(self.balancer, values["pool"])
-        target = Target((pool,), findWorker(pool, values["name"]))
-        pool.remove(values["name"])
+        worker = findWorker(pool, values["name"])
+        target = Target((pool,), worker)
+        if not worker.destination.removing:
+            pool.remove(values["name"])
         values["wait"] = True
         return await self._finish(target, _back(target), values, "timeout")
 
