@@ -76,7 +76,7 @@ class Statistics:
         Count a session that has ended, or that was put back.
         """
         # This is called for every session, so it takes no more calls than it must.
-        poolName, name = session.pool, session.destination
+        poolName, name = session.origin.pool.name, session.destination
         row = None
         if name is not None:
             row = self.destinations.get((poolName, name))
