@@ -339,12 +339,14 @@ def test_progress(
         self.wanted = True
 
     monkeypatch.setattr(Progress, "__init__", onTerminal)
-    admin.answers["POST /pause"] = _later(0.8)
+    monkeypatch.setattr("iawlb.command.client.EVERY", 0.05)
+    admin.answers["POST /pause"] = _later(0.3)
     admin.answers["GET /pools"] = [POOL, {**POOL, "name": "db", "active": 5}]
     for target, left in (("*", 7), ("web", 2), ("web/a", 2), ("a", 4), ("b", 0)):
         ended = run("pause", target)
         name = "all" if target == "*" else target
-        assert ended.errors == f"\r\x1b[K{name}: {left} connections left\r\x1b[K"
+        assert ended.errors.startswith(f"\r\x1b[K{name}: {left} connections left\r")
+        assert ended.errors.endswith("left\r\x1b[K")
         assert ended.output == f"{name}: paused\n"
     admin.answers["GET /pools"] = [{"name": "web", "active": "?"}]
     assert run("pause", "web").errors == ""
@@ -352,11 +354,14 @@ def test_progress(
     assert run("pause", "web").errors == ""
 
 
-def test_noProgress(admin: FakeAdmin, run: Commands) -> None:
+def test_noProgress(
+    admin: FakeAdmin, run: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     Elsewhere there is no such line.
     """
-    admin.answers["POST /pause"] = _later(0.8)
+    monkeypatch.setattr("iawlb.command.client.EVERY", 0.05)
+    admin.answers["POST /pause"] = _later(0.3)
     assert run("pause").errors == ""
     assert [each.method for each in admin.requests] == ["POST"]
 

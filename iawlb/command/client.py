@@ -28,6 +28,11 @@ LIMIT = 10.0
 Longest wait for an answer, beside the time that the balancer was asked to wait.
 """
 
+EVERY = 0.5
+"""
+How often progress is shown while an answer is awaited, in seconds.
+"""
+
 LARGEST = 64 * 1024 * 1024
 """
 The largest answer that is read, in bytes.
@@ -94,7 +99,7 @@ class Client:
         @param query: The parameters to put into the address; those that are L{None}
             are left out.
         @param limit: Longest wait for the whole answer, in seconds.
-        @param idle: Called twice a second while the answer has not begun to come.
+        @param idle: Called now and then while the answer has not begun to come.
         @raise CommandError: There is no right answer.
         """
         given = {key: each for key, each in (query or {}).items() if each is not None}
@@ -103,7 +108,7 @@ class Client:
         with self._explained(connection):
             self._send(connection, method, target, body)
             if idle is not None:
-                connection.awaitAnswer(0.5, idle)
+                connection.awaitAnswer(EVERY, idle)
             with connection.getresponse() as response:
                 read = response.read(LARGEST + 1)
             if not read or (response.length and len(read) <= LARGEST):
