@@ -5,11 +5,13 @@ of the pool as a whole.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import replace
 
 from twisted.internet.interfaces import IDelayedCall
 
+from iawlb.arguments import Duration, shown
 from iawlb.core.events import (
     DESTINATION_PAUSED,
     DESTINATION_RESUMED,
@@ -23,10 +25,12 @@ from iawlb.core.gate import Gate
 from iawlb.core.pause import Pause
 from iawlb.core.policies import Policy
 from iawlb.core.text import printable
+from iawlb.errors import InvalidSetting
 from iawlb.frontend.admission import Admission
 from iawlb.roster import Roster
 from iawlb.settings import Settings
 from iawlb.shared import Shared
+from iawlb.validators import duration
 from iawlb.workers.worker import Worker
 
 NOBODY = ""
@@ -114,7 +118,7 @@ class PausablePool(Roster):
     def pause(
         self,
         by: str = NOBODY,
-        maxPause: float | None = None,
+        maxPause: Duration | None = None,
         until: float | None = None,
     ) -> None:
         """
@@ -128,26 +132,30 @@ class PausablePool(Roster):
             seconds, after which it is closed; 0 is no limit. By default it is the
             queue time-out.
         @param until: When the pause ends by itself, in the seconds of C{clock}.
+        @raise InvalidSetting: An argument is wrong.
         """
-        self.gate.pause(_shortened(by), maxPause, until)
+        longest = None if maxPause is None else _seconds("maxPause", maxPause)
+        self.gate.pause(_shortened(by), longest, _time(until))
         self.events.pool(self.name, POOL_PAUSED, _shortened(by))
         # While clients are held they are not refused.
         self._checkRefusing()
         self.deadlines.queued()
         self.gate.check()
 
-    def resume(self, spread: float = 0.0, by: str = NOBODY) -> None:
+    def resume(self, spread: Duration = 0.0, by: str = NOBODY) -> None:
         """
         Undo L{pause} and L{refuse}. The clients that wait are served in order, and have
         their whole queue time-out from now on.
 
         @param spread: The time over which the clients that wait now are served, in
             seconds.
+        @raise InvalidSetting: C{spread} is wrong.
         """
+        seconds = _seconds("spread", spread)
         before = self.stopped, self.gate.paused
         if self.stopped:
             self._refuse(False)
-        self.gate.resume(spread)
+        self.gate.resume(seconds)
         if before != (False, None):
             self.events.pool(self.name, POOL_RESUMED, _shortened(by))
         self._checkRefusing()
@@ -218,9 +226,11 @@ class PausablePool(Roster):
         @param by: The name of the person or program that asks.
         @param until: When the pause ends by itself, in the seconds of C{clock}.
         @raise UnknownDestination: There is no destination of that name.
+        @raise InvalidSetting: C{until} is wrong.
         """
+        end = _time(until)
         workers = list(self.workers.values()) if name is None else [self._worker(name)]
-        self._setPaused(workers, paused, by, until)
+        self._setPaused(workers, paused, by, end)
 
     def _setPaused(
         self, workers: list[Worker], paused: bool, by: str, until: float | None = None
@@ -276,6 +286,33 @@ class PausablePool(Roster):
         Called when the pool is paused and no session holds a slot any more.
         """
         self.events.pool(self.name, POOL_DRAINED, NOBODY)
+
+
+def _seconds(name: str, value: Duration) -> float:
+    """
+    Read a duration.
+
+    @raise InvalidSetting: The value is wrong; the message names the argument.
+    """
+    try:
+        return duration(value)
+    except InvalidSetting as error:
+        raise InvalidSetting(f"{name}: {error}") from None
+
+
+def _time(until: float | None) -> float | None:
+    """
+    Check a time of the clock.
+
+    @raise InvalidSetting: It is none.
+    """
+    if until is not None and not (
+        isinstance(until, int | float) and math.isfinite(until)
+    ):
+        raise InvalidSetting(
+            f"until: {shown(until)} is not a time, in seconds of clock"
+        )
+    return until
 
 
 def _shortened(by: str) -> str:

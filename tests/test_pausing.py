@@ -173,6 +173,24 @@ class PauseTests(SynchronousTestCase):
         self.assertEqual((pool.state, rig.balancer.waiting), ("up", 0))
         self.assertEqual(recorder.pools[-1], (POOL_RESUMED, ITS_END))
 
+    def test_wrong(self) -> None:
+        """
+        A wrong argument is refused by its name, and the pool is not paused; durations
+        may be text.
+        """
+        pool: Any = poolOf(Rig())
+        for part, call, given in (
+            ("maxPause: -1 is not a duration", pool.pause, {"maxPause": -1}),
+            ("until: 'soon' is not a time", pool.pause, {"until": "soon"}),
+            ("until: nan is not a time", pool.pause, {"until": float("nan")}),
+            ("spread: 'slow' is not a duration", pool.resume, {"spread": "slow"}),
+        ):
+            self.assertIn(part, str(self.assertRaises(InvalidSetting, call, **given)))
+        self.assertRaises(InvalidSetting, pool.setPaused, "a", True, until=float("inf"))
+        self.assertEqual((pool.state, pool.destinations[0].state), ("up", "up"))
+        pool.pause(maxPause="30s")
+        self.assertEqual(pool.gate.paused.maxPause, 30.0)
+
     def test_failedConnect(self) -> None:
         """
         A client whose connect fails in a pause is held as well.
