@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from iawlb.admin import place
 from iawlb.admin.access import Access, Role
 from iawlb.admin.place import (
     VANISHED,
@@ -122,8 +123,33 @@ class PlaceTests(SynchronousTestCase):
         lock = os.open(self.folder, os.O_RDONLY)
         self.addCleanup(os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with self.assertRaisesRegex(CannotListen, "^admin: cannot listen on unix:"):
+        self.patch(place, "LOCK_TIME", 0.0)
+        with self.assertRaisesRegex(
+            CannotListen, "^admin: another process has locked the folder$"
+        ):
             self.open()
+
+    def test_manyAtOnce(self) -> None:
+        """
+        Processes that start at the same time, each with a socket of its own in the same
+        folder, all start: each waits until the other has opened its socket.
+        """
+        lock = os.open(self.folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        self.patch(place, "sleep", lambda seconds: os.close(lock))
+        self.open()
+        self.assertTrue(os.path.exists(self.path))
+
+    def test_usualAdvice(self) -> None:
+        """
+        If the usual place cannot be used, which the user has not named, the message
+        says how to name another or none.
+        """
+        self.open()
+        for path in (self.path, "/proc/none/a.sock"):
+            self.path = path
+            with self.assertRaisesRegex(CannotListen, "; give another .* or --admin= "):
+                self.open(usual=True)
 
     def test_noFolder(self) -> None:
         """

@@ -11,6 +11,7 @@ import socket
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic, sleep
 
 from iawlb.adminplace import AdminAddress, readAdminAddress
 from iawlb.errors import CannotListen, InvalidSetting
@@ -25,6 +26,12 @@ VANISHED = 60_000
 """
 How long what was sent to a client may stay unconfirmed before the connection ends, in
 milliseconds.
+"""
+
+LOCK_TIME = 2.0
+"""
+The longest wait for another process that opens its socket in the same folder, in
+seconds.
 """
 
 _BACKLOG = 1024  # a Unix socket whose backlog is full refuses clients that do not wait
@@ -87,14 +94,23 @@ def openPlace(place: Place) -> socket.socket:
             return _openPath(place.address, place.usual)
         return _openPort(*place.address)
     except CannotListen as error:
-        raise CannotListen(f"{place.setting}: {error}") from None
+        raise CannotListen(f"{place.setting}: {error}{_advice(place)}") from None
     except OSError as error:
         why = error.strerror or str(error)
         if error.errno == errno.EADDRINUSE:
             why = "it is in use"
         raise CannotListen(
-            f"{place.setting}: cannot listen on {place}: {why}"
+            f"{place.setting}: cannot listen on {place}: {why}{_advice(place)}"
         ) from None
+
+
+def _advice(place: Place) -> str:
+    """
+    Return what to do about a place that the user has not named.
+    """
+    if not place.usual:
+        return ""
+    return "; give another address with --admin, or --admin= for no admin server"
 
 
 def _openPort(host: str, port: int) -> socket.socket:
@@ -131,12 +147,11 @@ def _openPath(path: str, usual: bool) -> socket.socket:
         found = os.stat(folder)
         if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
             raise CannotListen(
-                f"{folder} belongs to another user, or others may write there: "
-                "give an address of your own with --admin"
+                f"{folder} belongs to another user, or others may write there"
             )
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _takeLock(lock)
         clearStale(path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # The file is made with its mode: there is no moment in which others could
@@ -154,6 +169,24 @@ def _openPath(path: str, usual: bool) -> socket.socket:
         return listening
     finally:
         os.close(lock)
+
+
+def _takeLock(folder: int) -> None:
+    """
+    Lock a folder. Balancers that start at the same time, each with a socket of its own
+    in the same folder, do so one after the other.
+
+    @raise CannotListen: Another process does not give it back.
+    """
+    end = monotonic() + LOCK_TIME
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if monotonic() >= end:
+                raise CannotListen("another process has locked the folder") from None
+        sleep(0.01)
 
 
 def fileNumber(path: str) -> int:
