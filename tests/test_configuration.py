@@ -452,20 +452,17 @@ class MistakeTests(Case):
                 text,
                 {
                     "IAWLB_QUEUETIMEOUT": "1",
-                    "IAWLB_XYZ": "1",
-                    "IAWLB_\n": "1",
+                    "IAWLB_REQUIRE_INTEGRATION": "1",
+                    "IAWLB_LOG_FORM\n": "1",
                     "IAWLB_REST": "\udcff",
                 },
             ),
             [
-                "IAWLB_\\n: there is no such variable: docs/configuration.md lists "
-                "them",
+                "IAWLB_LOG_FORM\\n: there is no such variable: write IAWLB_LOG_FORMAT",
                 "IAWLB_QUEUETIMEOUT: there is no such variable: write "
                 "IAWLB_QUEUE_TIMEOUT",
                 "IAWLB_REST: '\\udcff' is not a duration: write 500ms, 30s, 5m or 1h, "
                 "at most 168h",
-                "IAWLB_XYZ: there is no such variable: docs/configuration.md lists "
-                "them",
             ],
         )
 

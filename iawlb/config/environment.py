@@ -79,11 +79,12 @@ def _fromEnvironment(
         ):
             names = [each.removeprefix(PREFIX) for each in (*known, *OTHER_VARIABLES)]
             near = nearest(variable.removeprefix(PREFIX), names)
-            right = "docs/configuration.md lists them"
+            # Other programs may have variables that begin so, too.
             if near is not None:
-                right = f"write {PREFIX}{near}"
-            shown = written(variable)[1:-1]
-            mistakes.append(f"{shown}: there is no such variable: {right}")
+                shown = written(variable)[1:-1]
+                mistakes.append(
+                    f"{shown}: there is no such variable: write {PREFIX}{near}"
+                )
     return found
 
 
