@@ -115,8 +115,8 @@ def test_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     ran: list[Any] = []
     monkeypatch.setattr(twistd, "runApp", ran.append)
+    monkeypatch.setattr("iawlb.process.options.raiseFileLimit", lambda: None)
     monkeypatch.setattr(serving, "usualPlace", lambda *_: "/run/x/admin.sock")
-    monkeypatch.setattr(tap, "raiseFileLimit", lambda: None, raising=False)
     monkeypatch.delenv("IAWLB_ADMIN", raising=False)
     serving.serve(["8080", "9001"])
     (launcher,) = ran
@@ -126,6 +126,27 @@ def test_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert options.processSettings.admin == "/run/x/admin.sock"
     maker = launcher.loadedPlugins[launcher.subCommand]
     assert maker.makeService is tap.makeService
+
+
+def test_noPlace(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    A user without a place for the admin socket is told so, and is served.
+    """
+    ran: list[Any] = []
+    monkeypatch.setattr(twistd, "runApp", ran.append)
+    monkeypatch.setattr("iawlb.process.options.raiseFileLimit", lambda: None)
+    monkeypatch.setattr(serving, "usualPlace", lambda *_: None)
+    monkeypatch.delenv("IAWLB_ADMIN", raising=False)
+    serving.serve(["8080", "9001"])
+    assert capsys.readouterr().err == (
+        "iawlb: without XDG_RUNTIME_DIR and a home there is no usual place for the "
+        "admin socket: give --admin ADDRESS to control this balancer\n"
+    )
+    assert len(ran) == 1
+    serving.serve(["8080", "9001", "--admin", "/tmp/x.sock"])
+    assert capsys.readouterr().err == ""
 
 
 def test_runCommand(

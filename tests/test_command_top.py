@@ -159,6 +159,26 @@ def test_sorts(balancer: FakeAdmin, sort: str, order: list[str]) -> None:
     assert [row[0] for row in view.next().destinations] == order
 
 
+def test_manyDestinations(balancer: FakeAdmin) -> None:
+    """
+    A thousand destinations leave room for the clients that wait longest.
+    """
+    many = [{**DESTINATION_A, "name": f"w{n:03}"} for n in range(1000)]
+    balancer.answers["GET /status"] = {
+        **STATUS,
+        "pools": [{**POOL, "destinations": many}],
+    }
+    view, _ = _view(balancer)
+    frame = view.next()
+    shown = frame.linesWithin(100, 24, lambda head, cell: cell)
+    assert len(shown) == 24
+    assert "WAITS" in "\n".join(shown)
+    assert "w010" in "\n".join(shown)
+    shown = frame.linesWithin(100, 8, lambda head, cell: cell)
+    assert len(shown) == 8
+    assert len(frame.linesWithin(100, 2000, lambda head, cell: cell)) > 1000
+
+
 def test_cut() -> None:
     """
     What has no room is counted.

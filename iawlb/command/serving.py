@@ -12,6 +12,7 @@ from twisted.application.service import ServiceMaker
 from twisted.scripts import twistd
 
 from iawlb.adminplace import usualPlace
+from iawlb.command.output import complain
 from iawlb.tap import Options
 
 
@@ -22,10 +23,14 @@ def serve(arguments: Sequence[str]) -> None:
     @param arguments: The options and addresses, as behind C{twistd -n iawlb}.
     @raise SystemExit: The balancer cannot start.
     """
-    options = Options(
-        usualAdmin=usualPlace(os.environ, os.geteuid()), environment=os.environ
-    )
+    place = usualPlace(os.environ, os.geteuid())
+    options = Options(usualAdmin=place, environment=os.environ)
     options.parseOptions(arguments)
+    if place is None and not options.processSettings.admin:
+        complain(
+            "without XDG_RUNTIME_DIR and a home there is no usual place for the admin "
+            "socket: give --admin ADDRESS to control this balancer"
+        )
     launcher: Any = twistd.ServerOptions()  # type: ignore[attr-defined]
     launcher.parseOptions(["--nodaemon", "--no_save", "--pidfile="])
     # What twistd itself sets when it finds the plugin. Asked for here, the plugins of

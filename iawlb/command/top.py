@@ -17,7 +17,7 @@ import click
 from iawlb.command.calls import DURATION, POOL, Call, asking
 from iawlb.command.failures import USAGE, CommandError
 from iawlb.command.output import columns, isTerminal, painter, put, say, sayJson
-from iawlb.command.topview import SORTS, Frame, View, cut
+from iawlb.command.topview import SORTS, Frame, View
 
 KEYS = {name[0]: name for name in SORTS}
 
@@ -85,8 +85,8 @@ def watch(view: View, frame: Frame, interval: float) -> None:
             terminal = os.get_terminal_size(sys.stdout.fileno())
             # A terminal that does not know its size says 0.
             width, height = terminal.columns or 80, terminal.lines or 24
-            shown = cut([*frame.lines(width, paint), ""], height - 1)
-            put("\x1b[H" + "\x1b[K\n".join([*shown, HELP[: width - 1]]) + "\x1b[J")
+            shown = frame.linesWithin(width, height - 2, paint)
+            put("\x1b[H" + "\x1b[K\n".join([*shown, "", HELP[: width - 1]]) + "\x1b[J")
             for key in keys(interval):
                 if key == "q":
                     return

@@ -34,6 +34,8 @@ class TopScreen(App[None]):
     CSS = """
     #head, #notes { height: auto; padding: 0 1; }
     DataTable { height: auto; margin: 1 0 0 0; }
+    #destinations { max-height: 50%; }
+    #notes { margin: 1 0 0 0; }
     """
     TITLE = "iawlb top"
     ENABLE_COMMAND_PALETTE = False
@@ -57,7 +59,7 @@ class TopScreen(App[None]):
         with VerticalScroll():
             for name in ("pools", "destinations", "waiters"):
                 table: DataTable[Text] = DataTable(id=name, cursor_type="none")
-                table.can_focus = False
+                table.can_focus = name == "destinations"  # which scroll
                 yield table
             yield Static(id="notes", markup=False)
         yield Footer()

@@ -5,7 +5,7 @@ What C{iawlb top} shows: made of two answers of the balancer and those before.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import wrap
 from typing import Any
 
@@ -17,6 +17,11 @@ from iawlb.command.text import age, number, plain, shorten, since, size
 ENDLESS = 10_000
 """
 The width of what is no terminal.
+"""
+
+FEWEST = 5
+"""
+How many destinations are shown at least.
 """
 
 OLDEST = 10
@@ -111,6 +116,20 @@ class Frame:
         if self.notes:
             found += ["", *(shorten(each, most) for each in self.notes)]
         return found
+
+    def linesWithin(self, width: int, height: int, paint: Paint) -> list[str]:
+        """
+        Lay out what a terminal has room for. Destinations are left out before the
+        clients that wait longest.
+        """
+        found = self.lines(width, paint)
+        over = len(found) - height
+        if over > 0:
+            kept = max(FEWEST, len(self.destinations) - over)
+            found = replace(self, destinations=self.destinations[:kept]).lines(
+                width, paint
+            )
+        return cut(found, height)
 
 
 class View:
