@@ -5,7 +5,9 @@ Listening sockets that are handed over from one listener to another, on real soc
 from __future__ import annotations
 
 import os
+import socket
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,30 @@ async def test_backlog(form: str, tmp_path: Path) -> None:
             await assertEchoed(each)
             await leave(each)
         assert len(server.peers) == 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_backlogOfThisTurn() -> None:
+    """
+    Clients whom the old listener has not accepted yet, though it accepts, are those of
+    the new one.
+    """
+    async with running() as live:
+        on = Moving(live, "127.0.0.1:0")
+        server = await live.serve(on.two, "b")
+        new = await prepare(on.two, on.old)
+        host, _, port = on.old.address.rpartition(":")
+        with ExitStack() as stack:
+            # The reactor has no turn between this and the hand-over.
+            clients = [
+                stack.enter_context(socket.create_connection((host, int(port))))
+                for _ in range(3)
+            ]
+            handOver(on.one, on.old, on.two, new)
+            await until(lambda: len(server.peers) == 3)
+            for each in clients:
+                each.close()
+            await until(lambda: not live.balancer.sessions)
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:0", "unix:{}/in.sock"])
