@@ -5,6 +5,7 @@ Reloads of a balancer that serves, on real sockets.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -524,14 +525,41 @@ async def test_taken(tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_overlap(tmp_path: Path) -> None:
     """
-    An address that overlaps with one that goes cannot be opened meanwhile; the message
-    says so.
+    A listener can be exchanged for one whose address overlaps with it: for all
+    addresses, for one again, for two, and for IPv6 with and without IPv4.
     """
     async with reloads(tmp_path) as on:
         on.start(WEB)
-        result = await on.reload(WEB.replace("127.0.0.1:$P", "0.0.0.0:$P"))
-        assert "remove it by a reload of its own" in result["mistakes"][0]
+        early = await on.echoed()
+        for listen, addresses in (
+            ('"0.0.0.0:$P"', ["127.0.0.1", "127.0.0.2"]),
+            ('["127.0.0.2:$P", "127.0.0.1:$P"]', ["127.0.0.2", "127.0.0.1"]),
+            ('"[::]:$P"', ["[::1]", "127.0.0.2"]),
+            ('{ address = "[::]:$P", v6only = true }', ["[::1]"]),
+            ('"$P"', ["127.0.0.1"]),
+        ):
+            await on.changed(WEB.replace('"127.0.0.1:$P"', listen))
+            for each in addresses:
+                await on.echoed(f"{each}:{on.port}")
+        assert len(on.pool().listeners) == 1
+        await assertEchoed(early)
+
+
+@pytest_twisted.ensureDeferred
+async def test_overlapTaken(tmp_path: Path) -> None:
+    """
+    If another program has a part of the new address, nothing changes: the old listener
+    listens again.
+    """
+    async with reloads(tmp_path) as on:
+        on.start(WEB)
+        with socket.create_server(("127.0.0.9", on.port)):
+            result = await on.reload(WEB.replace("127.0.0.1:$P", "0.0.0.0:$P"))
+            assert result["mistakes"] == [
+                f"cannot listen on 0.0.0.0:{on.port}: Address already in use"
+            ]
         await on.echoed()
+        assert await on.changed(WEB) == []
 
 
 @pytest_twisted.ensureDeferred

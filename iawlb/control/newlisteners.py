@@ -5,13 +5,14 @@ The listeners that a reload opens, changes and closes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from iawlb.backend.address import placeOf
-from iawlb.backend.places import Place
+from iawlb.backend.places import Place, clash
 from iawlb.balancer import Balancer
 from iawlb.config.model import Configuration, ListenerConfig
 from iawlb.control.build import valuesOf
@@ -19,6 +20,7 @@ from iawlb.control.plan import ADD, REMOVE, Change, listenersOf, numbered
 from iawlb.errors import CannotListen
 from iawlb.frontend.listener import Listener
 from iawlb.pool import Pool
+from iawlb.settings import ListenerSettings
 
 WAIT = 10.0
 """
@@ -53,6 +55,8 @@ class NewListeners:
         ]
         # The listeners that will be closed, but for those that hand their socket over.
         self._leaving: dict[Key, Listener] = {}
+        # Those of them that have stopped to listen, since others overlap with them.
+        self._gaveWay: list[Listener] = []
         # The new listeners, each with the one whose socket it takes over.
         self._opened: dict[Key, tuple[Pool, Listener, tuple[Pool, Listener] | None]]
         self._opened = {}
@@ -94,10 +98,30 @@ class NewListeners:
         @raise InvalidSetting: One of the addresses is wrong.
         """
         self._leaving = dict(self._closing())
+        late = []
         for key, config in self._wanted().items():
-            await self._open(self._balancer.pools[key[0]], key, config)
+            try:
+                await self._open(key, config)
+            except CannotListen:
+                if not self._inTheWay(config):
+                    raise
+                late.append((key, config))
+        for key, config in late:
+            for old in self._inTheWay(config):
+                if old not in self._gaveWay:
+                    self._gaveWay.append(old)
+                    old.giveWay()
+            # It listens before the reactor has its next turn.
+            await self._open(key, config)
 
-    async def _open(self, pool: Pool, key: Key, config: ListenerConfig) -> None:
+    async def _open(self, key: Key, config: ListenerConfig) -> None:
+        """
+        Open a listener, with the socket of one that will be closed if that listens at
+        the same place.
+
+        @raise CannotListen: It cannot be opened.
+        """
+        pool = self._balancer.pools[key[0]]
         old = self._inPlace(key, config)
         instead = None
         if old is not None:
@@ -109,53 +133,49 @@ class NewListeners:
         )
         self._opened[key] = pool, listener, instead
         opening = Deferred.fromCoroutine(pool.listeners.prepare(listener))
-        opening.addTimeout(WAIT, self._balancer.clock)
-        try:
-            await opening
-        except CannotListen as error:
-            raise CannotListen(f"{error}{self._overlap(config)}") from error
+        await opening.addTimeout(WAIT, self._balancer.clock)
 
     def _inPlace(self, key: Key, config: ListenerConfig) -> Key | None:
         """
         Find the listener whose socket a new one takes over.
         """
-        able = {
-            each: old
-            for each, old in self._leaving.items()
-            if old.shareable is not None
-        }
-        if key in able:
-            return key
-        place = placeOf(config.address, listening=True)
-        for each, old in able.items():
-            same = place and (place.port or place.path) and place == _placeOf(old)
-            alike = config.settings.v6only == old.settings.v6only
-            if (same or config.address == old.text) and alike:
+        place = _placeOf(config.address, config.settings)
+        for each, old in self._leaving.items():
+            known = place is not None and bool(place.port or place.path)
+            same = known and place == _placeOf(old.text, old.settings)
+            if old.shareable is None or old.settings.v6only != config.settings.v6only:
+                continue
+            if same or each == key or config.address == old.text:
                 return each
         return None
 
-    def _overlap(self, config: ListenerConfig) -> str:
+    def _inTheWay(self, config: ListenerConfig) -> list[Listener]:
         """
-        Return a hint, if an address cannot be listened on because a listener that will
-        be closed has the same port.
+        List the listeners that will be closed, and whose addresses overlap with that of
+        a new one: as long as they listen, the new one cannot.
         """
-        place = placeOf(config.address, listening=True)
+        place = _placeOf(config.address, config.settings)
+        found = []
         for old in self._leaving.values():
-            there = _placeOf(old)
-            if place and there and place.port == there.port:
-                return (
-                    f"; {old.text} overlaps with it, and closes only when all new "
-                    "listeners are open: remove it by a reload of its own"
-                )
-        return ""
+            there = _placeOf(old.text, old.settings)
+            if place and there and old.shareable and clash(place, there):
+                found.append(old)
+        return found
 
     def abandon(self) -> None:
         """
-        Close the new listeners, of which no client knows yet.
+        Close the new listeners, of which no client knows yet, and let those listen
+        again that have given way.
         """
         opened, self._opened = self._opened, {}
-        for _, listener, _ in opened.values():
-            listener.close()
+        gaveWay, self._gaveWay = self._gaveWay, []
+
+        def comeBack(_: object) -> None:
+            for each in gaveWay:
+                each.comeBack()
+
+        closing = [listener.close() for _, listener, _ in opened.values()]
+        DeferredList(closing, consumeErrors=True).addCallback(comeBack)
 
     def take(self, done: list[Change]) -> None:
         """
@@ -184,5 +204,11 @@ class NewListeners:
             done += those
 
 
-def _placeOf(listener: Listener) -> Place | None:
-    return placeOf(listener.text, listening=True)
+def _placeOf(address: str, settings: ListenerSettings) -> Place | None:
+    """
+    Return the place at which a listener listens, as far as its address says.
+    """
+    place = placeOf(address, listening=True)
+    if place is None or not settings.v6only:
+        return place
+    return replace(place, v6only=True)

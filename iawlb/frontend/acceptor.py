@@ -310,6 +310,12 @@ class Acceptor:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         self.refusing = True
 
+    def shareAddress(self) -> None:
+        """
+        Let another socket bind the address, while connections are refused.
+        """
+        self._port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
     def listenAgain(self) -> None:
         """
         Undo L{refuse}; L{resume} then accepts.

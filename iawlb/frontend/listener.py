@@ -116,6 +116,24 @@ class Listener:
         self._held = False
         self._listens()
 
+    def giveWay(self) -> None:
+        """
+        Stop listening at once, so that another socket can listen at an address that
+        overlaps with this one. The address stays bound. Clients in the kernel's backlog
+        are accepted first, as far as there is room.
+        """
+        acceptor = self._acceptor
+        assert acceptor is not None
+        if not acceptor.refusing:
+            acceptor.refuse()
+        acceptor.shareAddress()
+
+    def comeBack(self) -> None:
+        """
+        Undo L{giveWay}, when the other socket is closed.
+        """
+        self._apply()
+
     def takeOver(self, other: Listener) -> Deferred[None]:
         """
         Close another listener whose socket this one shares. The socket goes on
