@@ -328,6 +328,9 @@ class ReadingTests(ApiCase):
         self.assertEqual(
             [each["changed"] for each in web["destinations"]], [["slots"], ["added"]]
         )
+        # One that is being removed, and still has sessions.
+        self.configuration.differs[3] = Differs("x", "web", "b", None, {}, None)
+        self.assertEqual(self.get("/destinations/web/b")["changed"], ["removed"])
         config = self.get("/config")
         self.check("Config", config)
         self.assertEqual(

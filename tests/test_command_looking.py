@@ -209,7 +209,8 @@ def test_statusIll(admin: FakeAdmin, run: Commands) -> None:
     }
     admin.answers["GET /status"] = http(ill, more=DATE)
     assert run("status").lines == [
-        "iawlb 0.1.0, process 4711, stopping for 3m12s, not ready: nothing is up",
+        "iawlb 0.1.0, process 4711, stopping, has run for 3m12s, not ready: "
+        "nothing is up",
         "clients       5 of at most 5000, 3 waiting; accepts no more for now",
         "destinations  1 up of 2",
         "file          iawlb.toml, FAILED to reload 12s ago",

@@ -237,6 +237,7 @@ class KeeperTests(SynchronousTestCase):
         self.assertEqual(changedOf(found, "web"), ["paused", "slots"])
         self.assertEqual(changedOf(found, "web", "a"), ["slots", "weight", "paused"])
         self.assertEqual(changedOf(found, "web", "c"), ["added", "drained"])
+        self.assertEqual(changedOf(found, "web", "b"), ["removed"])
         self.assertEqual(changedOf(found, "db", "primary"), [])
         # A program has removed a pool.
         self.on.balancer.removePool("db")

@@ -143,7 +143,8 @@ class Views:
         changed: dict[tuple[str | None, str | None], list[str]] = {}
         for each in await self.differences(turn):
             key = each.pool, each.destination
-            changed.setdefault(key, []).append(each.key or "added")
+            whole = "removed" if each.runtime is None else "added"
+            changed.setdefault(key, []).append(each.key or whole)
         return Look(counts, changed)
 
     async def differences(self, turn: Turn) -> list[Difference]:

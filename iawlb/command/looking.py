@@ -199,9 +199,12 @@ def statusLines(status: dict[str, Any], now: datetime) -> list[str]:
     def get(key: str) -> str:
         return plain(status.get(key))
 
+    state = get("state")
+    if state == "stopping":
+        state = "stopping, has run"
     ready = "ready" if status.get("ready") else f"not ready: {get('why')}"
     lines = [
-        f"iawlb {get('version')}, process {get('pid')}, {get('state')} for "
+        f"iawlb {get('version')}, process {get('pid')}, {state} for "
         f"{age(status.get('uptime'))}, {ready}",
         f"clients       {get('sessions')} of at most {get('maxConnections')}, "
         f"{get('waiting')} waiting"

@@ -175,7 +175,7 @@ def changedOf(
     Name what of a pool or a destination differs from the configuration.
     """
     return [
-        each.key or "added"
+        each.key or ("removed" if each.runtime is None else "added")
         for each in found
         if (each.pool, each.destination) == (pool, destination)
     ]
