@@ -212,3 +212,12 @@ def leaveToOthers(port: Any) -> None:
         # Twisted takes this for an abstract name, and would write it to the log.
         port._bindPath = b"\0"
         port._logConnectionLostMsg = lambda: None
+
+
+def closeForAll(port: Any) -> None:
+    """
+    Make a port of Twisted's that was made of an existing socket shut the socket down
+    when it is closed, so that it does not go on to listen for other processes that hold
+    it too. If Twisted has renamed the attribute, it does until they close it.
+    """
+    port._shouldShutdown = True

@@ -8,20 +8,33 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.protocol import Factory
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.backend import held
-from iawlb.backend.held import PREFIX, HeldSockets, storedName, whereOf, whereUnix
+from iawlb.backend.address import parseListen
+from iawlb.backend.held import (
+    PREFIX,
+    HeldEndpoint,
+    HeldSockets,
+    storedName,
+    whereOf,
+    whereUnix,
+)
 from iawlb.errors import CannotListen, InvalidSetting
 from iawlb.service import LoadBalancer
 from tests.net import LIMIT, Echo, until
+from tests.pem import Issued
 from tests.stage import stage
 
 
@@ -71,6 +84,9 @@ class HeldSocketsTests(SynchronousTestCase):
         """
         found, _ = self.handed("web", "db")
         self.assertEqual(found.find("db", None), found.find(None, "1"))
+        os.set_inheritable(found.find("web", None), True)
+        numbers = [(name, found.find(name, None)) for name in ("web", "db")]
+        found = HeldSockets(numbers)
         self.assertFalse(os.get_inheritable(found.find("web", None)))
         for name in ("web", "db"):
             os.close(found.find(name, None))
@@ -246,6 +262,23 @@ async def test_storedSocket(
 
 
 @pytest_twisted.ensureDeferred
+async def test_storedIsClosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A socket that was taken over, and whose listener is closed while the process runs,
+    listens no more, although systemd has not forgotten it yet.
+    """
+    with opened() as listening:
+        where = listening.getsockname()
+        handOver(monkeypatch, [(f"{PREFIX}x", listening)])
+        async with stage("127.0.0.1:0") as on:
+            on.balancer.addPool("more").listen(f"127.0.0.1:{where[1]}", {})
+            socket.create_connection(where).close()
+            await on.balancer.removePool("more")
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(where)
+
+
+@pytest_twisted.ensureDeferred
 async def test_storedAlone(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A socket that takes IPv6 clients alone is taken over by such a listener.
@@ -266,16 +299,27 @@ async def test_storedAlone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest_twisted.ensureDeferred
 async def test_storedRefusing(monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    A socket that refused clients when the earlier process was killed listens again.
+    A socket that refused clients when the earlier process was killed listens again,
+    also while connections of that address live, and refuses and listens after that.
     """
-    with opened() as listening:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as old:
         number = listening.getsockname()[1]
-        handOver(monkeypatch, [(f"{PREFIX}x", listening)])
-        listening.shutdown(socket.SHUT_RD)
-        listening.close()
-        async with stage(f"127.0.0.1:{number}") as on:
-            await on.serve(make=Echo)
-            await on.assertEchoed()
+        old.connect(listening.getsockname())
+        with listening.accept()[0]:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            handOver(monkeypatch, [(f"{PREFIX}x", listening)])
+            listening.shutdown(socket.SHUT_RD)
+            listening.close()
+            async with stage(f"127.0.0.1:{number}", backlog=7) as on:
+                await on.serve(make=Echo)
+                await on.assertEchoed()
+                (pool,) = on.balancer.pools.values()
+                pool.listeners.setRefusing(True)
+                pool.listeners.setRefusing(False)
+                await on.assertEchoed()
+                (listener,) = pool.listeners
+                port: Any = listener.port
+                assert port.backlog == 7
 
 
 @pytest_twisted.ensureDeferred
@@ -296,6 +340,44 @@ async def test_storedUnix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
             assert await peer.got(6) == b"waited"
             assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert not path.exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_storedTls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    TLS listeners take over the sockets too.
+    """
+    issued = Issued("localhost", hosts=["localhost"])
+    pem = tmp_path / "localhost.pem"
+    pem.write_bytes(issued.keyPem + issued.pem)
+    with opened() as listening:
+        number = listening.getsockname()[1]
+        found = handOver(monkeypatch, [(f"{PREFIX}x", listening)])
+        for text in (
+            f"ssl:{number}:interface=127.0.0.1:privateKey={pem}",
+            f"tls:{tmp_path}:{number}:interface=127.0.0.1",
+        ):
+            endpoint: Any = parseListen(reactor, text, 5).endpoint
+            assert isinstance(endpoint.plain, HeldEndpoint)
+        found.release()
+
+
+@pytest_twisted.ensureDeferred
+async def test_unixBacklog(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    The backlog of a Unix socket is not cut to the 50 that Twisted would set.
+    """
+    path = str(tmp_path / "web.sock")
+    with opened(path, socket.AF_UNIX) as listening, ExitStack() as stack:
+        found = handOver(monkeypatch, [("web", listening)])
+        endpoint = parseListen(reactor, "systemd:web", 5).endpoint
+        port = await endpoint.listen(Factory())
+        for _ in range(100):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect(path)
+        await maybeDeferred(port.stopListening)
+        os.close(found.find("web", None))
 
 
 @pytest.mark.parametrize("how", ["removed", "refusing"])

@@ -20,7 +20,7 @@ from iawlb.process import notify
 from iawlb.process.notify import EVERY, STATUS_EVERY, NotifySocket, ServiceManager
 from iawlb.service import LoadBalancer
 from tests.manager import Manager
-from tests.net import Echo, until
+from tests.net import Echo, freePort, until
 from tests.stage import stage
 
 
@@ -313,7 +313,9 @@ async def test_keepsSockets(tmp_path: Path) -> None:
 @pytest_twisted.ensureDeferred
 async def test_renewedSocket(tmp_path: Path) -> None:
     """
-    A Unix socket that has refused is another when it listens again: that one is kept.
+    A Unix socket that has refused is another when it listens again, one that does not
+    know its path: it is not kept, and its path is removed at the end. One that was
+    opened anew by another listener is.
     """
     path = tmp_path / "web.sock"
     with Manager(str(tmp_path / "notify")) as manager:
@@ -321,17 +323,45 @@ async def test_renewedSocket(tmp_path: Path) -> None:
             made = ServiceManager(on.balancer, environment(manager))
             made.started()
             manager.read()
-            (before,) = manager.store.values()
-            number = os.fstat(before).st_ino
+            assert len(manager.store) == 1
             (pool,) = on.balancer.pools.values()
             pool.listeners.setRefusing(True)
             pool.listeners.setRefusing(False)
+            await until(lambda: manager.read() and not manager.store)
+            made.stopping()
+        made.stopped()
+        assert not path.exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_openedAnew(tmp_path: Path) -> None:
+    """
+    A listener that was closed and opened again at the same address between two looks
+    has another socket: that one is kept.
+    """
+    with Manager(str(tmp_path / "notify")) as manager:
+        async with stage("127.0.0.1:0") as on:
+            more = on.balancer.addPool("more")
+            number = freePort()
+            more.listen(f"127.0.0.1:{number}", {})
+            made = ServiceManager(on.balancer, environment(manager))
+            made.started()
+            manager.read()
+            (name,) = (each for each in manager.store if str(number) in each)
+            before = os.fstat(manager.store[name]).st_ino
+            closing = on.balancer.removePool("more")
+            # systemd, in its own time, and this process hold the address meanwhile.
+            os.close(manager.store.pop(name))
+            await closing
+            on.balancer.addPool("more").listen(f"127.0.0.1:{number}", {})
             await until(
                 lambda: (
                     manager.read()
-                    and os.fstat(*manager.store.values()).st_ino != number
+                    and name in manager.store
+                    and os.fstat(manager.store[name]).st_ino != before
                 )
             )
+            assert set(manager.all("FDPOLL")) == {"0"}
             made.stopped()
 
 

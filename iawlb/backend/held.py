@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from iawlb.backend.strings import BACKLOG_PLACES, Words
-from iawlb.compat import inheritedDescriptors, leaveToOthers
+from iawlb.compat import closeForAll, inheritedDescriptors, leaveToOthers
 from iawlb.errors import InvalidSetting
 
 PREFIX = "iawlb-"
@@ -252,6 +252,8 @@ class HeldEndpoint:
         port.backlog = backlog
         if self._otherwise is None:
             leaveToOthers(port)
+        else:
+            closeForAll(port)
         adopted: IListeningPort = port
         return adopted
 

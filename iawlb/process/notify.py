@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from iawlb.backend import held
+from iawlb.backend.address import placeOf
 from iawlb.backend.held import storedName, whereOf
 from iawlb.balancer import Balancer
 from iawlb.compat import leaveToOthers
@@ -291,13 +292,19 @@ class ServiceManager:
     def _listening(self) -> Iterator[tuple[Listener, socket.socket]]:
         """
         Return the listeners whose sockets systemd may keep: not those that it holds
-        anyway for a socket unit.
+        anyway for a socket unit, and no Unix socket that was renamed when it listened
+        again after it had refused, as such a socket does not know its path.
         """
         for pool in self._balancer.pools.values():
             for listener in pool.listeners:
                 found = getattr(listener.port, "socket", None)
-                if found is not None and not listener.text.startswith("systemd:"):
-                    yield listener, found
+                if found is None or listener.text.startswith("systemd:"):
+                    continue
+                if found.family == socket.AF_UNIX:
+                    place = placeOf(listener.text, listening=True)
+                    if place is None or place.path != os.fsdecode(found.getsockname()):
+                        continue
+                yield listener, found
 
     def _store(self) -> None:
         """
