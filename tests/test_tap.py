@@ -172,12 +172,16 @@ class FileTests(_Case):
         """
         super().setUp()
         self.path = self.mktemp()
+        # Short: the kernel takes 108 bytes.
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        self.admin = f"{folder}/admin"
         self.write(
             "[pools.web]\nlisten = 8080\nqueue-timeout = 5\nslots = 9\n"
             "destination-slots = 2\n[pools.web.destinations]\na = 9001\n"
             "b = { address = 9002, slots = 4, weight = 3 }\n"
             "[pools.db]\nlisten = [{ address = '/a', mode = '600' }, 5432]\n"
-            "[global]\nlog = 'errors'\n[admin]\nlisten = '/admin'\n"
+            f"[global]\nlog = 'errors'\n[admin]\nlisten = '{self.admin}'\n"
         )
 
     def write(self, text: str) -> None:
@@ -225,7 +229,7 @@ class FileTests(_Case):
         self.assertEqual(next(iter(db.listeners)).settings.mode, 0o600)
         self.assertEqual(options.balancer.settings.log, "errors")
         self.assertTrue(options.logs.access.errorsOnly)
-        self.assertEqual(options.processSettings.admin, "/admin")
+        self.assertEqual(options.processSettings.admin, self.admin)
         self.assertEqual(options.configuration.path, os.path.abspath(self.path))
         self.assertEqual(self.opened(), [])
 
@@ -267,7 +271,7 @@ class FileTests(_Case):
         Where there is a usual place of the admin server, it is there, unless the file,
         the environment or an option says otherwise.
         """
-        self.assertEqual(self.file(usual="/u").processSettings.admin, "/admin")
+        self.assertEqual(self.file(usual="/u").processSettings.admin, self.admin)
         admin = self.file("--admin=", usual="/u").processSettings.admin
         self.assertEqual(admin, "")
         self.write("[pools.web]\nlisten = 80")

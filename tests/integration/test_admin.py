@@ -300,7 +300,8 @@ def test_noDescriptors(balancer: Balancers, serve: Serve, admin: str) -> None:
     When clients have taken all the room, the admin server still answers, also several
     at a time.
     """
-    front = balancer(serve(echo), options=["--admin", admin], files=200)
+    options = ["--admin", admin, "--drain-timeout=1s"]
+    front = balancer(serve(echo), options=options, files=200)
     with contextlib.ExitStack() as stack:
         for _ in range(80):
             stack.enter_context(connect(front.port)).sendall(b"a")
