@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import os
 import pty
+import shutil
 import signal
 import sys
 import tempfile
