@@ -210,7 +210,7 @@ class LimitTests(SynchronousTestCase):
         like all of them; and the log says why.
         """
         on = Scraping()
-        del on.rig.sources.statistics.pools
+        del on.rig.sources.statistics._pools
         line = on.connect()
         line.channel.dataReceived(request("GET", "/metrics"))
         on.turns()

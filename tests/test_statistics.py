@@ -12,13 +12,13 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.core.events import SESSION_ENDED
+from iawlb.core.events import SESSION_ENDED, SESSION_PUT_BACK
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
 from iawlb.observe import statistics as module
 from iawlb.observe.bytecounts import SESSIONS_A_STEP, ByteCounts
 from iawlb.observe.counts import Histogram
-from iawlb.observe.statistics import KEEP_REMOVED, Statistics
+from iawlb.observe.statistics import AT_ONCE, KEEP_REMOVED, Statistics
 from tests.doubles import Backend, Rig, Wire, destination, logged, session
 
 
@@ -116,8 +116,9 @@ class SessionTests(SynchronousTestCase):
         pool = rig.statistics.pools["default"]
         self.assertEqual(dict(pool.ends), {"CQ": 1, "--": 1})
         self.assertEqual((sum(pool.waits.counts), pool.waits.sum), (2, 0.5))
-        self.assertEqual(sum(pool.connects.counts), 1)
+        self.assertEqual(sum(rig.statistics.pools["default"].connects.counts), 1)
         rig.finish(waiting)
+        self.assertEqual(rig.statistics.pools["default"], pool)
         self.assertEqual((sum(pool.waits.counts), pool.waits.sum), (3, 1.0))
 
     def test_putBack(self) -> None:
@@ -167,9 +168,26 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual((statistics.pools, statistics.destinations), ({}, {}))
         pulled = session(2)
         pulled.destination = "a"
-        statistics.sessionChanged(pulled, "pulled")
+        for event in ("pulled", "connected"):
+            statistics.sessionChanged(pulled, event)
+        self.assertEqual((statistics.pools, statistics.destinations), ({}, {}))
+
+    def test_severalAtOnce(self) -> None:
+        """
+        Sessions are counted several at a time; whoever reads the counts finds all that
+        have ended, and no more than a few are held.
+        """
+        statistics = Statistics(Clock())
+        for number in range(AT_ONCE + 3):
+            statistics.sessionChanged(ended(number, "a"), SESSION_ENDED)
+            self.assertLess(len(statistics._ended), AT_ONCE)
+        self.assertEqual(len(statistics._ended), 3)
+        self.assertEqual(statistics.pools["default"].ended, AT_ONCE + 3)
+        self.assertEqual(len(statistics._ended), 0)
+        for number in range(3):
+            statistics.sessionChanged(ended(number, "a"), SESSION_ENDED)
         row = statistics.destinations["default", "a"]
-        self.assertEqual((row.attempts, row.ended, dict(row.ends)), (0, 0, {}))
+        self.assertEqual(row.ends["--"], AT_ONCE + 6)
 
 
 class DestinationTests(SynchronousTestCase):
@@ -285,6 +303,7 @@ class BoundTests(SynchronousTestCase):
             self.assertEqual(statistics.uncounted, 2)
             unserved = session(9)
             unserved.destination = "d"
+            statistics.sessionChanged(unserved, SESSION_PUT_BACK)
             unserved.pulled = 0.0
             unserved.finish(Outcome.CLIENT_LEFT_CONNECT, 1.0)
             statistics.sessionChanged(unserved, SESSION_ENDED)
@@ -328,7 +347,7 @@ class BoundTests(SynchronousTestCase):
             statistics.sessionChanged(ended(4, None, "three"), SESSION_ENDED)
             self.assertEqual(statistics.uncounted, 2)
             self.assertEqual(len(events), 1)
-            del statistics.destinations["one", "a"]
+            del statistics._rows["one", "a"]
             statistics.sessionChanged(ended(5, None, "three"), SESSION_ENDED)
             self.assertEqual(list(statistics.pools), ["two", "three"])
 

@@ -216,7 +216,8 @@ class Exposition:
                     for each in sources.balancer.closing
                     if each.name == name
                 )
-                view = PoolView(pool, counts, live, total, sums[name], now)
+                accepted = counts.ended + live
+                view = PoolView(pool, counts, live, accepted, total, sums[name], now)
                 poolViews.append(((name,), view))
             yield from _families(text, POOL, LABELS["pool"], poolViews)
         if "destination" in scopes:

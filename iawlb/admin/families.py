@@ -105,7 +105,7 @@ POOL: tuple[Family[PoolView], ...] = (
         "iawlb_pool_accepted",
         "counter",
         "Client connections that were accepted.",
-        lambda view: view.counts.ended + view.live,
+        lambda view: view.accepted,
     ),
     Family(
         "iawlb_pool_accept_pauses",

@@ -59,6 +59,7 @@ class PoolView(NamedTuple):
 
     @ivar live: The number of its sessions that live, those included of a pool of the
         same name that was removed.
+    @ivar accepted: The number of those that have begun.
     @ivar bytes: Bytes in and out, those of running sessions included.
     @ivar connects: The counts of all the pool's destinations.
     """
@@ -66,6 +67,7 @@ class PoolView(NamedTuple):
     pool: Pool
     counts: PoolStatistics
     live: int
+    accepted: int
     bytes: list[int]
     connects: ConnectCounts
     now: float
