@@ -25,6 +25,7 @@ from iawlb.balancer import Balancer
 from iawlb.config.model import Configuration
 from iawlb.config.read import readConfiguration
 from iawlb.control import apply
+from iawlb.control import reload as reloadModule
 from iawlb.control.apply import Application
 from iawlb.control.build import buildBalancer
 from iawlb.control.errors import Conflict
@@ -746,6 +747,24 @@ async def test_manyDestinations(tmp_path: Path) -> None:
         assert result["result"] == "done", result
         assert len(set(turns)) > 5
         assert len(on.pool("shop").destinations) == 100
+
+
+@pytest_twisted.ensureDeferred
+async def test_manyMessages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Only so many lines of a reload are remembered; all are returned.
+    """
+    monkeypatch.setattr(reloadModule, "MOST", 1)
+    async with reloads(tmp_path) as on:
+        on.start(WEB.replace('a = "$0"', 'a = "$0", b = "$1"'))
+        for _ in range(2):
+            await on.echoed()
+        result = await on.reload(WEB.replace('a = "$0"', 'c = "127.0.0.1:9"'))
+        assert len(result["messages"]) == 2
+        assert on.reloader.last["messages"] == [
+            result["messages"][0],
+            "and 1 lines more, which the log has",
+        ]
 
 
 @pytest_twisted.ensureDeferred

@@ -23,6 +23,11 @@ from iawlb.errors import IawlbError, InvalidConfiguration
 
 Result = dict[str, Any]
 
+MOST = 100
+"""
+The number of lines that are remembered of a reload.
+"""
+
 
 class Reloader:
     """
@@ -194,6 +199,9 @@ class Reloader:
     def _remember(self, successful: bool, messages: list[str]) -> None:
         if successful:
             self.succeededAt = self._now()
+        more = len(messages) - MOST
+        if more > 0:
+            messages = [*messages[:MOST], f"and {more} lines more, which the log has"]
         self.last = {
             "successful": successful,
             "at": iso(self._now()),
