@@ -275,6 +275,28 @@ async def test_address(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_addressOfPaused(tmp_path: Path) -> None:
+    """
+    A destination that was paused or drained, and gets another address, is another one:
+    it takes clients, and the result says so.
+    """
+    async with reloads(tmp_path) as on:
+        on.start(WEB)
+        path = "pools.web.destinations.a.address"
+        on.pool().setPaused("a", True)
+        result = await on.reload(WEB.replace("$0", "$1"))
+        assert result["messages"] == [
+            f"{path}: the old one was paused; the new one is up"
+        ]
+        on.pool().drain("a")
+        result = await on.reload(WEB)
+        assert result["messages"] == [
+            f"{path}: the old one was drained; the new one is up"
+        ]
+        await on.echoed()
+
+
+@pytest_twisted.ensureDeferred
 async def test_otherSpelling(tmp_path: Path) -> None:
     """
     The same address in another spelling is the same destination still.
@@ -907,6 +929,28 @@ async def test_removalUndone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert pool.workers["a"].destination.removing
         await leave(early)
         await until(lambda: not pool.destinations)
+
+
+@pytest_twisted.ensureDeferred
+async def test_holdUndone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A destination that was paused or drained is so again, if a reload that gave it
+    another address fails later.
+    """
+    async with reloads(tmp_path) as on:
+        text = WEB.replace('a = "$0"', 'a = "$0", b = "127.0.0.1:9", c = "$1"')
+        on.start(text)
+        pool = on.pool()
+        pool.setPaused("a", True, "me")
+        pool.drain("b")
+        with monkeypatch.context() as patch:
+            await Raising(on, patch, Pool, "arrange").reload(
+                WEB.replace('a = "$0"', 'c = "$1", b = "$0", a = "127.0.0.1:8"')
+            )
+        states = {each.name: each.state for each in pool.destinations}
+        assert states == {"a": "paused", "b": "draining", "c": "up"}
+        pause = pool.workers["a"].destination.pause
+        assert pause is not None and pause.by == "me"
 
 
 @pytest_twisted.ensureDeferred

@@ -208,12 +208,25 @@ class Application:
         moves = not keys or "address" in keys
         address = config.address if moves else now.address
         before = {"name": name, "slots": now.slots, "weight": now.weight}
-        removing = now.removing
-        self._undo.append(lambda: _put(pool, old, before, removing))
-        old = now.address
+        old, removing = now.address, now.removing
+        held = "paused" if now.paused else "drained" if now.draining else None
+
+        def putBack() -> None:
+            _put(pool, old, before, removing)
+            if now.pause is not None:
+                pool.setPaused(name, True, now.pause.by, now.pause.until)
+                pool.workers[name].destination.pause = now.pause
+            elif held and not removing:
+                pool.drain(name)
+
+        self._undo.append(putBack)
         _put(pool, address, own, False)
         if pool.workers[name] is not worker:
             self._saySessions(changes[0].path, "the old one", now.active)
+            if held:
+                self.messages.append(
+                    f"{changes[0].path}: the old one was {held}; the new one is up"
+                )
 
     def _removeDestination(self, change: Change) -> None:
         """
