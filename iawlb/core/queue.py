@@ -131,6 +131,7 @@ class ConnectionQueue(Lines, DeferredQueue[Session]):
 
         @param destination: The destination whose worker asks. By default the caller
             serves no destination, and gets a session that any destination may serve.
+            Such a session takes no slot of the pool.
         @return: Fires with the session. Cancelling it gives up the wait and loses no
             session.
         @raise QueueUnderflow: This destination's worker waits already, or C{backlog}
