@@ -9,6 +9,7 @@ import os
 import select
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 from twisted.internet import endpoints, tcp, unix
@@ -137,7 +138,8 @@ def inherit(heir: tcp.Port, of: tcp.Port) -> bytes | None:
     if path[:1] == _NO_PATH:
         return None
     if new.mode != old.mode:
-        os.chmod(path, new.mode)
+        with suppress(FileNotFoundError):  # somebody has removed it
+            os.chmod(path, new.mode)
     return path
 
 
@@ -212,6 +214,16 @@ def leaveToOthers(port: Any) -> None:
         # Twisted takes this for an abstract name, and would write it to the log.
         port._bindPath = b"\0"
         port._logConnectionLostMsg = lambda: None
+
+
+def forgetMissingPath(port: Any) -> None:
+    """
+    Let a listening port of Twisted's close although somebody has removed the path of
+    its Unix socket: otherwise it fails to remove the path, and leaves the socket open.
+    """
+    path = getattr(port, "_bindPath", None)
+    if path and path[:1] != _NO_PATH and not os.path.lexists(path):
+        leaveToOthers(port)
 
 
 def closeForAll(port: Any) -> None:

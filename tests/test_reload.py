@@ -362,6 +362,43 @@ async def test_listeners(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_listenerFileGone(tmp_path: Path) -> None:
+    """
+    A Unix socket whose file somebody has removed can be changed and removed like any
+    other, and its descriptor is closed.
+    """
+    path = tmp_path / "in.sock"
+
+    def descriptors() -> list[str]:
+        """
+        List what the descriptors of this process lead to.
+        """
+        folder = Path("/proc/self/fd")
+        return [os.readlink(each) for each in folder.iterdir() if each.is_symlink()]
+
+    def text(own: str) -> str:
+        """
+        Write a configuration with another listener.
+        """
+        return WEB.replace('"127.0.0.1:$P"', f'["127.0.0.1:$P"{own}]')
+
+    async with reloads(tmp_path) as on:
+        on.start(text(f', "{path}"'))
+        path.unlink()
+        group = os.getegid()
+        await on.changed(
+            text(f', {{ address = "{path}", mode = "600", group = "{group}" }}')
+        )
+        (_, listener) = on.pool().listeners
+        assert listener.shareable is not None
+        socket = os.readlink(f"/proc/self/fd/{listener.shareable.fileno()}")
+        assert socket in descriptors()
+        await on.changed(text(""))
+        await until(lambda: socket not in descriptors())
+        await on.echoed()
+
+
+@pytest_twisted.ensureDeferred
 async def test_listenerMoves(tmp_path: Path) -> None:
     """
     A listener that moves to another pool, also in another spelling, keeps its socket:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from twisted.internet import tcp
@@ -20,6 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from iawlb.compat import forgetMissingPath
 from iawlb.core.events import (
     LISTENER_CLOSED,
     LISTENER_LISTENING,
@@ -149,7 +151,8 @@ class Listener:
         self.address = other.address
         group = self.settings.group
         if path is not None and group != other.settings.group:
-            os.chown(path, -1, os.getegid() if group is None else group)
+            with suppress(FileNotFoundError):  # somebody has removed it
+                os.chown(path, -1, os.getegid() if group is None else group)
         other._announced = False
         return other.close()
 
@@ -307,6 +310,7 @@ class Listener:
         if acceptor is not None:
             acceptor.stop()
         self.frontend.stop()
+        forgetMissingPath(port)
         closing: Deferred[Any] = maybeDeferred(cast(Any, port.stopListening))
 
         def closed(_: object) -> None:
