@@ -71,8 +71,8 @@ class Change:
         """
         return {
             "path": self.path,
-            "before": shown(self.before),
-            "after": shown(self.after),
+            "before": _written(self.where[-1], shown(self.before)),
+            "after": _written(self.where[-1], shown(self.after)),
             "action": self.action,
         }
 
@@ -87,12 +87,11 @@ def shown(value: Any) -> Any:
         return f"listen {listeners or 'nowhere'}; destinations {destinations or 'none'}"
     if isinstance(value, ListenerConfig | DestinationConfig):
         kind = type(value.settings)
-        default = {each.name: each.default for each in fields(kind)}
+        values = [(each, getattr(value.settings, each.name)) for each in fields(kind)]
         own = [
-            f"{optionName(each)}={getattr(value.settings, each.name)}"
-            for each in fields(value.settings)
-            if each.name != "name"
-            and getattr(value.settings, each.name) != default[each.name]
+            f"{optionName(each)}={_written(each.name, now)}"
+            for each, now in values
+            if each.name != "name" and now != each.default
         ]
         if value.name != value.address:
             own.insert(0, f"name={value.name}")
@@ -100,6 +99,13 @@ def shown(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return value
+
+
+def _written(key: str, value: Any) -> Any:
+    """
+    Return the value of a setting as a file has it: the mode of a socket is octal.
+    """
+    return f"{value:o}" if key == "mode" and isinstance(value, int) else value
 
 
 def plan(before: Configuration, after: Configuration) -> list[Change]:
