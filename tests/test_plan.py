@@ -231,7 +231,7 @@ class ShownTests(SynchronousTestCase):
             shown(destination("a", "9001", slots=4)), "9001 name=a slots=4"
         )
         self.assertEqual(shown(listener("8080")), "8080")
-        own = replace(listener("/s"), settings=ListenerSettings(name="/s", mode="660"))
+        own = replace(listener("/s"), settings=ListenerSettings(name="/s", mode=0o660))
         self.assertEqual(shown(own), "/s mode=660")
         change = Change(
             ("pools", "a", "listeners", "/s", "mode"), None, 0o660, "change"
