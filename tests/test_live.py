@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.error import ConnectionRefusedError
 
 from iawlb.backend.address import parseDestination
@@ -153,6 +154,20 @@ async def test_listenerGoes() -> None:
         await assertEchoed(client, b"still")
         await assertEchoed(await on.client(address))
         assert pool.listeners.addresses == [address]
+
+
+@pytest_twisted.ensureDeferred
+async def test_socketOfEndpoint() -> None:
+    """
+    What only a socket of ours can have is refused for an endpoint, which makes its own.
+    """
+    async with live() as on:
+        pool, address = on.pool("web")
+        endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        with pytest.raises(InvalidSetting, match="is an endpoint: mode, group and v6o"):
+            pool.listen(endpoint, {"mode": "600"})
+        pool.listen(endpoint, {"name": "mine"})
+        assert [each.name for each in pool.listeners] == ["127.0.0.1:0", "mine"]
 
 
 @pytest_twisted.ensureDeferred
