@@ -162,7 +162,7 @@ async def test_socketOfEndpoint() -> None:
     What only a socket of ours can have is refused for an endpoint, which makes its own.
     """
     async with live() as on:
-        pool, address = on.pool("web")
+        pool, _ = on.pool("web")
         endpoint = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
         with pytest.raises(InvalidSetting, match="is an endpoint: mode, group and v6o"):
             pool.listen(endpoint, {"mode": "600"})
