@@ -606,6 +606,21 @@ async def test_overlap(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_overlapWhileRefusing(tmp_path: Path) -> None:
+    """
+    So it can be while no destination is up and clients are refused.
+    """
+    async with reloads(tmp_path) as on:
+        refuse = WEB.replace("[pools.web]", '[pools.web]\nwhen-down = "refuse"')
+        on.start(refuse.replace('{ a = "$0" }', "{}"))
+        with pytest.raises(ConnectionRefusedError):
+            await on.client()
+        await on.changed(refuse.replace("127.0.0.1:$P", "0.0.0.0:$P"))
+        await on.echoed()
+        assert len(on.pool().listeners) == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_overlapTaken(tmp_path: Path) -> None:
     """
     If another program has a part of the new address, nothing changes: the old listener
