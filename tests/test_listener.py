@@ -554,13 +554,3 @@ async def test_stopWhileTrying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         os.rename(path(tmp_path), tmp_path / "aside")
         await on.serve(make=Echo)
         os.rename(tmp_path / "aside", path(tmp_path))
-
-
-def test_socketOfAnEndpoint() -> None:
-    """
-    The socket of an endpoint object is the endpoint's: its mode cannot be set, and the
-    message says why.
-    """
-    balancer = LoadBalancer(reactor, observers=[])
-    with pytest.raises(InvalidSetting, match="is an endpoint: mode, group and v6only"):
-        balancer.listen(TCP4ServerEndpoint(reactor, 0), mode=0o600)

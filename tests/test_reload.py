@@ -615,9 +615,12 @@ async def test_overlapWhileRefusing(tmp_path: Path) -> None:
         on.start(refuse.replace('{ a = "$0" }', "{}"))
         with pytest.raises(ConnectionRefusedError):
             await on.client()
+        (old,) = on.pool().listeners
+        assert old.state == "refusing"
         await on.changed(refuse.replace("127.0.0.1:$P", "0.0.0.0:$P"))
         await on.echoed()
-        assert len(on.pool().listeners) == 1
+        (new,) = on.pool().listeners
+        assert (old.state, new.state) == ("closed", "listening")
 
 
 @pytest_twisted.ensureDeferred
