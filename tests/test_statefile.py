@@ -254,6 +254,29 @@ class FileTests(SynchronousTestCase):
         os.symlink("/nowhere", f"{self.path}.tmp")
         self.assertRaises(OSError, writeState, self.path, "[]", "2026")
 
+    def test_special(self) -> None:
+        """
+        What is no regular file, such as /dev/null, is neither read, which could wait
+        for ever, nor put aside or replaced.
+        """
+        os.mkfifo(self.path)
+        with self.assertRaisesRegex(OSError, "it is not a regular file"):
+            writeState(self.path, "[]", "now")
+        self.assertTrue(stat.S_ISFIFO(os.stat(self.path).st_mode))
+        with self.assertRaisesRegex(OSError, "it is not a regular file"):
+            self.read()
+
+    def test_linkedFile(self) -> None:
+        """
+        A link to the file stays one, and the file behind it is written.
+        """
+        behind = os.path.join(self.folder, "behind")
+        os.symlink(behind, self.path)
+        for _ in range(2):
+            writeState(self.path, "[]", "now")
+            self.assertTrue(os.path.islink(self.path))
+            self.assertEqual(list(readState(behind, TIMES)), [])
+
     def test_setAside(self) -> None:
         """
         A file that cannot be used is kept.

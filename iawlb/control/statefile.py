@@ -7,8 +7,10 @@ the value that the configuration had. Times are times of day.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -164,7 +166,8 @@ def readState(path: str, times: Times) -> Iterator[tuple[Difference, str | None]
     @raise OSError: The file cannot be read.
     @raise BadState: It is no state file.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_openAtOnce) as file:
+        _checkRegular(os.fstat(file.fileno()))
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise BadState(f"it is larger than {LARGEST} bytes")
@@ -186,6 +189,23 @@ def readState(path: str, times: Times) -> Iterator[tuple[Difference, str | None]
             yield f"entry {number} is bad, and left out: {error}"
 
 
+def _openAtOnce(path: str, flags: int) -> int:
+    """
+    Open a file without waiting for another process, as a named pipe would do.
+    """
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _checkRegular(found: os.stat_result) -> None:
+    """
+    Check that a file may be replaced by another one, which C{/dev/null} may not.
+
+    @raise OSError: It is a device, a pipe or a folder.
+    """
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+
+
 def textOf(entries: Iterable[Any]) -> str:
     """
     Return the entries as the file has them, one a line.
@@ -204,6 +224,9 @@ def writeState(path: str, entries: str, when: str) -> None:
     @raise OSError: It cannot be written. The file is as it was.
     """
     head = json.dumps({"iawlb": VERSION, "written": when})[:-1]
+    path = os.path.realpath(path)  # a link stays one
+    with suppress(FileNotFoundError):
+        _checkRegular(os.stat(path))
     temporary = f"{path}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     number = os.open(temporary, flags, 0o600)
