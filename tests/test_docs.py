@@ -337,6 +337,8 @@ def test_commandsAreRight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     if certificates:
         both = Path("key.pem").read_text() + Path("cert.pem").read_text()
         Path("certs", "localhost.pem").write_text(both)
+    (tmp_path / "tokens").write_text("operate 0123456789abcdef\n")
+    (tmp_path / "tokens").chmod(0o600)
     found = commands()
     assert len(found) > 10
     for words in found:
@@ -347,6 +349,9 @@ def test_commandsAreRight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         if any(re.match("(ssl|tls):", word) for word in given) and not certificates:
             continue
         given = [word for word in given if word != "&"]
+        # The documents put the file where this test may not write.
+        tokens = str(tmp_path / "tokens")
+        given = [tokens if word == "/etc/iawlb.tokens" else word for word in given]
         with pytest.raises(SystemExit) as ended:
             Options(MemoryReactorClock()).parseOptions([*given, "--check"])
         assert ended.value.code == 0, (words, ended.value.code)
