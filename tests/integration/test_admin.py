@@ -444,7 +444,7 @@ def test_schemathesis(balancer: Balancers, serve: Serve, tmp_path: Path) -> None
         [
             *(program, "--config-file", "schemathesis.toml", "run"),
             *(f"{url}/openapi.json", "-H", f"Authorization: Bearer {TOKEN}"),
-            *("--exclude-path", "/events", "--max-examples", "40", "--no-color"),
+            *("--exclude-path", "/events", "--max-examples", "20", "--no-color"),
             *("--request-timeout", "10", "--mode", "all", "--workers", "1"),
         ],
         cwd=tmp_path,
