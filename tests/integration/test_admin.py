@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -120,6 +121,17 @@ def admin(tmp_path: Path) -> str:
     The path of an admin socket.
     """
     return str(tmp_path / "admin.sock")
+
+
+@pytest.fixture
+def openFolder() -> Iterator[Path]:
+    """
+    A folder that other users can look into; pytest's own are closed to them.
+    """
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 @pytest.fixture
@@ -229,17 +241,14 @@ def test_sockets(
     assert not os.path.exists(admin)
 
 
-def test_otherUser(balancer: Balancers, serve: Serve, tmp_path: Path) -> None:
+def test_otherUser(balancer: Balancers, serve: Serve, openFolder: Path) -> None:
     """
     Another user cannot connect; and if somebody opens the file to all, the kernel still
     says who asks.
     """
     if os.geteuid() != 0:
         lacking("not root, who alone can be another user")
-    # pytest's own folders are closed to others.
-    folder = Path(f"/tmp/iawlb-{os.getpid()}-{time.monotonic_ns()}")
-    folder.mkdir(mode=0o755)
-    admin = str(folder / "admin.sock")
+    admin = str(openFolder / "admin.sock")
     balancer(serve(echo), options=["--admin", admin])
     other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     ask = ["curl", "-sS", "--unix-socket", admin, "http://localhost/status"]
@@ -253,16 +262,14 @@ def test_otherUser(balancer: Balancers, serve: Serve, tmp_path: Path) -> None:
     assert problem["detail"].startswith("uid 65534 (pid ")
 
 
-def test_dropped(balancer: Balancers, serve: Serve) -> None:
+def test_dropped(balancer: Balancers, serve: Serve, openFolder: Path) -> None:
     """
     A balancer that drops its privileges can be asked by the user that it becomes, and
     by root.
     """
     if os.geteuid() != 0:
         lacking("not root, who alone can become another user")
-    folder = Path(f"/tmp/iawlb-{os.getpid()}-{time.monotonic_ns()}")
-    folder.mkdir(mode=0o755)
-    admin = str(folder / "admin.sock")
+    admin = str(openFolder / "admin.sock")
     port, destination = freePort(), serve(echo)
     front = balancer.run(port, [str(port), str(destination), "--admin", admin])
     assert front.stop() == -signal.SIGTERM
