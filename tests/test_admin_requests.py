@@ -718,11 +718,15 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(status(f"{SECRET}new"), 200)
         self.path.unlink()
         self.assertEqual((status(f"{SECRET}new"), status(f"{SECRET}new")), (200, 200))
+        # All traffic would wait for somebody to write into the pipe.
+        os.mkfifo(self.path)
+        self.assertEqual(status(f"{SECRET}new"), 200)
         texts = [formatEvent(each) or "" for each in log]
         self.assertIn("read again", texts[0])
         wrong = [each for each in texts if "former tokens" in each]
-        self.assertEqual(len(wrong), 2)
+        self.assertEqual(len(wrong), 3)
         self.assertIn("chmod 600", wrong[0])
+        self.assertIn("not a regular file", wrong[2])
         self.assertNotIn(SECRET, "".join(texts))
         on.server.stop()
 

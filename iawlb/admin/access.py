@@ -119,7 +119,7 @@ class Tokens:
             return
         self._version = version
         try:
-            self._tokens = _readTokens(self._path)
+            self._tokens = _readTokens(self._path, again=True)
         except InvalidSetting as error:
             self.log.error("{why}; the former tokens can still be used", why=str(error))
         else:
@@ -137,14 +137,17 @@ def _versionOf(path: str) -> object:
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
 
 
-def _readTokens(path: str) -> list[tuple[Role, bytes]]:
+def _readTokens(path: str, again: bool = False) -> list[tuple[Role, bytes]]:
     """
     Read a file of tokens.
 
+    @param again: Whether the process serves already, and must not wait for a pipe.
     @raise InvalidSetting: Something is wrong with it.
     """
     setting = "admin-tokens"
     try:
+        if again and not stat.S_ISREG(os.stat(path).st_mode):
+            raise InvalidSetting(f"{setting}: {path} is not a regular file")
         with open(path, encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
             if stat.S_ISREG(mode) and mode & (stat.S_IRWXO | stat.S_IWGRP):
