@@ -17,6 +17,11 @@ NOTHING = "-"
 Stands for a value that is not there.
 """
 
+_DOTS = ".."
+"""
+Stands for what was cut out of a text.
+"""
+
 _AGES = ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 
 
@@ -122,20 +127,19 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def shorten(text: str, columns: int, dots: str = "..") -> str:
+def shorten(text: str, columns: int) -> str:
     """
     Cut a text in its middle, where names of hosts and pods differ least.
 
     @param columns: How many columns the result may take, at least one.
-    @param dots: What stands for what was cut out.
     """
     if width(text) <= columns:
         return text
-    left = columns - len(dots)
+    left = columns - len(_DOTS)
     if left < 2:
         return _start(text, columns)
     end = _start(text[::-1], left // 2)[::-1]
-    return f"{_start(text, left - width(end))}{dots}{end}"
+    return f"{_start(text, left - width(end))}{_DOTS}{end}"
 
 
 def _start(text: str, columns: int) -> str:

@@ -9,7 +9,7 @@ difference as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,16 +166,3 @@ def valuesOf(config: DestinationConfig) -> dict[str, Any]:
         "slots": config.settings.slots,
         "weight": config.settings.weight,
     }
-
-
-def changedOf(
-    found: Iterable[Difference], pool: str, destination: str | None = None
-) -> list[str]:
-    """
-    Name what of a pool or a destination differs from the configuration.
-    """
-    return [
-        each.key or ("removed" if each.runtime is None else "added")
-        for each in found
-        if (each.pool, each.destination) == (pool, destination)
-    ]

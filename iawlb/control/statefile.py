@@ -31,12 +31,6 @@ The largest file that is read, in bytes.
 """
 
 
-WORDS = ("pool", "destination", "key", "address")
-"""
-The members of an entry that are text.
-"""
-
-
 class BadState(IawlbError):
     """
     A state file, or an entry of one, cannot be used; the message says why.
