@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -21,6 +20,8 @@ from iawlb.admin.pagefiles import pageRoutes
 from iawlb.admin.parts import Parts
 from iawlb.admin.schemas import SCHEMAS
 from iawlb.balancer import Balancer
+from iawlb.control.overlay import Difference
+from iawlb.control.targets import findPool, findWorker
 from iawlb.errors import UnknownDestination
 from iawlb.observe.statistics import Statistics
 from iawlb.pool import Pool
@@ -29,20 +30,6 @@ from tests.asking import Asking, Reply, Turns, request
 from tests.doubles import Backend, SecureWire, Wire, accept
 
 ADMIN = Asker(Role.ADMIN, "uid 0 (pid 1)")
-
-
-@dataclass
-class Differs:
-    """
-    A value that differs from the file's.
-    """
-
-    path: str
-    pool: str | None
-    destination: str | None
-    key: str | None
-    file: Any
-    runtime: Any
 
 
 class Configuration:
@@ -54,7 +41,7 @@ class Configuration:
     process = ProcessSettings(logFormat="json")
 
     def __init__(self) -> None:
-        self.differs: list[Differs] = []
+        self.differs: list[Difference] = []
 
     def originOf(self, path: str) -> str:
         """
@@ -68,7 +55,7 @@ class Configuration:
         """
         return "runtime"
 
-    def differences(self) -> Iterator[list[Differs]]:
+    def differences(self) -> Iterator[list[Difference]]:
         """
         Iterate over what differs.
         """
@@ -125,19 +112,24 @@ class Operations:
     Operations that remember what they were asked.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, balancer: Balancer) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.error: Exception | None = None
-        self._pool = pool
+        self._balancer = balancer
 
     def __getattr__(self, name: str) -> Any:
         async def asked(**given: Any) -> dict[str, Any]:
+            pool = findPool(self._balancer, given.get("pool", "web"))
+            if name == "remove":
+                findWorker(pool, given["name"])
             self.asked.append((name, given))
             if self.error is not None:
                 raise self.error
+            answer = {"result": "done", "left": 0, "messages": []}
             if name == "add":
-                self._pool.add(Backend(), {"name": given["name"]})
-            return {"result": "done", "left": 0, "messages": []}
+                pool.add(Backend(), {"name": given["name"]})
+                answer |= {"pool": pool.name, "name": given["name"]}
+            return answer
 
         return asked
 
@@ -164,7 +156,7 @@ class ApiCase(SynchronousTestCase):
         self.db.add(held, {"name": "c"})
         self.balancer.startService()
         self.configuration, self.process = Configuration(), Process()
-        operations: Any = Operations(self.web)
+        operations: Any = Operations(self.balancer)
         self.operations: Operations = operations
         parts = Parts(
             self.balancer,
@@ -291,7 +283,7 @@ class ReadingTests(ApiCase):
         self.assertEqual(reply.headers["etag"], self.ring.tag)
         reply = self.on.ask("GET", "/pools/wbe")
         self.assertEqual(reply.status, 404)
-        self.assertIn("there is web, db", reply.json["detail"])
+        self.assertIn("write web", reply.json["detail"])
 
     def test_destinations(self) -> None:
         """
@@ -317,19 +309,20 @@ class ReadingTests(ApiCase):
         """
         What differs from the file is marked, and listed in the configuration.
         """
+        destinations = ("pools", "web", "destinations")
         self.configuration.differs = [
-            Differs("pools.web.slots", "web", None, "slots", 5, 7),
-            Differs("pools.web.paused", "web", None, "paused", None, object()),
-            Differs("pools.web.destinations.a.slots", "web", "a", "slots", 0, 1),
-            Differs("pools.web.destinations.b", "web", "b", None, None, {"slots": 0}),
-        ] + [Differs("x", "web", None, "y", 1, 2)] * 300
+            Difference(("pools", "web", "slots"), 5, 7),
+            Difference(("pools", "web", "paused"), None, object()),
+            Difference((*destinations, "a", "slots"), 0, 1),
+            Difference((*destinations, "b"), None, {"slots": 0}),
+        ] + [Difference(("pools", "web", "y"), 1, 2)] * 300
         web = self.get("/pools/web")
         self.assertEqual(web["changed"][:3], ["slots", "paused", "y"])
         self.assertEqual(
             [each["changed"] for each in web["destinations"]], [["slots"], ["added"]]
         )
         # One that is being removed, and still has sessions.
-        self.configuration.differs[3] = Differs("x", "web", "b", None, {}, None)
+        self.configuration.differs[3] = Difference((*destinations, "b"), {}, None)
         self.assertEqual(self.get("/destinations/web/b")["changed"], ["removed"])
         config = self.get("/config")
         self.check("Config", config)

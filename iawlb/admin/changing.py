@@ -9,10 +9,11 @@ from dataclasses import fields
 
 from iawlb.admin.access import Role
 from iawlb.admin.members import Member, timeout
-from iawlb.admin.parts import Change, Parts, destinationOf, poolOf
+from iawlb.admin.parts import Change, Parts
 from iawlb.admin.problem import Problem
 from iawlb.admin.routes import Answer, Call, Route
 from iawlb.admin.views import Views
+from iawlb.control.targets import findPool
 from iawlb.setting import optionName
 from iawlb.settings import Settings
 
@@ -188,16 +189,13 @@ class Changing:
         return Answer(await self._operations.set(target=target, values=values, by=by))
 
     async def _add(self, call: Call) -> Answer:
-        pool = poolOf(self._balancer, call.body["pool"])
-        known = set(pool.workers)
-        await self._operations.add(**call.body, by=call.asker.name)
-        (added,) = set(pool.workers) - known
-        destination = pool.workers[added].destination
+        added = await self._operations.add(**call.body, by=call.asker.name)
+        pool = findPool(self._balancer, added["pool"])
+        destination = pool.workers[added["name"]].destination
         look = await self._views.look(call.turn)
         return Answer(self._views.destination(destination, look), 201)
 
     async def _remove(self, call: Call) -> Answer:
-        destinationOf(self._balancer, call.path["pool"], call.path["name"])
         result = await self._operations.remove(
             **call.path, **call.query, by=call.asker.name
         )

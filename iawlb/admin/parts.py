@@ -6,18 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from itertools import islice
 from time import time
 from typing import Any, Protocol
 
 from iawlb.admin.eventring import EventRing
-from iawlb.admin.problem import Problem
 from iawlb.admin.views import Configured
 from iawlb.balancer import Balancer
 from iawlb.control.operations import Operations
-from iawlb.core.destination import Destination
 from iawlb.observe.statistics import Statistics
-from iawlb.pool import Pool
 
 Change = Callable[..., Awaitable[dict[str, Any]]]
 
@@ -69,28 +65,3 @@ class Parts:
     process: Process
     ring: EventRing
     now: Callable[[], float] = time
-
-
-def poolOf(balancer: Balancer, name: str) -> Pool:
-    """
-    Return the pool of a name.
-
-    @raise Problem: There is none.
-    """
-    pool = balancer.pools.get(name)
-    if pool is None:
-        names = ", ".join(islice(balancer.pools, 10)) or "none"
-        raise Problem(404, f"there is no pool {name[:64]!r}; there is {names}")
-    return pool
-
-
-def destinationOf(balancer: Balancer, pool: str, name: str) -> Destination:
-    """
-    Return the destination of a name.
-
-    @raise Problem: There is none.
-    """
-    worker = poolOf(balancer, pool).workers.get(name)
-    if worker is None:
-        raise Problem(404, f"pool {pool} has no destination {name[:64]!r}")
-    return worker.destination

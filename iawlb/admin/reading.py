@@ -11,11 +11,13 @@ from typing import Any
 from iawlb.admin.access import Role
 from iawlb.admin.gauges import oldestWait
 from iawlb.admin.members import Member, timeout
-from iawlb.admin.parts import Parts, destinationOf, poolOf
+from iawlb.admin.parts import Parts
 from iawlb.admin.routes import Answer, Call, Route
-from iawlb.admin.views import Difference, Views, readiness
+from iawlb.admin.views import Views, readiness
 from iawlb.config.keys import DESTINATION, GLOBAL, POOL, PROCESS, Keys
 from iawlb.config.wording import pathOf
+from iawlb.control.overlay import Difference
+from iawlb.control.targets import findPool, findWorker
 from iawlb.core.session import Session
 
 AT_A_TIME = 500
@@ -136,7 +138,7 @@ class Reading:
         return Answer(self._views.pools(await self._views.look(call.turn)))
 
     async def _onePool(self, call: Call) -> Answer:
-        pool = poolOf(self._balancer, call.path["pool"])
+        pool = findPool(self._balancer, call.path["pool"])
         tag = self._ring.tag
         view = self._views.pool(pool, await self._views.look(call.turn))
         return Answer(view, headers={"ETag": tag})
@@ -149,7 +151,8 @@ class Reading:
         )
 
     async def _oneDestination(self, call: Call) -> Answer:
-        found = destinationOf(self._balancer, call.path["pool"], call.path["name"])
+        pool = findPool(self._balancer, call.path["pool"])
+        found = findWorker(pool, call.path["name"]).destination
         look = await self._views.look(call.turn)
         return Answer(self._views.destination(found, look))
 
@@ -181,12 +184,12 @@ class Reading:
         """
         Return a function that says whether a session is one of those asked for.
 
-        @raise Problem: A pool or destination does not exist.
+        @raise NotFound: A pool does not exist.
         """
         older, pool, waiting = query["older"], query["pool"], query["waiting"]
         name = query["destination"]
         if pool is not None:
-            poolOf(self._balancer, pool)
+            findPool(self._balancer, pool)
         if name is not None:
             first, slash, rest = name.partition("/")
             if slash and first in self._balancer.pools:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from iawlb.admin.eventring import isoTime
 from iawlb.admin.gauges import oldestWait, slotsMissing
 from iawlb.balancer import Balancer
+from iawlb.control.overlay import Difference
 from iawlb.core.destination import Destination
 from iawlb.core.session import Session
 from iawlb.observe.bytecounts import ByteCounts
@@ -32,31 +33,6 @@ _NONE = DestinationStatistics(0.0)
 """
 The counts of a destination that is not counted.
 """
-
-
-class Difference(Protocol):
-    """
-    One value that differs from that of the file. The names stand for nothing if it
-    concerns no pool, no destination, or all of one.
-    """
-
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def pool(self) -> str | None: ...
-
-    @property
-    def destination(self) -> str | None: ...
-
-    @property
-    def key(self) -> str | None: ...
-
-    @property
-    def file(self) -> Any: ...
-
-    @property
-    def runtime(self) -> Any: ...
 
 
 class Configured(Protocol):
@@ -102,7 +78,7 @@ class Look:
     """
 
     counts: ByteCounts
-    changed: dict[tuple[str | None, str | None], list[str]]
+    changed: dict[tuple[str, str | None], list[str]]
 
 
 class Views:
@@ -140,7 +116,7 @@ class Views:
         counts = ByteCounts(self._statistics, self._balancer.sessions)
         for _ in counts.add():
             await turn()
-        changed: dict[tuple[str | None, str | None], list[str]] = {}
+        changed: dict[tuple[str, str | None], list[str]] = {}
         for each in await self.differences(turn):
             key = each.pool, each.destination
             whole = "removed" if each.runtime is None else "added"

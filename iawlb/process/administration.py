@@ -21,10 +21,9 @@ from iawlb.admin.place import Place
 from iawlb.admin.port import AdminPort
 from iawlb.admin.routes import RouteTable
 from iawlb.admin.server import AdminServer
-from iawlb.admin.views import Difference
 from iawlb.balancer import Balancer
 from iawlb.control.operations import Operations
-from iawlb.control.overlay import steps
+from iawlb.control.overlay import Difference, steps
 from iawlb.control.reload import Reloader
 from iawlb.errors import InvalidSetting
 from iawlb.process.logs import Logs
