@@ -279,6 +279,8 @@ class DestinationTests(SynchronousTestCase):
         rig.pool.workers["a"].nameFailed(Failure(ConnectionRefusedError()))
         row = rig.statistics.destinations["default", "a"]
         self.assertEqual((row.downs, row.since), (1, 5.0))
+        b = rig.pool.workers["b"].destination
+        rig.statistics.destinationChanged(b, "changed")  # its slots or weight
         self.assertEqual(rig.statistics.destinations["default", "b"].since, 0.0)
 
 

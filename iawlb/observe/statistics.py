@@ -14,6 +14,7 @@ from zope.interface import implementer
 from iawlb.core.destination import Destination
 from iawlb.core.events import (
     DESTINATION_ADDED,
+    DESTINATION_CHANGED,
     DESTINATION_DOWN,
     DESTINATION_REMOVED,
     SESSION_ENDED,
@@ -180,8 +181,8 @@ class Statistics:
         Follow a destination that was added, and count how many times it goes down.
         """
         row = self._row(destination.pool, destination.name, event == DESTINATION_ADDED)
-        if row is None:
-            return
+        if row is None or event == DESTINATION_CHANGED:
+            return  # other slots or another weight are no other state
         row.since = self._clock.seconds()
         if event == DESTINATION_ADDED:
             self._follow(row, destination)
