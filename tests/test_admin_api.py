@@ -324,6 +324,11 @@ class ReadingTests(ApiCase):
         # One that is being removed, and still has sessions.
         self.configuration.differs[3] = Difference((*destinations, "b"), {}, None)
         self.assertEqual(self.get("/destinations/web/b")["changed"], ["removed"])
+        # One that is gone is listed with its pool.
+        self.configuration.differs[3] = Differs("x", "web", "c", None, {}, None)
+        self.assertEqual(
+            self.get("/pools/web")["changed"][:3], ["slots", "paused", "c removed"]
+        )
         config = self.get("/config")
         self.check("Config", config)
         self.assertEqual(

@@ -119,8 +119,12 @@ class Views:
         changed: dict[tuple[str, str | None], list[str]] = {}
         for each in await self.differences(turn):
             key = each.pool, each.destination
-            whole = "removed" if each.runtime is None else "added"
-            changed.setdefault(key, []).append(each.key or whole)
+            what = each.key or ("removed" if each.runtime is None else "added")
+            pool = self._balancer.pools.get(each.pool or "")
+            if pool and each.destination and each.destination not in pool.workers:
+                # It is gone, and has no object of its own.
+                key, what = (each.pool, None), f"{each.destination} {what}"
+            changed.setdefault(key, []).append(what)
         return Look(counts, changed)
 
     async def differences(self, turn: Turn) -> list[Difference]:
