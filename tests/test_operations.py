@@ -499,6 +499,31 @@ class DrainTests(OperationsCase):
         self.assertResult(self.successResultOf(up), "undone", 0, "web/a was removed")
         self.assertResult(self.successResultOf(drained), "done")
 
+    def test_waitUpTimedOut(self) -> None:
+        """
+        A wait until a destination or pool is up, whose time is over, says what state
+        it is in: one that is drained, say, never comes up by itself.
+        """
+        desk = self.desk
+        self.done("drain", target="web/a")
+        self.done("pause", target="db")
+        b = desk.backends["web/b"]
+        b.refuse = SILENT
+        for target, line in (
+            ("web/a", "timed out: web/a is draining"),
+            ("db", "timed out: db is paused"),
+            ("*", "timed out: db is paused"),
+        ):
+            wait = desk.begin("wait", target=target, until="up", timeout=1)
+            desk.advance(1.1)
+            self.assertResult(self.successResultOf(wait), "left", 0, line)
+        desk.client()
+        wait = desk.begin("wait", target="web/b", until="up", timeout=7)
+        desk.advance(7.1)
+        result = self.successResultOf(wait)
+        self.assertEqual(result["result"], "left")
+        self.assertIn("timed out: web/b is down: ", result["messages"][0])
+
     def test_add(self) -> None:
         """
         A destination can be added, with a name and settings.

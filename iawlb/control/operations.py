@@ -220,8 +220,10 @@ class Operations:
         )
         if target.gone and values["until"] == "up":
             return answer(UNDONE, 0, [f"{target.name} was removed"])
-        done = target.gone or reached(target)
-        return answer(DONE if done else LEFT, target.active)
+        if target.gone or reached(target):
+            return answer(DONE, target.active)
+        lines = target.notUp() if values["until"] == "up" else []
+        return answer(LEFT, target.active, [f"timed out: {each}" for each in lines])
 
     async def add(self, *, by: str = "", **given: object) -> Answer:
         """

@@ -61,6 +61,17 @@ class Target:
         workers = self.pools[0].workers if self.pools else {}
         return worker is not None and workers.get(worker.destination.name) is not worker
 
+    def notUp(self) -> list[str]:
+        """
+        Return a line for the destination, or for each pool, that is not up.
+        """
+        if self.worker is not None:
+            found = self.worker.destination
+            why = f": {found.down}" if found.down else ""
+            return [f"{self.name} is {found.state}{why}"]
+        down = [each for each in self.pools if each.state != "up"]
+        return [f"{each.name} is {each.state}" for each in down[:MOST_NAMES]]
+
     def holds(self, session: Session) -> bool:
         """
         Return whether a session holds a slot of the target.
