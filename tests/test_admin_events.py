@@ -11,12 +11,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from iawlb.admin.access import Role
-from iawlb.admin.eventring import LONGEST_TEXT, MOST_EVENTS, EventRing, isoTime
+from iawlb.admin.eventring import LONGEST_TEXT, MOST_EVENTS, EventRing
 from iawlb.admin.eventstream import KEEP_ALIVE, MOST_READERS, QUERY, EventStream
 from iawlb.admin.eventstream import STALLED as READER_STALLED
 from iawlb.admin.httplimits import STALLED
 from iawlb.admin.routes import Route
 from iawlb.core.events import Events, IObserver
+from iawlb.observe.moments import isoTime
 from tests.asking import Asking, Line, Reply, Turns, request
 from tests.doubles import destination, session
 

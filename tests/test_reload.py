@@ -176,7 +176,7 @@ async def test_destinations(tmp_path: Path) -> None:
             ("remove", "pools.web.destinations.a"),
         ]
         assert on.reloader.last["messages"] == [
-            "pools.web.destinations.a: it finishes 1 sessions"
+            "pools.web.destinations.a: it finishes 1 session"
         ]
         await on.echoed()
         await assertEchoed(early)

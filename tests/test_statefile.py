@@ -22,13 +22,13 @@ from iawlb.control.statefile import (
     Times,
     differenceOf,
     entryOf,
-    iso,
     readState,
     setAside,
     textOf,
     writeState,
 )
 from iawlb.core.pause import Pause
+from iawlb.observe.moments import isoTime
 
 TIMES = Times(1000.0, 1_700_000_000.0)
 
@@ -97,7 +97,7 @@ class EntryTests(SynchronousTestCase):
         found = self.there(Difference(where, None, pause), "tcp:localhost:9001")
         self.assertEqual(found, (Difference(where, None, pause), "tcp:localhost:9001"))
         entry = entryOf(Difference(where, None, pause), None, TIMES)
-        self.assertEqual(entry["runtime"]["since"], iso(1_699_999_990.0))
+        self.assertEqual(entry["runtime"]["since"], isoTime(1_699_999_990.0))
         # An hour later, on a machine that was started anew.
         later = Times(5.0, 1_700_003_600.0)
         again, _ = differenceOf(entry, later)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from time import time
 from typing import Any
 
@@ -17,6 +16,7 @@ from iawlb.core.destination import Destination
 from iawlb.core.events import IObserver
 from iawlb.core.session import Session
 from iawlb.core.text import printable
+from iawlb.observe.moments import isoTime
 
 MOST_EVENTS = 1000
 """
@@ -75,16 +75,6 @@ _NO_CHANGE = frozenset(
 """
 Events after which everything is still as somebody has set it.
 """
-
-
-def isoTime(moment: float) -> str:
-    """
-    Write a time of day as ISO 8601, in UTC.
-
-    @param moment: Seconds since 1970.
-    """
-    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
 
 
 @implementer(IObserver)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from time import time
 from typing import Any, Protocol
 
-from iawlb.admin.eventring import isoTime
 from iawlb.admin.gauges import oldestWait, slotsMissing
 from iawlb.balancer import Balancer
 from iawlb.control.overlay import Difference
@@ -18,6 +17,7 @@ from iawlb.core.destination import Destination
 from iawlb.core.session import Session
 from iawlb.observe.bytecounts import ByteCounts
 from iawlb.observe.counts import DestinationStatistics
+from iawlb.observe.moments import isoTime
 from iawlb.observe.statistics import Statistics
 from iawlb.pool import Pool
 from iawlb.processsettings import ProcessSettings

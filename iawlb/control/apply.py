@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from iawlb.backend.address import sameDestination
 from iawlb.balancer import Balancer
 from iawlb.config.model import Configuration
+from iawlb.control.answers import sessions
 from iawlb.control.build import scopeOf, valuesOf
 from iawlb.control.errors import Conflict
 from iawlb.control.newlisteners import NewListeners
@@ -255,7 +256,7 @@ class Application:
 
     def _saySessions(self, path: str, what: str, number: int) -> None:
         if number:
-            self.messages.append(f"{path}: {what} finishes {number} sessions")
+            self.messages.append(f"{path}: {what} finishes {sessions(number)}")
 
     def rollBack(self) -> list[str]:
         """

@@ -24,7 +24,6 @@ from iawlb.control.statefile import (
     BadState,
     Times,
     entryOf,
-    iso,
     readState,
     setAside,
     textOf,
@@ -34,6 +33,7 @@ from iawlb.core.destination import Destination
 from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP, IObserver
 from iawlb.core.session import Session
 from iawlb.errors import IawlbError
+from iawlb.observe.moments import isoTime
 
 LATEST = 1.0
 """
@@ -182,7 +182,7 @@ class Keeper:
         entries = textOf(self._entries())
         if entries == self._written:
             return succeed(None)
-        when = iso(self._now())
+        when = isoTime(self._now())
         writing = call(lambda: writeState(self._path, entries, when))
         self._writing = writing
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from time import time
 from typing import Any
 
@@ -20,6 +19,7 @@ from iawlb.control.apply import Application
 from iawlb.control.errors import Conflict
 from iawlb.control.plan import Change, applied, isLive, plan
 from iawlb.errors import IawlbError, InvalidConfiguration
+from iawlb.observe.moments import isoTime
 
 Result = dict[str, Any]
 
@@ -73,7 +73,7 @@ class Reloader:
         self.configure: Callable[[tuple[str, ...], Any], object] = lambda *_: None
         self.last: Result = {
             "successful": None if read is None else True,
-            "at": None if read is None else iso(now()),
+            "at": None if read is None else isoTime(now()),
             "messages": [],
             "file": running.path,
         }
@@ -204,7 +204,7 @@ class Reloader:
             messages = [*messages[:MOST], f"and {more} lines more, which the log has"]
         self.last = {
             "successful": successful,
-            "at": iso(self._now()),
+            "at": isoTime(self._now()),
             "messages": messages,
             "file": self.running.path,
         }
@@ -216,10 +216,3 @@ def _result(result: str, changes: list[Change], messages: list[str]) -> Result:
         "changes": [each.shown() for each in changes],
         "messages": messages,
     }
-
-
-def iso(when: float) -> str:
-    """
-    Return a time of day in ISO 8601, in UTC.
-    """
-    return datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")

@@ -13,12 +13,13 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from iawlb.control.overlay import Difference
 from iawlb.core.pause import Pause
 from iawlb.errors import IawlbError
+from iawlb.observe.moments import isoTime
 
 VERSION = 1
 """
@@ -53,7 +54,7 @@ class Times:
         """
         Return a monotonic time as a time of day in ISO 8601.
         """
-        return None if when is None else iso(when + self._offset)
+        return None if when is None else isoTime(when + self._offset)
 
     def read(self, text: object) -> float | None:
         """
@@ -68,15 +69,6 @@ class Times:
             return datetime.fromisoformat(str(text)).timestamp() - self._offset
         except (ValueError, OverflowError, OSError):
             raise BadState(f"{text!r} is no time of day") from None
-
-
-def iso(when: float) -> str:
-    """
-    Return a time of day in ISO 8601, in UTC.
-
-    @param when: Seconds since 1970.
-    """
-    return datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
 
 
 # Entries.

@@ -1,17 +1,28 @@
 """
-Times of day as logs write them. Each takes a whole second, and most lines of a log
-share theirs with the line before.
+Times of day as the admin server and logs write them. Those of logs take a whole second,
+and most lines share theirs with the line before.
 """
 
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from functools import lru_cache
 
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 """
 The months in English, which C{strftime} has in the user's language.
 """
+
+
+def isoTime(moment: float) -> str:
+    """
+    Write a time of day as ISO 8601 does, in UTC: C{2026-11-25T22:44:20.123Z}.
+
+    @param moment: Seconds since 1970.
+    """
+    text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 @lru_cache(64)
