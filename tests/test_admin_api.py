@@ -325,7 +325,7 @@ class ReadingTests(ApiCase):
         self.configuration.differs[3] = Difference((*destinations, "b"), {}, None)
         self.assertEqual(self.get("/destinations/web/b")["changed"], ["removed"])
         # One that is gone is listed with its pool.
-        self.configuration.differs[3] = Differs("x", "web", "c", None, {}, None)
+        self.configuration.differs[3] = Difference((*destinations, "c"), {}, None)
         self.assertEqual(
             self.get("/pools/web")["changed"][:3], ["slots", "paused", "c removed"]
         )

@@ -120,7 +120,7 @@ class Views:
         for each in await self.differences(turn):
             key = each.pool, each.destination
             what = each.key or ("removed" if each.runtime is None else "added")
-            pool = self._balancer.pools.get(each.pool or "")
+            pool = self._balancer.pools.get(each.pool)
             if pool and each.destination and each.destination not in pool.workers:
                 # It is gone, and has no object of its own.
                 key, what = (each.pool, None), f"{each.destination} {what}"
