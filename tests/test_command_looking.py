@@ -58,7 +58,7 @@ def test_list(admin: FakeAdmin, run: Commands) -> None:
             "     7  tcp:localhost:9002",
             "",
             "web/b: Connection refused",
-            "web/b: not as in the file: slots weight",
+            "web/b: not as in the file: slots, weight",
         ]
 
 

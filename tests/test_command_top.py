@@ -96,7 +96,7 @@ def test_snapshot(balancer: FakeAdmin, run: Commands) -> None:
         " 1.2s  127.0.0.1:50312  web    9      1",
         "",
         "web/b: Connection refused",
-        "web/b: not as in the file: slots weight",
+        "web/b: not as in the file: slots, weight",
     ]
     assert balancer.requests[1].query == {"waiting": "true", "limit": "10"}
     ended = run("top", "--snapshot", "2", "--interval", "0")

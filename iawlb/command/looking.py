@@ -166,8 +166,10 @@ def poolNotes(pools: list[dict[str, Any]], now: datetime) -> list[str]:
             of = name if each is pool else f"{name}/{plain(each.get('name'))}"
             if each.get("why"):
                 notes.append(f"{of}: {plain(each['why'])[:LONGEST_WHY]}")
-            if each.get("changed"):
-                notes.append(f"{of}: not as in the file: {plain(each['changed'])}")
+            changed = each.get("changed")
+            if isinstance(changed, list) and changed:
+                listed = ", ".join(plain(one) for one in changed)
+                notes.append(f"{of}: not as in the file: {listed}")
     return notes
 
 
