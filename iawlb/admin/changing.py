@@ -130,12 +130,14 @@ class Changing:
                 members=members,
                 schema="Result",
                 statuses=(404,),
+                quick=path in ("/resume", "/stop"),
             )
         yield Route(
             *("POST", "/set", operate, "change values of a target", self._set),
             members=(_TARGET, _SLOTS, _WEIGHT, *_LIVE),
             schema="Result",
             statuses=(404,),
+            quick=True,
         )
         yield Route(
             *("POST", "/destinations", admin, "add a destination", self._add),
@@ -143,6 +145,7 @@ class Changing:
             schema="Destination",
             status=201,
             statuses=(404,),
+            quick=True,
         )
         path, text = "/destinations/{pool}/{name}", "drain and remove a destination"
         yield Route(
@@ -153,6 +156,7 @@ class Changing:
         yield Route(
             *("DELETE", "/sessions/{id}", operate, "end a session", self._killSession),
             schema="Result",
+            quick=True,
         )
         yield Route(
             *("POST", "/reload", admin, "read the configuration again", self._reload),
@@ -164,6 +168,7 @@ class Changing:
             *("POST", "/log", admin, "set the level of log lines", self._log),
             members=(Member("level", "string", "the lowest level", words=levels),),
             schema="Result",
+            quick=True,
         )
 
     def _through(self, change: Change) -> Callable[[Call], Awaitable[Answer]]:

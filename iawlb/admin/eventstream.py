@@ -21,9 +21,10 @@ from iawlb.admin.members import Member
 from iawlb.admin.problem import Problem
 from iawlb.admin.routes import Answer, Call
 
-MOST_READERS = 32
+MOST_READERS = 24
 """
-How many clients may read events at a time.
+How many clients may read events at a time. With as many changes under way as there may
+be, connections are left for others.
 """
 
 KEEP_ALIVE = 10.0

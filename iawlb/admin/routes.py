@@ -73,6 +73,7 @@ class Route:
         header C{Accept}.
     @ivar schema: The name of the answer's schema.
     @ivar statuses: The statuses of its own errors.
+    @ivar quick: Whether the change waits for nothing.
     @ivar tagged: Whether the answer has an ETag.
     @ivar documented: Whether C{/openapi.json} has the route.
     """
@@ -88,6 +89,7 @@ class Route:
     schema: str = "object"
     status: int = 200
     statuses: tuple[int, ...] = ()
+    quick: bool = False
     tagged: bool = False
     documented: bool = True
 

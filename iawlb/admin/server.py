@@ -40,6 +40,8 @@ from iawlb.errors import IawlbError, InvalidSetting, UnknownPool
 MOST_CHANGES = 32
 """
 How many changes may be under way at a time; those whose client has left count too.
+Beyond these, only changes are made that wait for nothing, such as the resume for which
+all others may wait.
 """
 
 TOLD_WHY = 16
@@ -312,7 +314,8 @@ class AdminServer(ServerFactory[Any]):
             raise Problem(415, f"the body has to be {JSON}")
         call.body = bodyOf(route, readObject(body))
         self._checkTag(request.header("If-Match"))
-        if len(self._changes) >= MOST_CHANGES:
+        quick = route.quick or call.body.get("wait") is False
+        if len(self._changes) >= MOST_CHANGES and not quick:
             raise Problem(
                 503, f"{MOST_CHANGES} changes are under way", {"Retry-After": "1"}
             )
