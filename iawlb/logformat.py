@@ -148,7 +148,7 @@ def logTarget(value: object) -> str:
             raise InvalidSetting(f"{value!r} is not a place: write udp:host:514")
         if value.startswith("syslog:"):
             raise InvalidSetting(f"{value!r} is not a place: write syslog:/dev/log")
-        if "/" in value or value.endswith(".log"):
+        if "/" in value or "." in value:
             raise InvalidSetting(f"{value!r} is not a place: write the path from / on")
     return _oneOf(
         value, ("-", "stdout", "syslog"), "/path, syslog:/path or udp:host:514"

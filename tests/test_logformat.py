@@ -163,6 +163,7 @@ class TargetTests(Case):
         """
         for text, right in (
             ("access.log", "write the path from / on"),
+            ("access.json", "write the path from / on"),
             ("logs/access", "write the path from / on"),
             ("udp:host", "write udp:host:514"),
             ("udp:host:0", "write udp:host:514"),
