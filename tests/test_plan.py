@@ -240,6 +240,17 @@ class ShownTests(SynchronousTestCase):
             (change.shown()["before"], change.shown()["after"]), (None, "660")
         )
 
+    def test_orderBefore(self) -> None:
+        """
+        A change of order shows the destinations that there were before, without the
+        new ones.
+        """
+        before = configuration(pool("web", (), (destination("a"), destination("c"))))
+        names = ("a", "b", "c")
+        after = configuration(pool("web", (), tuple(map(destination, names))))
+        *_, change = plan(before, after)
+        self.assertEqual((change.before, change.after), (("a", "c"), names))
+
     def test_values(self) -> None:
         """
         An order is a list, and any other value is itself.

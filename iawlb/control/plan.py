@@ -220,7 +220,8 @@ def _pool(before: PoolConfig, after: PoolConfig) -> Iterator[Change]:
     appended = [name for name in before.destinations if name in after.destinations]
     appended += [name for name in order if name not in before.destinations]
     if tuple(appended) != order:
-        yield Change((*where, "destinations"), tuple(appended), order, CHANGE)
+        old = tuple(before.destinations)
+        yield Change((*where, "destinations"), old, order, CHANGE)
 
 
 def listenersOf(pool: PoolConfig) -> dict[str, ListenerConfig]:
