@@ -24,6 +24,7 @@ from iawlb.frontend.entrance import Entrance
 from iawlb.frontend.listener import Listener
 from iawlb.pausing import PausablePool
 from iawlb.relay.keepalive import KeepAlive
+from iawlb.roster import NO_SETTINGS
 from iawlb.settings import Settings
 from iawlb.shared import Shared
 from iawlb.workers.deadlines import Deadlines
@@ -95,7 +96,9 @@ class Pool(PausablePool):
     # Listeners.
 
     def listen(
-        self, address: str | ServerEndpoint, settings: Mapping[str, object]
+        self,
+        address: str | ServerEndpoint,
+        settings: Mapping[str, object] = NO_SETTINGS,
     ) -> Listener:
         """
         Add a listener. It is opened at once if the others are open.

@@ -5,6 +5,7 @@ The part of a pool that holds its destinations and their workers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -31,6 +32,8 @@ from iawlb.workers.connectors import Connectors
 from iawlb.workers.rebinder import Rebinder
 from iawlb.workers.worker import Worker
 from iawlb.workers.workerpool import WorkerPool
+
+NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 
 class Roster(WorkerPool):
@@ -81,7 +84,7 @@ class Roster(WorkerPool):
     def add(
         self,
         address: str | ClientEndpoint,
-        settings: Mapping[str, object],
+        settings: Mapping[str, object] = NO_SETTINGS,
         ready: bool = True,
     ) -> Destination:
         """

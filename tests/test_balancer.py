@@ -55,6 +55,14 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(database.settings.idleTimeout, 3600)
         self.assertIs(self.balancer.pool("db"), database)
 
+    def test_addressAlone(self) -> None:
+        """
+        A listener and a destination of a pool need an address and nothing else.
+        """
+        web = self.balancer.addPool("web")
+        self.assertEqual(web.listen("tcp:8080").settings.name, "tcp:8080")
+        self.assertEqual(web.add("127.0.0.1:9001").name, "127.0.0.1:9001")
+
     def test_refused(self) -> None:
         """
         A wrong name, a name that is taken and a setting of the whole balancer are

@@ -15,11 +15,11 @@ globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
 balancer = Balancer(reactor, maxConnections=400, queueTimeout="10s")
 
 database = balancer.addPool("db", idleTimeout=0)
-database.listen("127.0.0.1:0", {})
-database.add("localhost:9002", {})
+database.listen("127.0.0.1:0")
+database.add("localhost:9002")
 
 web = balancer.addPool("web", policy="first")
-web.listen("127.0.0.1:8080", {})
+web.listen("127.0.0.1:8080")
 web.add("localhost:9001", {"name": "a", "slots": 4})
 
 balancer.startService()
