@@ -550,7 +550,7 @@ class AnyTextTests(SynchronousTestCase):
     Arbitrary text as an address.
     """
 
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None)
     @given(text=_FUZZ, backlog=st.integers(1, 65535))
     @example(text="tcp:8080\\", backlog=1)
     def test_listen(self, text: str, backlog: int) -> None:
@@ -560,7 +560,7 @@ class AnyTextTests(SynchronousTestCase):
         """
         self._check(text, lambda each: parseListen(_REACTOR, each, backlog).text)
 
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None)
     @given(text=_FUZZ)
     def test_destination(self, text: str) -> None:
         """

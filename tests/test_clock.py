@@ -333,12 +333,12 @@ def test_jumpAhead(program: str, tmp_path: Path) -> None:
     with jumping(tmp_path, program, HOURS, "1h") as on:
         client, served = on.session()
         with client, served:
-            for number in range(20):
+            for number in range(10):
                 client.sendall(b"question")
                 assert served.recv(100) == b"question"
                 served.sendall(b"answer")
                 assert client.recv(100) == b"answer"
-                if number == 5:
+                if number == 3:
                     on.jump()
                 time.sleep(0.05)
             # A second one is served too.
@@ -351,7 +351,7 @@ def test_jumpBack(tmp_path: Path) -> None:
     When the wall clock is set back by two hours, the command still ends a session
     that is idle for too long.
     """
-    with jumping(tmp_path, COMMAND, -HOURS, "1s") as on:
+    with jumping(tmp_path, COMMAND, -HOURS, "300ms") as on:
         client, served = on.session()
         with client, served:
             on.jump()

@@ -340,7 +340,7 @@ def test_progress(
 
     monkeypatch.setattr(Progress, "__init__", onTerminal)
     monkeypatch.setattr("iawlb.command.client.EVERY", 0.05)
-    admin.answers["POST /pause"] = _later(0.3)
+    admin.answers["POST /pause"] = _later(0.15)
     admin.answers["GET /pools"] = [POOL, {**POOL, "name": "db", "active": 5}]
     for target, left in (("*", 7), ("web", 2), ("web/a", 2), ("a", 4), ("b", 0)):
         ended = run("pause", target)

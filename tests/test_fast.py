@@ -644,7 +644,7 @@ class EndTests(Base):
         self.reset(self.client)
         self.settle()
         passed = self.relay.bytesOut
-        for _ in range(64):
+        for _ in range(16):
             self.assertTrue(select.select([], [self.destination], [], 5)[1])
             self.destination.send(payload(CHUNK))
             self.settle()

@@ -271,7 +271,7 @@ async def test_socketsLeave(family: str, relay: str, tmp_path: Path) -> None:
     async with stage(
         serverEndpoint(family, tmp_path / "socket"),
         takeSlot="first-byte",
-        handshakeTimeout="1s",
+        handshakeTimeout="500ms",
         relay=relay,
     ) as on:
         await on.serve()

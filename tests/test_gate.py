@@ -724,7 +724,7 @@ class AnyOrderTests(SynchronousTestCase):
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=100,
+                    max_examples=60,
                     stateful_step_count=40,
                     deadline=None,
                     derandomize=True,

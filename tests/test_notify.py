@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 import pytest_twisted
 from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
 from twisted.logger import formatEvent, globalLogPublisher
@@ -22,6 +23,14 @@ from iawlb.service import LoadBalancer
 from tests.manager import Manager
 from tests.net import Echo, freePort, until
 from tests.stage import stage
+
+
+@pytest.fixture
+def looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Have sockets looked at more often.
+    """
+    monkeypatch.setattr(notify, "EVERY", 0.05)
 
 
 class NotifyTests(SynchronousTestCase):
@@ -263,7 +272,7 @@ def environment(manager: Manager) -> dict[str, str]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_keepsSockets(tmp_path: Path) -> None:
+async def test_keepsSockets(tmp_path: Path, looking: None) -> None:
     """
     systemd keeps the listening sockets, those that come later too, and forgets those
     that are closed before the process stops. After the stop clients wait for the next
@@ -311,7 +320,7 @@ async def test_keepsSockets(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_renewedSocket(tmp_path: Path) -> None:
+async def test_renewedSocket(tmp_path: Path, looking: None) -> None:
     """
     A Unix socket that has refused is another when it listens again, one that does not
     know its path: it is not kept, and its path is removed at the end. One that was
@@ -334,7 +343,7 @@ async def test_renewedSocket(tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_openedAnew(tmp_path: Path) -> None:
+async def test_openedAnew(tmp_path: Path, looking: None) -> None:
     """
     A listener that was closed and opened again at the same address between two looks
     has another socket: that one is kept.

@@ -234,7 +234,7 @@ class AnyOrderTests(SynchronousTestCase):
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=150,
+                    max_examples=80,
                     stateful_step_count=40,
                     deadline=None,
                     derandomize=True,

@@ -1195,10 +1195,10 @@ class InterleavingTests(SynchronousTestCase):
 class ManyTests(SynchronousTestCase):
     """
     A crowd of sessions. With storage that has to be searched or moved at each step
-    these tests would take minutes.
+    these tests would take long.
     """
 
-    number = 100_000
+    number = 40_000
 
     def setUp(self) -> None:
         """

@@ -233,7 +233,7 @@ async def test_underLoad(relay: str, tmp_path: Path) -> None:
     While one session passes bytes all the time, silent sessions beside it are ended,
     and that one is not.
     """
-    async with rig(relay, "tcp4", tmp_path, make=Echo, idleTimeout=2) as on:
+    async with rig(relay, "tcp4", tmp_path, make=Echo, idleTimeout=1) as on:
         busy = await on.client()
         silent = [await on.client() for _ in range(20)]
         await until(lambda: len(on.balancer.sessions) == 21)
