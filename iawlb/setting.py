@@ -125,17 +125,37 @@ def splitSettings(text: str) -> tuple[str, dict[str, str]]:
     return address, given
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+LIKE = 0.6
+"""
+How like a known word a wrong word is, from 0 to 1, for a message to name that one.
+"""
+
+SURE = 0.75
+"""
+The same for words of a long list, of which one is like any word by chance.
+"""
+
+LONG = 7
+"""
+The number of words beyond which a list is long.
+"""
+
+
+def nearest(word: str, known: Iterable[str], like: float | None = None) -> str | None:
     """
     Return the known word that a wrong word is most like, such as C{connectTimeout} for
     C{connect_timout}, or L{None} if there is none.
+
+    @param like: How like it has to be, from 0 to 1; by default that of the list.
     """
 
     def plain(each: str) -> str:
         return re.sub(r"[\W_]", "", each).lower()
 
     words = {plain(each): each for each in known}
-    found = get_close_matches(plain(word), words, 1)
+    if like is None:
+        like = SURE if len(words) > LONG else LIKE
+    found = get_close_matches(plain(word), words, 1, like)
     return words[found[0]] if found else None
 
 

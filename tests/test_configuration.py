@@ -301,6 +301,9 @@ class MistakeTests(Case):
             ("bind", "listen"),
             ("servers", "destinations"),
             ("timeout-queue", "queue-timeout"),
+            ("timeout_connect", "connect-timeout"),
+            ("max_conns", "slots"),
+            ("proxy_timeout", "idle-timeout"),
         ):
             self.pool(
                 f"{key} = 1", f"3: pools.web.{key}: there is no such key: write {meant}"
@@ -313,12 +316,28 @@ class MistakeTests(Case):
         )
         self.pool(
             "destinations = { a = { host = 81 } }",
-            "has no address",
             "a.host: there is no such key: write address",
+        )
+        self.pool(
+            "destinations = { a = { slots = 1 } }",
+            "a: has no address",
+        )
+        self.pool("weight = 1", "write it in the table of a destination")
+        self.wrong(
+            "[global]\nmaxconn = 1\nmetrics = 1\n[pools.web]\nlisten = 80",
+            "global.maxconn: there is no such key: write max-connections",
+            "global.metrics: is not set here: it is a section, [metrics]",
         )
         self.assertIn("log, to", explainKey("colour", ["log", "to"]))
         self.pool('"a\\u0000\\"\\n" = 1', 'pools.web."a\\x00\\"\\n": there is no such')
         self.pool(f"{'x' * 10_000} = 1", 'xxx...": there is no such')
+
+    def test_unlike(self) -> None:
+        """
+        A key that is like one of another section by chance gets no wrong advice.
+        """
+        for key in ("stats", "rise", "timeout", "acl", "backup"):
+            self.pool(f"{key} = 1", f"{key}: there is no such key; docs/configuration")
 
     def test_sections(self) -> None:
         """
@@ -327,12 +346,15 @@ class MistakeTests(Case):
         end = "\n[pools.web]\nlisten = 80"
         self.wrong(
             f"[pool.x]\nlisten = 1{end}",
-            "pool: there is no such section: write [pools]",
+            "pool: there is no such section: write [pools.x]",
         )
         self.wrong(
             f"[web]\nlisten = 1{end}", "there is no such section: write [pools.web]"
         )
         self.wrong(f"[web]\nservers = []{end}", "write [pools.web]")
+        self.wrong(f"[backend.'a b']{end}", 'write [pools."a b"]')
+        self.wrong(f"[upstream]{end}", "write [pools.NAME]")
+        self.wrong(f"[accessLog]{end}", "write [log]")
         self.wrong(f"[colours]{end}", "there is global, defaults, pools, admin")
         self.wrong(
             f"admin = '/x'{end}", "1: admin: '/x' is not a section: write [admin]"

@@ -167,6 +167,9 @@ class SettingsTests(SynchronousTestCase):
             ("", None),
         ):
             self.assertEqual(nearest(word, known), meant)
+        many = ["connect-timeout", "idle-timeout", *"abcdef"]
+        self.assertIsNone(nearest("max-connections", many))
+        self.assertEqual(nearest("conect-timeout", many), "connect-timeout")
 
 
 class SplitTests(SynchronousTestCase):

@@ -5,10 +5,12 @@ the tables of settings.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from typing import Any, TypeAlias
 
+from iawlb.config.wording import pathOf
 from iawlb.processsettings import ProcessSettings
 from iawlb.setting import nearest, optionName
 from iawlb.settings import DestinationSettings, ListenerSettings, Settings
@@ -18,6 +20,12 @@ Keys: TypeAlias = Mapping[str, "Field[Any]"]
 MANY = 8
 """
 The largest number of keys that a message lists.
+"""
+
+ELSEWHERE = 0.85
+"""
+How like a key of another section a wrong key is, from 0 to 1, for a message to name
+that one.
 """
 
 
@@ -64,33 +72,52 @@ All settings that an option or a variable of the environment can set, by their n
 Python.
 """
 
-_OTHER_NAMES = {
-    # The names in other programs and on our command line, and ours.
-    "algorithm": "policy",
-    "backend": "destinations",
-    "backends": "destinations",
-    "balance": "policy",
-    "bind": "listen",
-    "dest": "destinations",
-    "destination": "destinations",
-    "frontend": "listen",
-    "host": "address",
-    "listener": "listen",
-    "listeners": "listen",
-    "maxconn": "slots",
-    "port": "listen",
-    "server": "destinations",
-    "servers": "destinations",
-    "target": "destinations",
-    "targets": "destinations",
-    "timeout-client": "idle-timeout",
-    "timeout-connect": "connect-timeout",
-    "timeout-queue": "queue-timeout",
-    "timeout-server": "idle-timeout",
-    "upstream": "destinations",
-    "upstreams": "destinations",
-    "url": "address",
+_OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    # The names in other programs and on our command line, in letters only, and ours:
+    # the first that there is in the section.
+    each: ours
+    for names, ours in (
+        ("algorithm balance lbpolicy", ("policy",)),
+        (
+            "backend backends dest destination dial proxypass",
+            ("destinations", "address"),
+        ),
+        (
+            "server servers target targets upstream upstreams",
+            ("destinations", "address"),
+        ),
+        ("host url", ("address", "destinations")),
+        ("bind frontend listener listeners port", ("listen", "address")),
+        ("address socket", ("listen",)),
+        ("maxconn maxconns poolslots", ("slots", "max-connections")),
+        ("timeoutclient timeoutserver timeouttunnel proxytimeout", ("idle-timeout",)),
+        ("timeoutclientfin timeoutserverfin", ("half-closed-timeout",)),
+        ("timeoutconnect dialtimeout", ("connect-timeout",)),
+        ("timeoutqueue", ("queue-timeout",)),
+        ("maxqueue queue", ("queue-size",)),
+        ("tcpka tcpkeepalive", ("keepalive-idle",)),
+        ("accesslog file filepath output", ("to",)),
+        ("loglevel", ("level",)),
+        ("dontlognull", ("null",)),
+        ("timeout", ()),  # each of ours is one of several
+    )
+    for each in names.split()
 }
+
+_OTHER_SECTIONS = {
+    "accesslog": "log",
+    "api": "admin",
+    "prometheus": "metrics",
+    "stats": "admin",
+}
+
+_POOLS = {
+    *("backend", "backends", "frontend", "frontends", "listen", "pool"),
+    *("server", "servers", "upstream", "upstreams"),
+}
+"""
+What sections that are pools are called in other programs.
+"""
 
 _ELSEWHERE: dict[str, list[str]] = {}
 """
@@ -101,6 +128,8 @@ for _where, _known in (
     ("[defaults]", POOL),
     ("[pools.NAME]", (*POOL, "listen", "destinations")),
     *((f"[{section}]", known) for section, known in PROCESS.items()),
+    ("the table of a listener", [key for key in LISTENER if key != "name"]),
+    ("the table of a destination", DESTINATION),
 ):
     for _key in _known:
         _ELSEWHERE.setdefault(_key, []).append(_where)
@@ -122,6 +151,20 @@ def processPath(option: str) -> str:
     return path
 
 
+def meantBy(key: str, known: Iterable[str]) -> str | None:
+    """
+    Return the key of ours that is meant by one that does not exist, or L{None}.
+
+    @param known: The keys of the section.
+    """
+    known = list(known)
+    ours = _OTHER_NAMES.get(_letters(key))
+    if ours is not None:
+        return next((each for each in (*known, *_ELSEWHERE) if each in ours), None)
+    # That of another section is named only if it is meant for sure.
+    return nearest(key, known) or nearest(key, _ELSEWHERE, ELSEWHERE)
+
+
 def explainKey(key: str, known: Iterable[str]) -> str:
     """
     Return what to write for a key that does not exist in a section.
@@ -131,10 +174,12 @@ def explainKey(key: str, known: Iterable[str]) -> str:
     known = list(known)
     if key in _ELSEWHERE:
         return f"is not set here: write it in {_either(_ELSEWHERE[key])}"
-    meant = _OTHER_NAMES.get(key) or nearest(key, [*known, *_ELSEWHERE])
+    if key in SECTIONS:
+        return f"is not set here: it is a section, [{key}]"
+    meant = meantBy(key, known)
     if meant in known:
         return f"there is no such key: write {meant}"
-    if meant in _ELSEWHERE:
+    if meant is not None:
         where = _either(_ELSEWHERE[meant])
         return f"there is no such key: write {meant}, in {where}"
     if len(known) <= MANY:
@@ -148,11 +193,19 @@ def explainSection(key: str, value: object) -> str:
     """
     if not isinstance(value, dict):
         return explainKey(key, SECTIONS)
-    if {"listen", "destinations", *_OTHER_NAMES} & {*value}:
+    if _letters(key) in _POOLS:
+        inner = [name for name, each in value.items() if isinstance(each, dict)]
+        pool = pathOf(("pools", inner[0] if inner else "NAME"))
+        return f"there is no such section: write [{pool}]"
+    if {"listen", "destinations"} & {*value} or _OTHER_NAMES.keys() & {*value}:
         return f"there is no such section: write [pools.{key}]"
-    near = nearest(key, SECTIONS)
+    near = _OTHER_SECTIONS.get(_letters(key)) or nearest(key, SECTIONS)
     right = f"write [{near}]" if near else f"there is {', '.join(SECTIONS)}"
     return f"there is no such section: {right}"
+
+
+def _letters(key: str) -> str:
+    return re.sub(r"[\W_]", "", key).lower()
 
 
 def _either(places: list[str]) -> str:

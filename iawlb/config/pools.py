@@ -10,7 +10,7 @@ from typing import Any
 from iawlb.backend.address import parseDestination, parseListen
 from iawlb.backend.hints import quoted
 from iawlb.config.clashes import Written, findClashes
-from iawlb.config.keys import DESTINATION, LISTENER, Keys
+from iawlb.config.keys import DESTINATION, LISTENER, MANY, Keys, meantBy
 from iawlb.config.lines import Path
 from iawlb.config.model import (
     DEFAULT,
@@ -115,7 +115,7 @@ class PoolReader:
         return tuple(found.values())
 
     def _readListener(self, path: Path, settings: Settings) -> ListenerConfig | None:
-        address = self._address(path, _LISTENER)
+        address = self._address(path, LISTENER, _LISTENER)
         given = self._own(path, LISTENER)
         if address is None:
             return None
@@ -159,7 +159,7 @@ class PoolReader:
         self, path: Path, settings: Settings
     ) -> DestinationConfig | None:
         key = str(path[-1])
-        address = self._address(path, _DESTINATION)
+        address = self._address(path, DESTINATION, _DESTINATION)
         given = self._own(path, DESTINATION)
         try:
             readShown(destinationName, key)
@@ -178,7 +178,7 @@ class PoolReader:
 
     # Both.
 
-    def _address(self, path: Path, right: str) -> str | None:
+    def _address(self, path: Path, keys: Keys, right: str) -> str | None:
         """
         Read the address of a listener or a destination: it stands alone, or in a table
         with its settings.
@@ -187,10 +187,13 @@ class PoolReader:
         place = path
         if isinstance(value, dict):
             place = (*path, "address")
-            value = value.get("address")
-            if value is None:
-                self._section.wrong(path, f"has no address: write {right}")
+            known = ("address", *keys)
+            if "address" not in value:
+                # A key that is a wrong name of it has a message of its own.
+                if "address" not in (meantBy(key, known) for key in [*value][:MANY]):
+                    self._section.wrong(path, f"has no address: write {right}")
                 return None
+            value = value["address"]
         if isinstance(value, int) and not isinstance(value, bool):
             value = written(value)
         if not isinstance(value, str):
