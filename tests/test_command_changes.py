@@ -81,7 +81,7 @@ PAUSE: dict[str, Any] = {
             "drain a --timeout 1s --kill --no-wait",
             "POST /drain",
             {"target": "a", "timeout": 1.0, "kill": True, "wait": False},
-            "a: drained",
+            "a: draining",
         ),
         (
             "deploy web --dest localhost:9003 --dest tcp:h:1\x20name=d\x20slots=4 "
@@ -148,8 +148,8 @@ def test_asks(
     admin: FakeAdmin, run: Commands, words: str, asked: str, body: Any, said: str
 ) -> None:
     """
-    Each command asks for what was written, and says that it is done: with the
-    balancer's messages if there are any, and with --json as the balancer says it.
+    Each command asks for what was written, and says that it is done, and then what the
+    balancer adds to that; with --json it prints what the balancer says.
     """
     admin.answers["GET /destinations"] = [DESTINATION_A, DESTINATION_B]
     admin.answers[asked] = DONE
@@ -161,7 +161,7 @@ def test_asks(
     assert (ended.status, ended.output, ended.errors) == (0, f"{said}\n", "")
     assert admin.asked() == [(asked, body)]
     admin.answers[asked] = {**DONE, "messages": ["one\x1b", "two"]}
-    assert run(*arguments).output == "one\\x1b\ntwo\n"
+    assert run(*arguments).output == f"{said}\none\\x1b\ntwo\n"
     answer = b'{"result": "done",  "left": 0}'
     admin.answers[asked] = http(answer)
     assert run(*arguments, "--json").output == answer.decode() + "\n"
@@ -293,7 +293,9 @@ def test_reload(admin: FakeAdmin, run: Commands) -> None:
     assert run("reload", "--diff").lines == [*shown, "these would change"]
     assert admin.asked()[1] == ("POST /reload", {"diff": True})
     assert '"pools.web.slots"' in run("reload", "--json").output
-    value["changes"] = []
+    value["messages"] = ["pools.web.destinations.a: it finishes 2 sessions"]
+    assert run("reload").lines == [*shown, "reloaded", *value["messages"]]
+    value["changes"] = value["messages"] = []
     assert run("reload").lines == ["reloaded; nothing has changed"]
     assert run("reload", "--diff").lines == ["nothing would change"]
 

@@ -118,8 +118,8 @@ def drainCommand(
         "kill": kill,
         "wait": not no_wait,
     }
-    wait = 0 if no_wait else timeout
-    return follow(call, "/drain", body, destination, wait, "drained")
+    wait, done = (0, "draining") if no_wait else (timeout, "drained")
+    return follow(call, "/drain", body, destination, wait, done)
 
 
 @asking("add")

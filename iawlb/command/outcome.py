@@ -27,7 +27,7 @@ def finish(call: Call, answer: Answer, done: str, undone: int = UNDONE) -> int:
     """
     Print what became of a change.
 
-    @param done: What to print if the balancer has no message.
+    @param done: What to print if the change is made, before the balancer's messages.
     @param undone: The exit status if the change was undone.
     @return: The exit status.
     """
@@ -42,7 +42,7 @@ def finish(call: Call, answer: Answer, done: str, undone: int = UNDONE) -> int:
     given = value.get("messages")
     messages = [plain(each) for each in given] if isinstance(given, list) else []
     if status == DONE:
-        say(*(messages or [plain(done)]))
+        say(plain(done), *messages)
         return status
     for each in messages or [_otherwise(result, value.get("left"))]:
         complain(each)
