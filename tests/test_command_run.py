@@ -50,7 +50,8 @@ a = {{ address = "localhost:{a}", slots = 2 }}
 
 def test_check(run: Commands, tmp_path: Path) -> None:
     """
-    C{check} prints every mistake of every file, and ends with 1 if there is one.
+    C{check} prints every mistake of every file, and ends with 1 if there is one. What
+    C{run} refuses is a mistake, such as a file of tokens that there is not.
     """
     good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
     good.write_text(GOOD.format(port=8080, a=9001))
@@ -63,6 +64,15 @@ def test_check(run: Commands, tmp_path: Path) -> None:
     assert len(lines) >= 2
     for line in lines:
         assert re.match(rf"{re.escape(str(bad))}:\d+: ", line)
+    good.write_text(f"{good.read_text()}[admin]\nlisten = '0.0.0.0:8405'\n")
+    ended = run("check", str(good))
+    assert ended.status == 1
+    assert f"{good}:7: admin.listen: 0.0.0.0:8405 can be reached" in ended.errors
+    tokens = tmp_path / "tokens"
+    good.write_text(f"{good.read_text()}tokens = '{tokens}'\n")
+    ended = run("check", str(good))
+    assert ended.status == 1
+    assert f"{good}:8: admin.tokens: cannot read {tokens}" in ended.errors
     ended = run("check", str(tmp_path / "none"))
     assert ended.status == 1
     assert "No such file" in ended.errors

@@ -14,9 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.config.keys import ALL, explainKey
 from iawlb.config.model import Configuration
-from iawlb.config.read import checkFile, readConfiguration
+from iawlb.config.read import readConfiguration
 from iawlb.config.section import MOST
 from iawlb.errors import InvalidConfiguration
+from iawlb.process.options import checkFile
 
 repeatable = settings(deadline=None, derandomize=True, database=None)
 

@@ -22,8 +22,9 @@ from iawlb.config.keys import (
     SECTIONS,
     Keys,
 )
-from iawlb.config.read import checkFile, readConfiguration
+from iawlb.config.read import readConfiguration
 from iawlb.config.section import MOST
+from iawlb.process.options import checkFile
 from iawlb.setting import optionName
 from tests.test_docs import DOCS, FENCE, blocks, table
 from tests.test_schema import SCHEMA

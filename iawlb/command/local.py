@@ -89,7 +89,7 @@ def checkCommand(files: Sequence[str]) -> int:
     Check configuration files, and open nothing. Every mistake is a line, and the exit
     status is 1 if there is one.
     """
-    from iawlb.config.read import checkFile
+    from iawlb.process.options import checkFile
 
     status = DONE
     for file in files:

@@ -142,15 +142,3 @@ class _Reader:
             pools[name] = reader.read(path, Settings(**values))
         reader.checkClashes()
         return pools
-
-
-def checkFile(path: str) -> list[str]:
-    """
-    Return all that is wrong with a configuration file, and with the environment, one
-    line each.
-    """
-    try:
-        readConfiguration(path, os.environ, {})
-    except InvalidConfiguration as error:
-        return error.mistakes
-    return []

@@ -304,3 +304,16 @@ def _read(option: str, read: Callable[[Any], Any], value: Any) -> Any:
         return read(value)
     except InvalidSetting as error:
         raise InvalidSetting(f"{option}: {error}") from None
+
+
+def checkFile(path: str) -> list[str]:
+    """
+    Return all for which a start with a configuration file would be refused, and with
+    the environment, one line each. Nothing is opened but the files it names.
+    """
+    options = Options(environment=os.environ)
+    try:
+        options.parseOptions([f"--config={path}"])
+    except SystemExit as error:
+        return str(error).splitlines()
+    return []

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from iawlb.config.read import checkFile
+from iawlb.process.options import checkFile
 from tests.integration import handover
 from tests.integration.conftest import Balancers, Serve, Start
 from tests.integration.programs import (
