@@ -16,7 +16,7 @@ from iawlb.core.events import (
     POOL_CHANGED,
 )
 from iawlb.core.origin import PoolCount
-from iawlb.core.policies import Policy
+from iawlb.core.policies import POLICIES, Policy
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.retired import inUse
 from iawlb.frontend.admission import Admission
@@ -156,13 +156,12 @@ class Pool(PausablePool):
         self._admission.flush()
         return closing
 
-    def configure(self, settings: Settings, policy: Policy | None = None) -> None:
+    def configure(self, settings: Settings) -> None:
         """
         Use other settings from now on. Sessions that are connected keep the time-outs
-        they have.
-
-        @param policy: Another policy, if the policy changes.
+        they have. A policy of your own stays until another one is named.
         """
+        policy = settings.policy if settings.policy != self.settings.policy else None
         self.settings.take(settings)
         keepAlive = _keepAlive(settings)
         self.deadlines.retire()
@@ -176,7 +175,7 @@ class Pool(PausablePool):
             worker.use(connector, self.deadlines)
         self.queue.bindable = settings.queueSize
         if policy is not None:
-            self.queue.setPolicy(policy)
+            self.queue.setPolicy(POLICIES[policy]())
         self.gate.setSlots(settings.poolSlots)
         self._roomAwaited = True
         self.checkRoom()

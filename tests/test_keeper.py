@@ -20,17 +20,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from iawlb.balancer import Balancer
+from iawlb.config.keys import POOL
 from iawlb.config.model import Configuration
 from iawlb.config.read import readConfiguration
 from iawlb.control import keeper
 from iawlb.control.build import buildBalancer
 from iawlb.control.keeper import LATEST, RETRY, Keeper
 from iawlb.control.overlay import VALUES, differences
-from iawlb.control.plan import settingsOf
 from iawlb.control.statefile import writeState
 from iawlb.core.events import DESTINATION_DOWN, IObserver
 from iawlb.pool import Pool
-from iawlb.settings import Settings
 from tests.doubles import logged
 from tests.test_statefile import ANY
 
@@ -128,7 +127,7 @@ class Kept:
 
 CHANGED = {"a": ("9001", 8, 3, "paused"), "c": ("9009", 2, 5, "draining")}
 STATES = ("paused", "stopped", "drained")
-SETTINGS = list(settingsOf(Settings(), "pool"))
+SETTINGS = [(each, key) for key, each in POOL.items()]
 
 AS_WRITTEN = {"a": ("9001", 4, 1, "up"), "b": ("9002", 0, 1, "up")}
 

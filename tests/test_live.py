@@ -300,7 +300,7 @@ async def test_policy(before: str, after: str) -> None:
         clients = [await on.client(address) for _ in range(3)]
         await until(lambda: len(pool.queue) == 3)
         settings = replace(pool.settings, policy=after)
-        pool.configure(settings, POLICIES[after]())
+        pool.configure(settings)
         pool.setWeight("a", 5)
         pool.setWeight("a", 5)
         pool.setPaused(None, False)
@@ -327,7 +327,7 @@ async def test_boundNoMore() -> None:
         pool.setWeight(other.name, 1000)
         await assertEchoed(clients[1])
         assert (taken.active, other.active, len(pool.queue)) == (1, 1, 1)
-        pool.configure(replace(pool.settings, policy="fifo"), POLICIES["fifo"]())
+        pool.configure(replace(pool.settings, policy="fifo"))
         await assertEchoed(clients[2])
         assert [len(each.peers) for each in servers] == [1, 1, 1]
 

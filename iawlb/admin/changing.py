@@ -5,7 +5,6 @@ The routes that change something.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import fields
 
 from iawlb.admin.access import Role
 from iawlb.admin.members import Member, timeout
@@ -13,9 +12,8 @@ from iawlb.admin.parts import Change, Parts
 from iawlb.admin.problem import Problem
 from iawlb.admin.routes import Answer, Call, Route
 from iawlb.admin.views import Views
+from iawlb.config.keys import POOL
 from iawlb.control.targets import findPool
-from iawlb.setting import optionName
-from iawlb.settings import Settings
 
 _TARGET = Member(
     "target", "string", "* for all, POOL, POOL/DEST or DEST", least=1, most=400
@@ -31,16 +29,9 @@ _ADDRESS = Member("address", "string", "as after --dest", least=1, most=512)
 _POOL = Member("pool", "string", "the pool's name", least=1, most=64)
 
 _LIVE = tuple(
-    Member(
-        each.metadata.get("key") or optionName(each),
-        "scalar",
-        f"a pool's: {each.metadata['text']}",
-        None,
-    )
-    for each in fields(Settings)
-    if each.metadata["scope"] == "pool"
-    and each.metadata["live"]
-    and each.metadata.get("key") != _SLOTS.name
+    Member(key, "scalar", f"a pool's: {each.metadata['text']}", None)
+    for key, each in POOL.items()
+    if each.metadata["live"] and key != _SLOTS.name
 )
 
 

@@ -20,10 +20,8 @@ from iawlb.control.build import scopeOf, valuesOf
 from iawlb.control.errors import Conflict
 from iawlb.control.newlisteners import NewListeners
 from iawlb.control.plan import ADD, REMOVE, Change, fieldOf, isLive
-from iawlb.core.policies import POLICIES
 from iawlb.errors import InvalidSetting
 from iawlb.pool import Pool
-from iawlb.settings import Settings
 
 STEPS_PER_TURN = 10
 """
@@ -164,8 +162,8 @@ class Application:
             pool = self._balancer.pools[name]
             before = replace(pool.settings)
             new: Any = {fieldOf(each).name: each.after for each in those}
-            self._undo.append(partial(configure, pool, before))
-            configure(pool, replace(before, **new))
+            self._undo.append(partial(pool.configure, before))
+            pool.configure(replace(before, **new))
             self.done += those
 
     async def _setDestinations(self) -> None:
@@ -276,16 +274,6 @@ class Application:
         if undo and not lines:
             self.done = []
         return lines
-
-
-def configure(pool: Pool, settings: Settings) -> None:
-    """
-    Give a pool other settings, also of policy and slots.
-    """
-    policy = None
-    if settings.policy != pool.settings.policy:
-        policy = POLICIES[settings.policy]()
-    pool.configure(settings, policy)
 
 
 def _put(pool: Pool, address: str, own: dict[str, Any], removing: bool) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iawlb.arguments import shown
+from iawlb.config.keys import POOL
 from iawlb.control.errors import InvalidSetting
 from iawlb.setting import SHOWN, nearest
 from iawlb.validators import (
@@ -123,3 +124,27 @@ def readArguments(
                 raise InvalidSetting(f"{name}: {error}") from None
         values[name] = value
     return values
+
+
+def readSettings(values: Mapping[str, object]) -> dict[str, Any]:
+    """
+    Read settings of a pool that can change while the balancer runs.
+
+    @param values: The values, by their names in a configuration file.
+    @return: The values, by the names of the fields.
+    @raise InvalidSetting: A setting does not exist, cannot change, or is wrong.
+    """
+    new: dict[str, Any] = {}
+    for key, value in values.items():
+        field = POOL.get(key)
+        if field is None:
+            meant = nearest(key, POOL)
+            right = f": write {meant}" if meant else "; docs/reference.md lists them"
+            raise InvalidSetting(f"{key[:SHOWN]!r} is not a setting of a pool{right}")
+        if not field.metadata["live"]:
+            raise InvalidSetting(f"{key}: cannot change while the balancer runs")
+        try:
+            new[field.name] = field.metadata["read"](value)
+        except InvalidSetting as error:
+            raise InvalidSetting(f"{key}: {error}") from None
+    return new

@@ -5,7 +5,7 @@ What a user does to a running balancer: pause, resume, stop, drain, deploy and s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import Field, fields, replace
+from dataclasses import replace
 from typing import Any
 
 from iawlb.arguments import shown
@@ -21,16 +21,13 @@ from iawlb.control.bodies import (
     TARGET,
     WAIT,
     readArguments,
+    readSettings,
 )
 from iawlb.control.deploy import DEPLOY, Deploy, bringBack
 from iawlb.control.drains import Drains, Undone, cut
 from iawlb.control.errors import InvalidSetting, NotFound
 from iawlb.control.targets import Target, findPool, findTarget, findWorker, nameOf
 from iawlb.control.waits import Waits, apart
-from iawlb.core.policies import POLICIES
-from iawlb.pool import Pool
-from iawlb.setting import SHOWN, nearest, optionName
-from iawlb.settings import Settings
 
 
 class Operations:
@@ -279,9 +276,9 @@ class Operations:
         if not values:
             raise InvalidSetting("set: there is nothing to set, such as slots")
         if found.worker is None:
-            new = _readSettings(values)
+            new = readSettings(values)
             for pool in found.pools:
-                _configure(pool, new)
+                pool.configure(replace(pool.settings, **new))
         else:
             own = readArguments(values, SET_DESTINATION, "a destination")
             (pool,), destination = found.pools, found.worker.destination
@@ -363,41 +360,3 @@ _CONDITIONS: dict[str, Callable[[Target], bool]] = {
     "removable": _removable,
     "up": _up,
 }
-
-
-def _readSettings(values: Mapping[str, object]) -> dict[str, Any]:
-    """
-    Read settings of a pool that can change while the balancer runs.
-
-    @param values: The values, by their names in a configuration file.
-    @return: The values, by the names of the fields.
-    @raise InvalidSetting: A setting does not exist, cannot change, or is wrong.
-    """
-    known: dict[str, Field[Any]] = {
-        each.metadata["key"] or optionName(each): each
-        for each in fields(Settings)
-        if each.metadata["scope"] == "pool"
-    }
-    new: dict[str, Any] = {}
-    for key, value in values.items():
-        field = known.get(key)
-        if field is None:
-            meant = nearest(key, known)
-            right = f": write {meant}" if meant else "; docs/reference.md lists them"
-            raise InvalidSetting(f"{key[:SHOWN]!r} is not a setting of a pool{right}")
-        if not field.metadata["live"]:
-            raise InvalidSetting(f"{key}: cannot change while the balancer runs")
-        try:
-            new[field.name] = field.metadata["read"](value)
-        except InvalidSetting as error:
-            raise InvalidSetting(f"{key}: {error}") from None
-    return new
-
-
-def _configure(pool: Pool, new: Mapping[str, Any]) -> None:
-    """
-    Let a pool use other settings.
-    """
-    name = new.get("policy", pool.settings.policy)
-    policy = None if name == pool.settings.policy else POLICIES[name]()
-    pool.configure(replace(pool.settings, **new), policy)

@@ -15,9 +15,10 @@ from typing import Any
 
 from iawlb.backend.address import sameDestination
 from iawlb.balancer import Balancer
+from iawlb.config.keys import POOL
 from iawlb.config.model import Configuration, DestinationConfig, PoolConfig
 from iawlb.config.wording import pathOf
-from iawlb.control.plan import Where, settingsOf
+from iawlb.control.plan import Where
 from iawlb.core.destination import Destination
 from iawlb.pool import Pool
 
@@ -107,7 +108,7 @@ def _ofPool(pool: Pool, config: PoolConfig) -> Iterator[Difference]:
         yield Difference((*where, "paused"), None, pool.gate.paused)
     if pool.stopped:
         yield Difference((*where, "stopped"), False, True)
-    for each, key in settingsOf(pool.settings, "pool"):
+    for key, each in POOL.items():
         file, runtime = (
             getattr(config.settings, each.name),
             getattr(pool.settings, each.name),
@@ -131,7 +132,7 @@ def _ofDestinations(pool: Pool, config: PoolConfig) -> Iterator[list[Difference]
         yield list(_ofDestination((*where, name), destination, configured))
     for name, missing in config.destinations.items():
         if name not in live:
-            yield [Difference((*where, name), valuesOf(missing), None)]
+            yield [Difference((*where, name), destinationValues(missing), None)]
 
 
 def _ofDestination(
@@ -144,7 +145,7 @@ def _ofDestination(
         runtime = {key: getattr(now, key) for key in VALUES}
         yield Difference(where, None, runtime)
     else:
-        configured = valuesOf(config)
+        configured = destinationValues(config)
         for key in VALUES:
             file, runtime = configured[key], getattr(now, key)
             if file != runtime and not (
@@ -157,7 +158,7 @@ def _ofDestination(
         yield Difference((*where, "drained"), False, True)
 
 
-def valuesOf(config: DestinationConfig) -> dict[str, Any]:
+def destinationValues(config: DestinationConfig) -> dict[str, Any]:
     """
     Return what a configuration says of a destination.
     """

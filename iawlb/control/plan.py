@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any, TypeVar
 
+from iawlb.config.keys import GLOBAL, POOL, PROCESS, Keys, fileKey
 from iawlb.config.model import (
     Configuration,
     DestinationConfig,
@@ -16,13 +17,16 @@ from iawlb.config.model import (
     PoolConfig,
 )
 from iawlb.config.wording import pathOf
-from iawlb.processsettings import ProcessSettings
-from iawlb.setting import optionName
-from iawlb.settings import DestinationSettings, ListenerSettings, Settings
+from iawlb.settings import DestinationSettings, ListenerSettings
 
 ADD = "add"
 CHANGE = "change"
 REMOVE = "remove"
+
+_KEYS: Mapping[str, Keys] = {"pools": POOL, "global": GLOBAL, **PROCESS}
+"""
+The settings that each section of the file has.
+"""
 
 T = TypeVar("T")
 
@@ -89,7 +93,7 @@ def shown(value: Any) -> Any:
         kind = type(value.settings)
         values = [(each, getattr(value.settings, each.name)) for each in fields(kind)]
         own = [
-            f"{optionName(each)}={_written(each.name, now)}"
+            f"{fileKey(each)}={_written(each.name, now)}"
             for each, now in values
             if each.name != "name" and now != each.default
         ]
@@ -115,8 +119,9 @@ def plan(before: Configuration, after: Configuration) -> list[Change]:
 
     @return: Nothing, if the two are alike; where a value was written is not compared.
     """
-    changes = list(_settings((), before.settings, after.settings, "global"))
-    changes += _process(before.process, after.process)
+    changes = list(_settings(("global",), before.settings, after.settings, GLOBAL))
+    for section, keys in PROCESS.items():
+        changes += _settings((section,), before.process, after.process, keys)
     for name, pool in after.pools.items():
         if name not in before.pools:
             changes.append(Change(("pools", name), None, pool, ADD))
@@ -129,42 +134,14 @@ def plan(before: Configuration, after: Configuration) -> list[Change]:
     return changes
 
 
-def keyOf(each: Field[Any]) -> str:
+def _settings(where: Where, before: Any, after: Any, keys: Keys) -> Iterator[Change]:
     """
-    Return a setting's name in the file.
+    Compare the settings of a section.
     """
-    key: str = each.metadata.get("key") or optionName(each)
-    return key
-
-
-def settingsOf(settings: Any, scope: str) -> Iterator[tuple[Field[Any], str]]:
-    """
-    Iterate over the settings of a scope, each with its name in the file.
-    """
-    for each in fields(settings):
-        if each.metadata["scope"] == scope:
-            yield each, keyOf(each)
-
-
-def _settings(where: Where, before: Any, after: Any, scope: str) -> Iterator[Change]:
-    """
-    Compare the settings of a scope.
-    """
-    place = where or (scope,)
-    for each, key in settingsOf(before, scope):
+    for key, each in keys.items():
         old, new = getattr(before, each.name), getattr(after, each.name)
         if old != new:
-            yield Change((*place, key), old, new, CHANGE)
-
-
-def _process(before: Any, after: Any) -> Iterator[Change]:
-    """
-    Compare the settings of the process.
-    """
-    for each in fields(before):
-        old, new = getattr(before, each.name), getattr(after, each.name)
-        if old != new:
-            yield Change(placeOf(each), old, new, CHANGE)
+            yield Change((*where, key), old, new, CHANGE)
 
 
 def fieldOf(change: Change) -> Field[Any]:
@@ -172,12 +149,7 @@ def fieldOf(change: Change) -> Field[Any]:
     Return the setting that a change concerns: one of a pool, of the whole balancer or
     of the process.
     """
-    if change.where[0] in ("global", "pools"):
-        declared = ((each, keyOf(each)) for each in fields(Settings))
-        (found,) = (each for each, key in declared if key == change.where[-1])
-        return found
-    (found,) = (e for e in fields(ProcessSettings) if placeOf(e) == change.where)
-    return found
+    return _KEYS[change.where[0]][change.where[-1]]
 
 
 def isLive(change: Change) -> bool:
@@ -191,19 +163,12 @@ def isLive(change: Change) -> bool:
     return True
 
 
-def placeOf(each: Field[Any]) -> Where:
-    """
-    Return the place of a setting of the process.
-    """
-    return (each.metadata["section"], each.metadata["key"])
-
-
 def _pool(before: PoolConfig, after: PoolConfig) -> Iterator[Change]:
     """
     Compare two pools of the same name.
     """
     where: Where = ("pools", after.name)
-    yield from _settings(where, before.settings, after.settings, "pool")
+    yield from _settings(where, before.settings, after.settings, POOL)
     yield from _members(
         (*where, "destinations"),
         before.destinations,
@@ -271,7 +236,7 @@ def _members(
                 was = getattr(old[name].settings, setting.name)
                 now = getattr(each.settings, setting.name)
                 if was != now:
-                    yield Change((*place, optionName(setting)), was, now, CHANGE)
+                    yield Change((*place, fileKey(setting)), was, now, CHANGE)
     # The last first: so a listener keeps its number while others of its address go.
     for name in reversed(old):
         if name not in new:
@@ -293,7 +258,8 @@ def applied(configuration: Configuration, changes: Iterable[Change]) -> Configur
             if change.where[0] == "global":
                 settings = _with(settings, change)
             else:
-                process = _withProcess(process, change)
+                new: Any = {fieldOf(change).name: change.after}
+                process = replace(process, **new)
         elif len(change.where) > 2:
             pools[name] = _poolWith(pools[name], change)
         elif change.action == REMOVE:
@@ -308,16 +274,8 @@ def _with(settings: Any, change: Change) -> Any:
     Return settings with one of them changed.
     """
     key = change.where[-1]
-    (name,) = (each.name for each in fields(settings) if keyOf(each) == key)
+    (name,) = (each.name for each in fields(settings) if fileKey(each) == key)
     return replace(settings, **{name: change.after})
-
-
-def _withProcess(process: Any, change: Change) -> Any:
-    """
-    Return settings of the process with one of them changed.
-    """
-    (name,) = (e.name for e in fields(process) if placeOf(e) == change.where)
-    return replace(process, **{name: change.after})
 
 
 def _poolWith(pool: PoolConfig, change: Change) -> PoolConfig:

@@ -9,11 +9,10 @@ from typing import Any
 
 from iawlb.backend.address import sameDestination
 from iawlb.balancer import Balancer
+from iawlb.config.keys import POOL
 from iawlb.config.model import Configuration, DestinationConfig
-from iawlb.control.apply import configure
-from iawlb.control.build import valuesOf as settingsValues
-from iawlb.control.overlay import VALUES, Difference, valuesOf
-from iawlb.control.plan import settingsOf
+from iawlb.control.build import valuesOf
+from iawlb.control.overlay import VALUES, Difference, destinationValues
 from iawlb.control.statefile import BadState
 from iawlb.core.pause import Pause
 from iawlb.pool import Pool
@@ -77,11 +76,11 @@ class Restorer:
             pool.refuse(True)
             return
         configured = self._configuration.pools[pool.name].settings
-        names = {name: each.name for each, name in settingsOf(configured, "pool")}
-        if key not in names:
+        if key is None or key not in POOL:
             raise BadState("there is no such setting")
-        self._checkFile(getattr(configured, names[key]), difference.file)
-        configure(pool, replace(pool.settings, **{names[key]: runtime}))
+        name = POOL[key].name
+        self._checkFile(getattr(configured, name), difference.file)
+        pool.configure(replace(pool.settings, **{name: runtime}))
 
     def _restoreMember(
         self, pool: Pool, difference: Difference, config: DestinationConfig | None
@@ -92,7 +91,8 @@ class Restorer:
         name, runtime = difference.destination, difference.runtime
         assert name is not None
         if runtime is None:
-            self._checkFile(valuesOf(config) if config else None, difference.file)
+            configured = destinationValues(config) if config else None
+            self._checkFile(configured, difference.file)
             pool.remove(name)
             return
         if config is not None:
@@ -112,11 +112,11 @@ class Restorer:
         if config is None or name not in pool.workers:
             raise Superseded("the destination is gone")
         assert key is not None
-        self._checkFile(valuesOf(config)[key], difference.file)
+        self._checkFile(destinationValues(config)[key], difference.file)
         if key == "address":
             if not isinstance(difference.runtime, str):
                 raise BadState("its address is no text")
-            pool.replace(name, difference.runtime, settingsValues(config.settings))
+            pool.replace(name, difference.runtime, valuesOf(config.settings))
         elif key == "slots":
             pool.setSlots(name, difference.runtime)
         else:
