@@ -156,12 +156,16 @@ class Pool(PausablePool):
         self._admission.flush()
         return closing
 
-    def configure(self, settings: Settings) -> None:
+    def configure(self, settings: Settings, policy: Policy | None = None) -> None:
         """
         Use other settings from now on. Sessions that are connected keep the time-outs
-        they have. A policy of your own stays until another one is named.
+        they have.
+
+        @param policy: A policy of your own; by default the one that the settings name,
+            if they name another one than before.
         """
-        policy = settings.policy if settings.policy != self.settings.policy else None
+        if policy is None and settings.policy != self.settings.policy:
+            policy = POLICIES[settings.policy]()
         self.settings.take(settings)
         keepAlive = _keepAlive(settings)
         self.deadlines.retire()
@@ -175,7 +179,7 @@ class Pool(PausablePool):
             worker.use(connector, self.deadlines)
         self.queue.bindable = settings.queueSize
         if policy is not None:
-            self.queue.setPolicy(POLICIES[policy]())
+            self.queue.setPolicy(policy)
         self.gate.setSlots(settings.poolSlots)
         self._roomAwaited = True
         self.checkRoom()

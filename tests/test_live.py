@@ -20,7 +20,7 @@ from iawlb.backend.address import parseDestination
 from iawlb.balancer import Balancer
 from iawlb.core.events import DESTINATION_CHANGED
 from iawlb.core.outcome import Outcome
-from iawlb.core.policies import POLICIES
+from iawlb.core.policies import POLICIES, Fifo, First
 from iawlb.errors import InvalidSetting
 from iawlb.pool import Pool
 from tests.doubles import Recorder
@@ -330,6 +330,13 @@ async def test_boundNoMore() -> None:
         pool.configure(replace(pool.settings, policy="fifo"))
         await assertEchoed(clients[2])
         assert [len(each.peers) for each in servers] == [1, 1, 1]
+        # One of the user's own is kept until the settings name another.
+        own = Fifo()
+        pool.configure(pool.settings, own)
+        pool.configure(replace(pool.settings, queueSize=9))
+        assert pool.queue.policy is own
+        pool.configure(replace(pool.settings, policy="first"))
+        assert isinstance(pool.queue.policy, First)
 
 
 @pytest_twisted.ensureDeferred
