@@ -11,16 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iawlb.admin.problem import Problem
+from iawlb.arguments import SHOWN, shown
 from iawlb.setting import nearest
 
 REQUIRED: Any = object()
 """
 The default of a member that has to be given.
-"""
-
-SHOWN = 64
-"""
-The number of characters of a name or value that a message shows.
 """
 
 _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,30})?(e[+-]?\d{1,3})?", re.ASCII | re.I)
@@ -153,14 +149,6 @@ class Member:
             made.update(minItems=int(self.least), maxItems=int(self.most))
             made["items"] = objectSchema(self.items)
         return made
-
-
-def shown(value: Any) -> str:
-    """
-    Write a value for a message, shortened.
-    """
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _refuseUnknown(members: Iterable[Member], given: Iterable[str], path: str) -> None:

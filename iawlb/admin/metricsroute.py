@@ -13,9 +13,10 @@ from twisted.logger import Logger
 from iawlb.admin.access import Role
 from iawlb.admin.exposition import SCOPES, Exposition, chooseFormat
 from iawlb.admin.httprequest import AdminRequest
-from iawlb.admin.members import Member, shown
+from iawlb.admin.members import Member
 from iawlb.admin.problem import Problem
 from iawlb.admin.routes import Answer, Call, Route
+from iawlb.arguments import shown
 
 MOST_SCRAPES = 4
 """

@@ -8,13 +8,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from iawlb.arguments import SHOWN, shown
 from iawlb.errors import InvalidSetting
 from iawlb.validators import Validator
-
-SHOWN = 60
-"""
-The number of characters of a value that a message shows.
-"""
 
 _BARE = re.compile(r"[\w-]{1,255}", re.ASCII)
 
@@ -80,8 +76,7 @@ def written(value: Any) -> str:
     value = valueFor(value)
     if isinstance(value, bool):
         return str(value).lower()
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return shown(value)
 
 
 def readShown(read: Validator, value: Any) -> Any:
