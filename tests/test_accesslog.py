@@ -366,8 +366,10 @@ class PlaceTests(Case):
         """
         Observers that are no log are left alone by that.
         """
-        balancer = LoadBalancer(self.reactor, observers=[Recorder()])
+        recorder = Recorder()
+        balancer = LoadBalancer(self.reactor, observers=[recorder])
         balancer.configure(log="errors")
+        self.assertFalse(hasattr(recorder, "errorsOnly"))
 
     def test_followText(self) -> None:
         """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import socket
 import tempfile
 from pathlib import Path
@@ -200,7 +201,10 @@ class UnixTests(Case):
         """
         writer = self.writer(f"syslog:{self.path}")
         writer.write("one\n")
+        polled: list[bool] = []
+        self.patch(select, "poll", lambda: polled.append(True))
         writer.close()
+        self.assertEqual(polled, [])
 
     def test_lastWait(self) -> None:
         """

@@ -156,8 +156,8 @@ class AdminTests(_Case):
         """
         C{--check} opens no admin server.
         """
-        folder = self.mktemp()
-        path = f"/tmp/{folder.replace('/', '-')[-60:]}"
+        # A short path, as Unix sockets need.
+        path = f"{self.enterContext(TemporaryDirectory())}/admin.sock"
         self.assertEqual(self.exits("--check", f"--admin={path}", "8080", "9001"), 0)
         self.assertFalse(os.path.exists(path))
 

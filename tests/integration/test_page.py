@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration import fakeadmin
+from tests.integration import pageserver
 from tests.integration.conftest import Balancers, Serve
-from tests.integration.fakeadmin import FakeAdmin, destination, pool, status
+from tests.integration.pageserver import PageServer, destination, pool, status
 from tests.integration.programs import LIMIT, connect, freePort, lacking, readAll
 
 BIDI = "\u202eevil<img src=x onerror=alert(1)>\"'&"
@@ -57,11 +57,11 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
-def admin() -> Iterator[FakeAdmin]:
+def admin() -> Iterator[PageServer]:
     """
     A stand-in for the balancer, which has two destinations up and one down.
     """
-    fake = FakeAdmin()
+    fake = PageServer()
     fake.status = usual()
     fake.start()
     yield fake
@@ -139,7 +139,7 @@ def violations(page: Any) -> list[str]:
     ]
 
 
-def test_saysWhetherAllIsWell(admin: FakeAdmin, open_page: Open) -> None:
+def test_saysWhetherAllIsWell(admin: PageServer, open_page: Open) -> None:
     """
     The first sentence says what is not well, and then how many are up and wait; the
     page's title begins with the same.
@@ -182,7 +182,7 @@ def test_saysWhetherAllIsWell(admin: FakeAdmin, open_page: Open) -> None:
     ],
 )
 def test_saysWhatElseIsNotWell(
-    admin: FakeAdmin, open_page: Open, others: dict[str, Any], said: str
+    admin: PageServer, open_page: Open, others: dict[str, Any], said: str
 ) -> None:
     """
     A balancer that stops or is full, a failed reload and lost log lines are said.
@@ -192,11 +192,11 @@ def test_saysWhatElseIsNotWell(
     expect(page.locator("#well")).to_contain_text(said)
 
 
-def test_pausedPool(admin: FakeAdmin, open_page: Open) -> None:
+def test_pausedPool(admin: PageServer, open_page: Open) -> None:
     """
     A paused pool is shown with who paused it, and has a button to resume it.
     """
-    paused = {"by": "uid 1000", "since": fakeadmin.ago(60)}
+    paused = {"by": "uid 1000", "since": pageserver.ago(60)}
     admin.status = status(
         pool(
             *("web", destination("web", "a")),
@@ -214,7 +214,7 @@ def test_pausedPool(admin: FakeAdmin, open_page: Open) -> None:
     assert admin.posts == [("/resume", {"target": "web", "spread": 2.5})]
 
 
-def test_showsHowFullEachIs(admin: FakeAdmin, open_page: Open) -> None:
+def test_showsHowFullEachIs(admin: PageServer, open_page: Open) -> None:
     """
     Each destination has its state in a word, and how many of its slots are in use.
     """
@@ -237,7 +237,7 @@ def test_showsHowFullEachIs(admin: FakeAdmin, open_page: Open) -> None:
     assert 0 < width <= 0.51
 
 
-def test_showsWhatDiffersFromTheFile(admin: FakeAdmin, open_page: Open) -> None:
+def test_showsWhatDiffersFromTheFile(admin: PageServer, open_page: Open) -> None:
     """
     What was changed while the balancer ran, and is not as in its file, is shown.
     """
@@ -251,7 +251,7 @@ def test_showsWhatDiffersFromTheFile(admin: FakeAdmin, open_page: Open) -> None:
     assert violations(page) == []
 
 
-def test_updatesLive(admin: FakeAdmin, open_page: Open) -> None:
+def test_updatesLive(admin: PageServer, open_page: Open) -> None:
     """
     Figures, the oldest waiters, the charts and the events change while the page is
     open.
@@ -275,7 +275,7 @@ def test_updatesLive(admin: FakeAdmin, open_page: Open) -> None:
     expect(page.locator("#events li").first).to_contain_text("web/c is up, by uid 0")
 
 
-def test_eventsBeforeTheVisit(admin: FakeAdmin, open_page: Open) -> None:
+def test_eventsBeforeTheVisit(admin: PageServer, open_page: Open) -> None:
     """
     The events that came before the page was opened are shown too.
     """
@@ -284,7 +284,7 @@ def test_eventsBeforeTheVisit(admin: FakeAdmin, open_page: Open) -> None:
     expect(page.locator("#events")).to_contain_text("reloaded iawlb.toml")
 
 
-def test_drains(admin: FakeAdmin, open_page: Open) -> None:
+def test_drains(admin: PageServer, open_page: Open) -> None:
     """
     A destination is drained after a confirmation, and the result is said to screen
     readers too. A cancelled dialog does nothing.
@@ -311,7 +311,7 @@ def test_drains(admin: FakeAdmin, open_page: Open) -> None:
     expect(dialog).not_to_be_visible()
 
 
-def test_refusedAction(admin: FakeAdmin, open_page: Open) -> None:
+def test_refusedAction(admin: PageServer, open_page: Open) -> None:
     """
     When the balancer refuses, the dialog stays open and says why.
     """
@@ -335,7 +335,7 @@ def test_refusedAction(admin: FakeAdmin, open_page: Open) -> None:
     expect(page.locator("#result-text")).to_have_text("web/a has 9 slots now.")
 
 
-def test_keyboardAlone(admin: FakeAdmin, open_page: Open) -> None:
+def test_keyboardAlone(admin: PageServer, open_page: Open) -> None:
     """
     Everything can be pressed with the keyboard alone.
     """
@@ -355,7 +355,7 @@ def test_keyboardAlone(admin: FakeAdmin, open_page: Open) -> None:
     assert admin.posts == [("/pause", body)]
 
 
-def test_readOnly(admin: FakeAdmin, open_page: Open) -> None:
+def test_readOnly(admin: PageServer, open_page: Open) -> None:
     """
     Who may only read has no buttons, and is told why; a token of another role brings
     them.
@@ -387,7 +387,7 @@ def test_readOnly(admin: FakeAdmin, open_page: Open) -> None:
     expect(page.locator("#link-text")).to_have_text("not signed in")
 
 
-def test_lostConnection(admin: FakeAdmin, open_page: Open) -> None:
+def test_lostConnection(admin: PageServer, open_page: Open) -> None:
     """
     When the balancer does not answer, the page says so and since when; it goes on when
     the balancer is back.
@@ -410,7 +410,7 @@ def test_lostConnection(admin: FakeAdmin, open_page: Open) -> None:
     expect(page.locator("#events")).to_contain_text("after the gap")
 
 
-def test_anotherProcess(admin: FakeAdmin, open_page: Open) -> None:
+def test_anotherProcess(admin: PageServer, open_page: Open) -> None:
     """
     When the balancer was restarted, all events of the new process are shown, although
     their numbers begin anew.
@@ -428,7 +428,7 @@ def test_anotherProcess(admin: FakeAdmin, open_page: Open) -> None:
     expect(page.locator("#events li").first).to_have_text(re.compile("new$"))
 
 
-def test_namesAreText(admin: FakeAdmin, open_page: Open) -> None:
+def test_namesAreText(admin: PageServer, open_page: Open) -> None:
     """
     Names and texts that hold markup are shown as they are.
     """
@@ -452,7 +452,7 @@ def test_namesAreText(admin: FakeAdmin, open_page: Open) -> None:
     assert page.locator("img").count() == 1
 
 
-def test_manyDestinations(admin: FakeAdmin, open_page: Open) -> None:
+def test_manyDestinations(admin: PageServer, open_page: Open) -> None:
     """
     With 1,000 destinations in 50 pools, a filter finds the ones that are looked for.
     """
@@ -480,7 +480,7 @@ def test_manyDestinations(admin: FakeAdmin, open_page: Open) -> None:
     expect(page.locator(".rows .title")).to_have_text("web-30-07")
 
 
-def test_oneLargePool(admin: FakeAdmin, open_page: Open) -> None:
+def test_oneLargePool(admin: PageServer, open_page: Open) -> None:
     """
     A pool with 1,000 destinations shows 100, those that are not up among them, and all
     if asked to.
@@ -496,7 +496,7 @@ def test_oneLargePool(admin: FakeAdmin, open_page: Open) -> None:
 
 
 @pytest.mark.parametrize("width", [375, 320])
-def test_longNamesOnAPhone(admin: FakeAdmin, open_page: Open, width: int) -> None:
+def test_longNamesOnAPhone(admin: PageServer, open_page: Open, width: int) -> None:
     """
     Nothing is wider than a phone, whatever the names and numbers are; nor than a screen
     at 400 %.
@@ -524,7 +524,7 @@ def test_longNamesOnAPhone(admin: FakeAdmin, open_page: Open, width: int) -> Non
 
 
 @pytest.mark.parametrize("name", ["light", "dark", "phone"])
-def test_accessible(admin: FakeAdmin, open_page: Open, name: str) -> None:
+def test_accessible(admin: PageServer, open_page: Open, name: str) -> None:
     """
     axe-core finds nothing to complain of in light, in dark and on a phone; nor in a
     dialog, or a message.

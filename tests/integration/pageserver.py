@@ -124,7 +124,7 @@ def status(*pools: dict[str, Any], **others: Any) -> dict[str, Any]:
     }
 
 
-class FakeAdmin:
+class PageServer:
     """
     The server.
 
@@ -205,7 +205,7 @@ class FakeAdmin:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    admin: FakeAdmin
+    admin: PageServer
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:
