@@ -130,7 +130,7 @@ LIKE = 0.6
 How like a known word a wrong word is, from 0 to 1, for a message to name that one.
 """
 
-SURE = 0.75
+SURE = 0.78
 """
 The same for words of a long list, of which one is like any word by chance.
 """

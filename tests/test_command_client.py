@@ -120,13 +120,14 @@ def test_noHost(run: Commands) -> None:
 
 def test_overTcp(run: Commands, tmp_path: Path) -> None:
     """
-    Over TCP the token of --token-file is sent, or that of IAWLB_TOKEN_FILE.
+    Over TCP the token of --token-file is sent, or that of IAWLB_TOKEN_FILE. A file of
+    the balancer's own does, with its comments.
     """
     server = socket.create_server(("127.0.0.1", 0))
     port = server.getsockname()[1]
     admin = FakeAdmin(tmp_path / "x", server)
     token = tmp_path / "token"
-    token.write_text("operate s3cret\nread other\n")
+    token.write_text("\n # ROLE TOKEN\noperate s3cret\nread other\n")
     try:
         admin.answers["GET /live"] = {"live": True}
         where = f"127.0.0.1:{port}"
@@ -149,9 +150,11 @@ def test_overTcp(run: Commands, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (b"", "is empty"),
+        (b"", "holds no token"),
+        (b"# a comment\n", "holds no token"),
         (b"\xff\xff", "is not text"),
-        ("\N{BULLET}".encode(), "the token is not ASCII"),
+        ("\N{BULLET}".encode(), "the token is not printable ASCII"),
+        (b"a\0b", "the token is not printable ASCII"),
         (None, "No such file or directory"),
     ],
 )

@@ -290,8 +290,8 @@ def _isAbsent(place: str) -> bool:
 
 def _readToken(file: str | None) -> str | None:
     """
-    Read the token: the first line of the file, or the last word of it, so that a line
-    of the balancer's own file does too.
+    Read the token: the last word of the file's first line that is not empty and no
+    comment, so that a file of the balancer's own does too.
 
     @raise CommandError: There is none.
     """
@@ -299,13 +299,22 @@ def _readToken(file: str | None) -> str | None:
         return None
     try:
         with open(file, "rb") as opened:
-            words = opened.read(64 * 1024).decode().split("\n", 1)[0].split()
+            lines = opened.read(64 * 1024).decode().split("\n")
     except OSError as error:
         raise CommandError(f"--token-file: {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise CommandError(f"--token-file: {file}: is not text") from None
+    words = [each.split()[-1] for each in lines if not _isComment(each)]
     if not words:
-        raise CommandError(f"--token-file: {file}: is empty")
-    if not words[-1].isascii():
-        raise CommandError(f"--token-file: {file}: the token is not ASCII")
-    return words[-1]
+        raise CommandError(f"--token-file: {file}: holds no token")
+    token = words[0]
+    if not token.isascii() or not token.isprintable():
+        raise CommandError(f"--token-file: {file}: the token is not printable ASCII")
+    return token
+
+
+def _isComment(line: str) -> bool:
+    """
+    Return whether a line of a file of tokens is empty or a comment.
+    """
+    return line.lstrip()[:1] in ("", "#")
