@@ -245,7 +245,8 @@ def test_tcplog(
     assert counts(found) == counts(expected)
     # The fourth of four that came at once waited for three.
     assert max(int(row["bq"]) for row in found) == 2
-    assert max(int(row["tw"]) for row in found) >= 300
+    # They were not all there in the same moment.
+    assert max(int(row["tw"]) for row in found) >= 200
 
 
 def test_json(serve: Serve, balancer: Balancers, tmp_path: Path) -> None:
