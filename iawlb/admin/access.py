@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -57,27 +57,6 @@ class Asker:
     role: Role
     name: str
     hasToken: bool = False
-
-
-class Rules(Protocol):
-    """
-    Who may ask: L{Access}, or other rules.
-    """
-
-    def identify(self, transport: Any, authorization: str | None, peer: str) -> Asker:
-        """
-        Find out who asks.
-        """
-
-    def check(self, asker: Asker, needed: Role) -> None:
-        """
-        Refuse a client that may not do what it asks.
-        """
-
-    def checkHost(self, header: str | None, asker: Asker) -> None:
-        """
-        Refuse a request that was meant for another host.
-        """
 
 
 class Tokens:

@@ -57,7 +57,7 @@ QUERY = (
 
 class EventStream:
     """
-    All readers of the events.
+    The clients that follow the events, C{GET /events}.
     """
 
     log = Logger()
@@ -158,7 +158,7 @@ class EventStream:
 
 class _Reader:
     """
-    One reader.
+    One client that follows the events.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ Values = tuple[str, ...]
 @dataclass(frozen=True, slots=True)
 class Format:
     """
-    How metrics are written.
+    A format that metrics are written in.
 
     @ivar encoder: Writes metrics as text.
     @ivar contentType: The type of the text.

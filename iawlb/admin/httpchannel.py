@@ -59,7 +59,7 @@ class ChannelOwner(Protocol):
 
 class AdminChannel(http.HTTPChannel):
     """
-    One connection.
+    One connection to the admin server.
 
     @ivar crowded: Whether there are too many connections for this one.
     @ivar busy: Whether a request is being answered.

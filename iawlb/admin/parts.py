@@ -1,5 +1,5 @@
 """
-What the API speaks for, and what it needs of each part.
+The objects that the API reads and changes, and what it needs of each.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Change = Callable[..., Awaitable[dict[str, Any]]]
 
 class Process(Protocol):
     """
-    What is known of the process around the balancer.
+    The process around the balancer, as far as the API shows and changes it.
     """
 
     version: str
@@ -55,7 +55,7 @@ class Process(Protocol):
 @dataclass(frozen=True, slots=True)
 class Parts:
     """
-    What the API speaks for.
+    The objects that the routes of the API read and change.
     """
 
     balancer: Balancer

@@ -14,7 +14,7 @@ from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.admin.access import Asker, Rules, checkOrigin
+from iawlb.admin.access import Access, Asker, checkOrigin
 from iawlb.admin.httpchannel import AdminChannel
 from iawlb.admin.httplimits import LINGER
 from iawlb.admin.httprequest import AdminRequest
@@ -77,7 +77,7 @@ class AdminServer(ServerFactory[Any]):
         self,
         clock: IReactorTime,
         table: RouteTable,
-        access: Rules,
+        access: Access,
         *,
         what: str,
         mostConnections: int,

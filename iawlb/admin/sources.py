@@ -30,7 +30,7 @@ class LastReload:
 @dataclass(slots=True)
 class Sources:
     """
-    What metrics are read from.
+    The objects that metrics are read from.
 
     @ivar reload: Returns how the last reload has ended.
     @ivar logDropped: Returns the number of lines of the access log that were dropped.

@@ -37,7 +37,7 @@ The counts of a destination that is not counted.
 
 class Configured(Protocol):
     """
-    What is known of the configuration.
+    The configuration, as far as the API shows it.
     """
 
     @property
@@ -71,7 +71,7 @@ class Configured(Protocol):
 @dataclass(frozen=True, slots=True)
 class Look:
     """
-    What takes many steps to work out, for one answer.
+    Figures for one answer that take many steps to work out.
 
     @ivar counts: The bytes of all sessions, also of those that run.
     @ivar changed: What differs from the file, by the names of a pool and destination.
@@ -83,7 +83,7 @@ class Look:
 
 class Views:
     """
-    Makes the objects.
+    A balancer's pools, destinations and sessions as objects of JSON.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ The longest line and the longest event that are read, in bytes.
 @dataclass(frozen=True, slots=True)
 class Event:
     """
-    An event as it came.
+    One event of the stream, as the balancer has sent it.
     """
 
     number: str

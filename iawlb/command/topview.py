@@ -88,7 +88,7 @@ of each is its key.
 @dataclass(frozen=True, slots=True)
 class Frame:
     """
-    What is shown at a time.
+    The state of the balancer at one moment, as lines and tables to show.
 
     @ivar head: Lines about the balancer as a whole.
     @ivar notes: Lines about what does not serve, and why.

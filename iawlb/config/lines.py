@@ -58,7 +58,7 @@ def findLines(text: str) -> dict[Path, int]:
 
 class _Finder:
     """
-    A walk through a document.
+    A search for the lines of all keys of a document.
 
     @ivar lines: The lines found so far.
     """

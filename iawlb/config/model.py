@@ -39,7 +39,7 @@ DEFAULT = Origin("default")
 @dataclass(frozen=True, slots=True)
 class Given:
     """
-    A value that somebody has set.
+    A value that an option, a variable or the file has set.
     """
 
     value: Any

@@ -69,7 +69,7 @@ def readConfiguration(
 
 class _Reader:
     """
-    A walk through a document.
+    The making of a configuration from a document, the environment and options.
     """
 
     def __init__(

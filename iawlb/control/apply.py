@@ -32,9 +32,9 @@ with a thousand destinations, a step takes a millisecond.
 
 class Application:
     """
-    The making of one plan's changes, in two parts. L{prepare} does all that may fail,
-    and no client notices: it checks addresses, makes the new pools and opens the new
-    listeners. L{commit} makes the changes.
+    The changes of one plan, made to a running balancer in two parts. L{prepare} does
+    all that may fail, and no client notices: it checks addresses, makes the new pools
+    and opens the new listeners. L{commit} makes the changes.
 
     @ivar done: The changes that were made.
     @ivar messages: What a user should know about them.

@@ -26,7 +26,7 @@ The number of names that a message lists, and that are compared with a wrong nam
 @dataclass(frozen=True, slots=True)
 class Target:
     """
-    What an operation is about.
+    The pools, or the one destination, that an operation is about.
 
     @ivar pools: The pools; of a destination its pool alone.
     @ivar worker: The worker of the destination; L{None} if the target is whole pools.
