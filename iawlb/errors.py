@@ -18,7 +18,7 @@ class InvalidSetting(IawlbError, ValueError):
     """
 
 
-class UnknownPool(IawlbError):
+class UnknownPool(IawlbError, LookupError):
     """
     There is no pool of that name.
     """

@@ -13,6 +13,7 @@ from typing import Any
 from iawlb.admin.problem import Problem
 from iawlb.arguments import SHOWN, shown
 from iawlb.setting import nearest
+from iawlb.validators import LONGEST
 
 REQUIRED: Any = object()
 """
@@ -223,12 +224,6 @@ def objectSchema(members: tuple[Member, ...]) -> dict[str, Any]:
         **({"required": required} if required else {}),
         "additionalProperties": False,
     }
-
-
-LONGEST = 7 * 24 * 3600.0
-"""
-The longest time-out, in seconds: that of every duration.
-"""
 
 
 def timeout(name: str, default: Any, text: str) -> Member:

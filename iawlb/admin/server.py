@@ -35,7 +35,7 @@ from iawlb.admin.turns import Turns
 from iawlb.core.ratelimit import FailureLog, OncePerSecond
 from iawlb.core.session import describe
 from iawlb.core.text import printable
-from iawlb.errors import IawlbError, InvalidSetting, UnknownPool
+from iawlb.errors import IawlbError, InvalidSetting
 
 MOST_CHANGES = 32
 """
@@ -380,6 +380,6 @@ def problemOf(error: IawlbError) -> Problem:
     """
     Return the answer to a change that is not possible.
     """
-    if isinstance(error, LookupError | UnknownPool):
+    if isinstance(error, LookupError):
         return Problem(404, str(error))
     return Problem(422 if isinstance(error, InvalidSetting) else 409, str(error))

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from iawlb.arguments import shown
-from iawlb.config.keys import POOL
+from iawlb.config import keys
 from iawlb.control.errors import InvalidSetting
 from iawlb.setting import SHOWN, nearest
 from iawlb.validators import (
     Validator,
-    count,
     duration,
     flag,
     oneOf,
@@ -83,8 +82,8 @@ WAIT = {
     "timeout": Argument(duration, 60.0),
 }
 SET_DESTINATION = {
-    "slots": Argument(count(0, 1_000_000), None),
-    "weight": Argument(count(1, 1000), None),
+    key: Argument(keys.DESTINATION[key].metadata["read"], None)
+    for key in ("slots", "weight")
 }
 DESTINATION = {
     "address": Argument(text),
@@ -136,9 +135,9 @@ def readSettings(values: Mapping[str, object]) -> dict[str, Any]:
     """
     new: dict[str, Any] = {}
     for key, value in values.items():
-        field = POOL.get(key)
+        field = keys.POOL.get(key)
         if field is None:
-            meant = nearest(key, POOL)
+            meant = nearest(key, keys.POOL)
             right = f": write {meant}" if meant else "; docs/reference.md lists them"
             raise InvalidSetting(f"{key[:SHOWN]!r} is not a setting of a pool{right}")
         if not field.metadata["live"]:
