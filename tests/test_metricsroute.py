@@ -138,7 +138,9 @@ class ScrapeTests(SynchronousTestCase):
         """
         on = Scraping()
         for path in ("/", "/status", "/metrics/", "/pools"):
-            self.assertEqual(on.ask("GET", path).status, 404)
+            reply = on.ask("GET", path)
+            self.assertEqual(reply.status, 404)
+            self.assertIn("there is /metrics", reply.json["detail"])
         reply = on.ask("POST", "/metrics", {})
         self.assertEqual(reply.status, 405)
         self.assertEqual(reply.headers["allow"], "GET, HEAD, OPTIONS")

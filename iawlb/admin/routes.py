@@ -16,6 +16,10 @@ from iawlb.admin.problem import Problem
 
 JSON = "application/json"
 MOST_PARAMETERS = 32
+FEW = 3
+"""
+The largest number of paths that a message lists.
+"""
 
 
 @dataclass(slots=True)
@@ -122,6 +126,12 @@ class RouteTable:
     def __init__(self, routes: list[Route]) -> None:
         self.routes = routes
         self._parts = [(each.path[1:].split("/"), each) for each in routes]
+        # A server of few paths has no document.
+        paths = sorted({each.path for each in routes})
+        few = len(paths) <= FEW
+        self._hint = (
+            f"there is {', '.join(paths)}" if few else "/openapi.json lists all"
+        )
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         """
@@ -138,7 +148,7 @@ class RouteTable:
             if variables is not None:
                 found.setdefault(route.method, (route, variables))
         if not found:
-            raise Problem(404, "there is no such path: /openapi.json lists all")
+            raise Problem(404, f"there is no such path: {self._hint}")
         if method in found:
             return found[method]
         if method == "HEAD" and "GET" in found:
