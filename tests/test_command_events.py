@@ -5,6 +5,7 @@ Tests for the command that follows events.
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -69,6 +70,17 @@ def test_json(admin: FakeAdmin, run: Commands) -> None:
     admin.answers["GET /events"] = PLAIN + PAUSED
     ended = run("events", "--count", "1", "--json")
     assert ended.output == '{"type":"pool-paused","pool":"web","by":"uid 0"}\n'
+
+
+def test_jsonDenied(admin: FakeAdmin, run: Commands) -> None:
+    """
+    With --json the balancer's explanation of an error is printed as it came.
+    """
+    admin.answers["GET /events"] = problem("400 Bad Request", "no type 'x'")
+    ended = run("events", "--types", "x", "--json")
+    assert ended.status == 1
+    assert json.loads(ended.output)["detail"] == "no type 'x'"
+    assert ended.errors == "iawlb: no type 'x'\n"
 
 
 def test_strangeEvents(admin: FakeAdmin, run: Commands) -> None:

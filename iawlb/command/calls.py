@@ -5,7 +5,8 @@ durations are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import update_wrapper
 from typing import Any
 from urllib.parse import quote
@@ -64,10 +65,18 @@ class Call:
         @raise CommandError: It failed. With C{--json} the balancer's explanation is
             printed as it came.
         """
-        try:
+        with self.explained():
             return self.client.ask(
                 method, path, body, query=query, limit=wait + LIMIT, idle=idle
             )
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """
+        With C{--json} print the balancer's explanation of an error as it came.
+        """
+        try:
+            yield
         except Denied as error:
             if self.json:
                 sayJson(error.body)

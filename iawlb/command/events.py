@@ -50,7 +50,10 @@ def eventsCommand(call: Call, types: str | None, count: int | None) -> None:
             headers = {"Accept": "text/event-stream"}
             if last:
                 headers["Last-Event-ID"] = last
-            with call.client.stream("/events", query, headers) as stream:
+            with (
+                call.explained(),
+                call.client.stream("/events", query, headers) as stream,
+            ):
                 bounded, response = stream
                 began, failures = True, 0
                 bounded.output = outputDescriptor()
