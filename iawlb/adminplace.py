@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from iawlb.errors import InvalidSetting
-from iawlb.validators import Validator, shaped
+from iawlb.validators import Validator, isOff, shaped
 
 ENVIRONMENT = "IAWLB_ADMIN"
 """
@@ -66,7 +66,8 @@ def servedAt(right: str) -> Validator:
                 if text:
                     readAdminAddress(text)
                 return text
-        raise InvalidSetting(f"{value!r} is not an address: write {right}")
+        write = "an empty text for none" if isOff(value) else right
+        raise InvalidSetting(f"{value!r} is not an address: write {write}")
 
     return read
 

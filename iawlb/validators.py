@@ -58,7 +58,7 @@ _DURATION = {
 }
 
 
-def _isOff(value: object) -> bool:
+def isOff(value: object) -> bool:
     """
     Return whether a word is meant to switch something off.
     """
@@ -100,7 +100,7 @@ def positiveDuration(value: object) -> float:
 
     @raise InvalidSetting: The value is not a duration, or is 0.
     """
-    seconds = 0.0 if _isOff(value) else duration(value)
+    seconds = 0.0 if isOff(value) else duration(value)
     if seconds == 0:
         raise InvalidSetting(f"{value!r} must be more than 0, such as 5s")
     return seconds
@@ -120,7 +120,7 @@ def durationWithin(low: float, high: float, text: str, off: bool = False) -> Val
 
     @shaped(within, *([{"const": 0}] if off else []), _DURATION)
     def read(value: object) -> float:
-        seconds = 0.0 if not off and _isOff(value) else duration(value)
+        seconds = 0.0 if not off and isOff(value) else duration(value)
         if not low <= seconds <= high and not (off and seconds == 0):
             zero = "0 or " if off else ""
             raise InvalidSetting(f"{value!r} is not {zero}a duration from {text}")

@@ -333,6 +333,16 @@ class MistakeTests(Case):
         self.pool('"a\\u0000\\"\\n" = 1', 'pools.web."a\\x00\\"\\n": there is no such')
         self.pool(f"{'x' * 10_000} = 1", 'xxx...": there is no such')
 
+    def test_off(self) -> None:
+        """
+        A word that is meant to open no admin server is refused with what does.
+        """
+        for word in ("false", "'off'", "'none'"):
+            self.wrong(
+                f"[admin]\nlisten = {word}\n[pools.web]\nlisten = 80",
+                "is not an address: write an empty text for none",
+            )
+
     def test_unlike(self) -> None:
         """
         A key that is like one of another section by chance gets no wrong advice.
