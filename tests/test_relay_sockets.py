@@ -696,7 +696,7 @@ async def test_halfClosed(
     """
 
     async def play(family: str) -> None:
-        async with rig(relay, family, tmp_path, halfClosedTimeout=0.5) as on:
+        async with rig(relay, family, tmp_path, halfClosedTimeout=0.3) as on:
             one, other = byName(ender, *await on.pair())
             one.end()
             await until(lambda: other.ended)
