@@ -343,7 +343,7 @@ def test_wrongUse(run: Commands) -> None:
     for words, said in (
         ("lsit", "there is no command 'lsit': write list (iawlb --help)"),
         ("xyz", "there is no command 'xyz': iawlb --help lists those there are"),
-        ("list --jsn", "'--json'"),
+        ("list --jsn", "--json"),
         ("pause --for x", "'x' is not a duration: write 500ms, 30s, 5m or 1h"),
         ("kill", "Missing argument"),
         ("--nothing", "No such option"),

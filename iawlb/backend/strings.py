@@ -133,8 +133,6 @@ def _reason(error: Exception, kind: str) -> str:
         return f"cannot read {quoted(error.filename)}: {error.strerror}"
     if isinstance(error, TypeError):
         return f"an argument is missing or unknown ({said})"
-    if isinstance(error, LookupError):
-        return f"not found ({said})"
     # OpenSSL's errors are lists of tuples.
     if said.startswith("["):
         return f"not a usable certificate or key ({said})"
