@@ -126,6 +126,7 @@ def clientOf(
     return findClient(admin or outer.get("admin"), tokenFile or outer.get("token_file"))
 
 
+# ParamType takes arguments in new versions of click only, so they are left out.
 class Duration(click.ParamType):  # type: ignore[type-arg]
     """
     A duration, such as C{30s}.
@@ -145,7 +146,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
-class Name(click.ParamType):  # type: ignore[type-arg]
+class Name(click.ParamType):  # type: ignore[type-arg]  # as for Duration
     """
     The name of something that the balancer has. The shell completes it.
     """

@@ -39,6 +39,7 @@ def tolerate() -> None:
         sys.stdout = open(os.devnull, "w")  # to the process's end
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):
+            # What is no TextIOWrapper has no such method, and is left as it is.
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 

@@ -31,6 +31,7 @@ def serve(arguments: Sequence[str]) -> None:
             "without XDG_RUNTIME_DIR and a home there is no usual place for the admin "
             "socket: give --admin ADDRESS to control this balancer"
         )
+    # Twisted takes the class from the module of this system, and says so to nobody.
     launcher: Any = twistd.ServerOptions()  # type: ignore[attr-defined]
     launcher.parseOptions(["--nodaemon", "--no_save", "--pidfile="])
     # What twistd itself sets when it finds the plugin. Asked for here, the plugins of

@@ -51,6 +51,7 @@ def size(count: Any) -> str:
     number = min(max(0.0, float(count)), 1e24)
     if number < 1000:
         return f"{number:.0f}"
+    # It returns at the latest with the last unit, which only a reader can see.
     for unit in "kMGTP":  # pragma: no branch
         number /= 1024
         if number < 9.95:
