@@ -94,7 +94,8 @@ def test_pools(peers: list[int], tmp_path: Path) -> None:
     program = Program(
         [TWISTD, *FOREGROUND, "--config", "iawlb.toml", "--log-connect"],
         tmp_path,
-        ready=lambda: answers(port),
+        # The listeners open one after the other, so ask for all four.
+        ready=lambda: program.text().count("listening on") == 4,
     )
     program.start()
     try:
@@ -134,6 +135,7 @@ def test_daemon(peers: list[int], tmp_path: Path) -> None:
     )
     number = int(pidfile.read_text())
     try:
+        until(lambda: answers(port), "the listener")
         assert asked(port) == "one"
     finally:
         os.kill(number, 15)
