@@ -61,6 +61,40 @@ class StateTests(SynchronousTestCase):
             [("up", True), ("down", False), ("paused", False), ("draining", False)],
         )
 
+    def test_everyReasonCounts(self) -> None:
+        """
+        A destination takes sessions only while nothing speaks against it, in whatever
+        order the reasons come and go; the state names the one that matters most.
+        """
+        one = destination("web-1")
+        reasons: list[tuple[str, object, object, str]] = [
+            ("standby", True, False, "standby"),
+            ("withdrawn", "busy", None, "draining"),
+            ("down", "refused", None, "down"),
+            ("asleep", "waking", None, "waking"),
+            ("paused", True, False, "paused"),
+            ("draining", True, False, "draining"),
+        ]
+        for reason, value, _, state in reasons:
+            setattr(one, reason, value)
+            self.assertEqual(getattr(one, reason), value)
+            self.assertEqual(one.state, state)
+            self.assertFalse(one.ready or one.available or one.canPull())
+        for reason, _, value, _ in reasons:
+            self.assertFalse(one.ready)
+            setattr(one, reason, value)
+        self.assertEqual(one.state, "up")
+        self.assertTrue(one.ready and one.available and one.canPull())
+
+    def test_heldOffIsReady(self) -> None:
+        """
+        A destination that is held off for a moment is ready, but sessions are bound to
+        others.
+        """
+        one = destination("web-1")
+        one.heldOff = True
+        self.assertEqual((one.ready, one.available), (True, False))
+
     def test_whyIsOneLine(self) -> None:
         """
         The reason why a destination is down may quote the peer; it is one line all the
@@ -146,6 +180,28 @@ class SlotTests(SynchronousTestCase):
         self.assertFalse(one.canPull())
         one.give()
         self.assertTrue(one.canPull())
+
+    def test_leastLimitCounts(self) -> None:
+        """
+        The user, a slow start and the destination's own check may each set a number
+        of slots: the smallest counts, and those that set none do not count.
+        """
+        one = destination(slots=8)
+        one.startSlots = 3
+        self.assertEqual((one.limit, one.startSlots), (3, 3))
+        one.agentSlots = 2
+        self.assertEqual((one.limit, one.agentSlots), (2, 2))
+        connect(one)
+        connect(one)
+        self.assertEqual((one.freeSlots, one.canPull()), (0, False))
+        one.agentSlots = None
+        self.assertEqual((one.freeSlots, one.canPull()), (1, True))
+        one.startSlots = None
+        self.assertEqual(one.limit, 8)
+        one.slots = 0
+        self.assertEqual(one.limit, 0)
+        one.startSlots = 1
+        self.assertEqual((one.limit, one.slots), (1, 0))
 
     def test_unavailable(self) -> None:
         """

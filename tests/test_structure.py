@@ -59,6 +59,7 @@ ROOMS = [
     "core.origin",
     "core.session",
     "core.pause",
+    "core.condition",
     "core.destination",
     "core.policies",
     "core.line",

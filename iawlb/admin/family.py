@@ -36,7 +36,7 @@ CODES = tuple(dict.fromkeys(each.code for each in Outcome))
 The codes of all ways in which a session can end.
 """
 
-STATES = ("up", "down", "paused", "draining")
+STATES = ("up", "down", "paused", "draining", "standby", "asleep", "waking")
 """
 The states of a destination.
 """

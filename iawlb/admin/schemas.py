@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from iawlb.admin.family import STATES
+
 
 def _object(**properties: Any) -> dict[str, Any]:
     return {
@@ -45,7 +47,7 @@ SCHEMAS: dict[str, Any] = {
         pool=_text,
         name=_text,
         address=_text,
-        state={"enum": ["up", "down", "paused", "draining"]},
+        state={"enum": list(STATES)},
         since=_text,
         why=_textOrNull,
         active=_whole,

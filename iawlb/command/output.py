@@ -22,6 +22,7 @@ COLOURS = {
     "paused": "yellow",
     "draining": "yellow",
     "closing": "yellow",
+    "waking": "yellow",
 }
 """
 The colours of states.

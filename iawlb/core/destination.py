@@ -5,6 +5,7 @@ no I/O.
 
 from __future__ import annotations
 
+from iawlb.core.condition import Condition
 from iawlb.core.pause import Pause
 from iawlb.core.text import printable
 from iawlb.settings import DestinationSettings, Settings
@@ -57,7 +58,7 @@ class Backoff:
         self._wait = self._settings.backoff
 
 
-class Destination:
+class Destination(Condition):
     """
     The state of one destination.
 
@@ -72,22 +73,13 @@ class Destination:
     @ivar address: The destination's address as the user wrote it.
     @ivar order: The destination's position among all, in the order in which the user
         gave them.
-    @ivar slots: The number of sessions that the destination may serve at a time; 0 is
-        no limit.
     @ivar weight: The destination's share, under policies that use shares.
-    @ivar active: Sessions that hold a slot now, including those that are connecting.
     @ivar load: active / weight, where L{TRIFLE} of a session decides between equals.
     @ivar turn: The destination's position in the turns that destinations with equal
         loads take.
     @ivar connecting: Those of the active sessions whose connect is under way.
-    @ivar down: Why the destination is down, or L{None} while it is up.
-    @ivar heldOff: Whether the destination gets no session for a moment, because this
-        machine is short of something that connects to the destination need.
-    @ivar paused: Whether the user has paused the destination.
     @ivar pause: Who has paused it, and for how long, if that is known.
-    @ivar draining: Whether the destination takes no more sessions and finishes those it
-        has.
-    @ivar removing: Whether the destination is removed after that.
+    @ivar removing: Whether the destination is removed when its sessions have ended.
     @ivar served: Sessions connected since the destination was added.
     @ivar failures: Failed connects and probes since the destination was added.
     """
@@ -100,21 +92,16 @@ class Destination:
         order: int = 0,
         pool: str = "default",
     ) -> None:
+        super().__init__(own.slots)
         self.name = own.name
         self.pool = pool
         self.address = address
         self.order = order
-        self.slots = own.slots
         self.weight = own.weight
-        self.active = 0
         self.load = TRIFLE / own.weight
         self.turn = 0.0
         self.connecting = 0
-        self.down: str | None = None
-        self.heldOff = False
-        self.paused = False
         self.pause: Pause | None = None
-        self.draining = False
         self.removing = False
         self.served = 0
         self.failures = 0
@@ -131,33 +118,6 @@ class Destination:
     def __repr__(self) -> str:
         return f"<Destination {self.name} {self.state}, {self.active} active>"
 
-    @property
-    def state(self) -> str:
-        """
-        One word: C{draining}, C{paused}, C{down} or C{up}.
-        """
-        if self.draining:
-            return "draining"
-        if self.paused:
-            return "paused"
-        return "up" if self.down is None else "down"
-
-    @property
-    def available(self) -> bool:
-        """
-        Whether the destination takes sessions at all, now or when a slot is free.
-        """
-        return not (
-            self.down is not None or self.paused or self.draining or self.heldOff
-        )
-
-    @property
-    def freeSlots(self) -> int | None:
-        """
-        The number of free slots, or L{None} if there is no limit.
-        """
-        return max(0, self.slots - self.active) if self.slots else None
-
     def setWeight(self, weight: int) -> None:
         """
         Change the share.
@@ -169,14 +129,10 @@ class Destination:
         """
         Return whether the destination's worker may wait for a session.
         """
-        # The same conditions as in L{available}, repeated here to save a call: this is
-        # a hot path.
         return (
-            self.down is None
-            and not self.paused
-            and not self.draining
+            self.ready
             and self.connecting < self._window
-            and (not self.slots or self.active < self.slots)
+            and (not self.limit or self.active < self.limit)
         )
 
     def take(self) -> None:

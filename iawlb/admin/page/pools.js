@@ -5,12 +5,16 @@ import { address, ago, bytes, count, fill, moment, number, reason, waits } from 
 
 const ROWS = 100; // destinations of a pool that are shown at first
 const CELLS = 24; // slots that are drawn one by one
+const ICONS = { closing: "draining", standby: "paused", asleep: "paused", waking: "draining" };
 const COLUMNS = ["Destination", "State", "Slots in use", "Traffic", "Served", "Errors"];
 const STATES = {
   up: "Up",
   down: "Down",
   paused: "Paused",
   draining: "Draining",
+  standby: "Standby",
+  asleep: "Asleep",
+  waking: "Waking",
   stopped: "Stopped",
   closing: "Closing",
 };
@@ -57,7 +61,7 @@ class State {
     if (this.element.dataset.state === state) return;
     this.element.dataset.state = state;
     const known = Object.hasOwn(STATES, state);
-    const name = { closing: "draining" }[state] ?? (known ? state : "unknown");
+    const name = ICONS[state] ?? (known ? state : "unknown");
     this.element.querySelector("use").setAttribute("href", `#i-${name}`);
     write(this.word, known ? STATES[state] : state);
   }
