@@ -5,6 +5,7 @@ The part of a pool that holds its destinations and their workers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -26,7 +27,7 @@ from iawlb.core.queue import ConnectionQueue
 from iawlb.errors import InvalidSetting, UnknownDestination
 from iawlb.frontend.listeners import Listeners
 from iawlb.setting import checkNames, splitSettings
-from iawlb.settings import DestinationSettings, Settings
+from iawlb.settings import DestinationSettings, Settings, inherited
 from iawlb.shared import Shared
 from iawlb.workers.connectors import Connectors
 from iawlb.workers.rebinder import Rebinder
@@ -99,11 +100,16 @@ class Roster(WorkerPool):
         given: dict[str, Any] = {"name": f"destination-{self._order}"}
         if isinstance(address, str):
             address, behind = splitSettings(address)
+            checkNames(behind, DestinationSettings, "a destination", behind=True)
             for each in self.listeners:
                 checkCircle(address, each.address, each.settings.v6only)
             given = {"name": address, **behind}
         connector = self._connectors.to(address)
-        given = {"slots": self.settings.slots, **given, **settings}
+        given = {
+            **inherited(self.settings, DestinationSettings),
+            **given,
+            **settings,
+        }
         checkNames(given, DestinationSettings, "a destination")
         own = DestinationSettings(**given)
         if own.name in self.workers:
@@ -171,12 +177,8 @@ class Roster(WorkerPool):
         @raise UnknownDestination: There is no destination of that name.
         @raise InvalidSetting: The number is out of its limits.
         """
-        worker = self._worker(name)
-        slots = DestinationSettings(slots=slots).slots
-        if worker.destination.slots != slots:
-            worker.destination.slots = slots
-            self.events.destination(worker.destination, DESTINATION_CHANGED)
-            worker.check()
+        own = self._worker(name).destination.settings
+        self.configureDestination(name, replace(own, slots=slots))
 
     def setWeight(self, name: str, weight: int) -> None:
         """
@@ -185,14 +187,30 @@ class Roster(WorkerPool):
         @raise UnknownDestination: There is no destination of that name.
         @raise InvalidSetting: The number is out of its limits.
         """
-        destination = self._worker(name).destination
-        weight = DestinationSettings(weight=weight).weight
-        if destination.weight != weight:
-            destination.setWeight(weight)
-            self.events.destination(destination, DESTINATION_CHANGED)
+        own = self._worker(name).destination.settings
+        self.configureDestination(name, replace(own, weight=weight))
+
+    def configureDestination(self, name: str, settings: DestinationSettings) -> None:
+        """
+        Give a destination other settings, which hold from now on. The sessions that it
+        has keep what they have. The name stays.
+
+        @raise UnknownDestination: There is no destination of that name.
+        """
+        worker = self._worker(name)
+        destination = worker.destination
+        old = destination.settings
+        new = replace(settings, name=name)
+        if new == old:
+            return
+        destination.configure(new)
+        worker.configured(old)
+        self.events.destination(destination, DESTINATION_CHANGED)
+        if new.weight != old.weight:
             # The shares of all have changed, also of those bound before.
             self.queue.setPolicy(self.queue.policy)
             self._rebinder.start()
+        worker.check()
 
     def remove(self, name: str) -> Deferred[None]:
         """

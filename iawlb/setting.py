@@ -88,7 +88,18 @@ def optionName(of: Field[Any]) -> str:
     Return a setting's name on the command line, such as C{connect-timeout} for
     C{connectTimeout}.
     """
-    return re.sub("[A-Z]", lambda match: "-" + match[0].lower(), of.name)
+    return _asOption(of.name)
+
+
+def _asOption(name: str) -> str:
+    return re.sub("[A-Z]", lambda match: "-" + match[0].lower(), name)
+
+
+def _inPython(option: str) -> str:
+    """
+    Return the name in Python of a setting that is written as on the command line.
+    """
+    return re.sub("-([a-z])", lambda match: match[1].upper(), option)
 
 
 def splitSettings(text: str) -> tuple[str, dict[str, str]]:
@@ -96,25 +107,26 @@ def splitSettings(text: str) -> tuple[str, dict[str, str]]:
     Split an address from the settings behind it, as in C{tcp:localhost:9001 name=a
     slots=4}.
 
-    @return: The address, and the settings as they were written.
+    @return: The address, and the settings as they were written, by their names in
+        Python: C{send-proxy=v2} is C{sendProxy}.
     @raise InvalidSetting: A setting is given twice, or not as C{slots=4}.
     """
     given: dict[str, str] = {}
     # Only the settings are cut off, from the end: a path may hold spaces.
     address = text.strip()
     while len(words := address.rsplit(maxsplit=1)) == 2 and re.match(
-        r"[A-Za-z]\w*=", words[1]
+        r"[A-Za-z][\w-]*=", words[1]
     ):
         address = words[0]
         key, _, value = words[1].partition("=")
-        if key in given:
+        if _inPython(key) in given:
             raise InvalidSetting(f"{key} is given twice")
-        match = re.search(r"[,;](\w+=.*)", value)
+        match = re.search(r"[,;]([\w-]+=.*)", value)
         if match is not None:
             raise InvalidSetting(
                 f"{words[1]!r} holds two settings: write a space before {match[1]!r}"
             )
-        given[key] = value
+        given[_inPython(key)] = value
     match = re.search(
         r"\s(slots|weight|(?:name|mode|group|v6only)(?=\s*[:=]))[\s:=]+(\w+)$", address
     )
@@ -159,17 +171,23 @@ def nearest(word: str, known: Iterable[str], like: float | None = None) -> str |
     return words[found[0]] if found else None
 
 
-def checkNames(given: dict[str, Any], kind: type[Any], of: str) -> None:
+def checkNames(
+    given: Iterable[str], kind: type[Any], of: str, behind: bool = False
+) -> None:
     """
     Refuse settings that do not exist.
 
+    @param given: The names of settings, in Python.
     @param kind: The dataclass that declares the settings.
     @param of: The object that has these settings, for people.
+    @param behind: Whether the settings were written behind an address, where they are
+        spelt as on the command line.
     @raise InvalidSetting: A setting is not declared; the message says which was meant,
         or lists the declared ones.
     """
-    known = [each.name for each in fields(kind)]
-    for key in given:
+    spelt = _asOption if behind else str
+    known = [spelt(each.name) for each in fields(kind)]
+    for key in map(spelt, given):
         if key not in known:
             meant = nearest(key, known)
             if meant is not None:

@@ -4,7 +4,7 @@ Tests for the table of settings.
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, dataclass, fields
 from typing import Any
 
 from hypothesis import given, settings
@@ -17,6 +17,16 @@ from iawlb.settings import DestinationSettings, ListenerSettings, Settings
 from iawlb.validators import flag
 
 repeatable = settings(deadline=None, derandomize=True, database=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Few:
+    """
+    Settings that are few.
+    """
+
+    slots: int = 1
+    restTime: int = 1
 
 
 class SettingsTests(SynchronousTestCase):
@@ -130,9 +140,9 @@ class SettingsTests(SynchronousTestCase):
         checkNames({"slots": "1", "name": "a"}, DestinationSettings, "a destination")
         for kind, key, message in (
             (
-                DestinationSettings,
+                Few,
                 "timeout",
-                "'timeout' is not a setting of it, which has name, slots, weight",
+                "'timeout' is not a setting of it, which has slots, restTime",
             ),
             (DestinationSettings, "slot", "'slot' is not a setting of it: write slots"),
             (
@@ -153,6 +163,18 @@ class SettingsTests(SynchronousTestCase):
         ):
             error = self.assertRaises(InvalidSetting, checkNames, {key: 1}, kind, "it")
             self.assertEqual(str(error), message)
+
+    def test_checkNamesBehind(self) -> None:
+        """
+        Behind an address a message names settings as they are written there.
+        """
+        checkNames({"restTime": "1"}, Few, "it", behind=True)
+        error = self.assertRaises(
+            InvalidSetting, checkNames, {"restTim": 1}, Few, "it", behind=True
+        )
+        self.assertEqual(
+            str(error), "'rest-tim' is not a setting of it: write rest-time"
+        )
 
     def test_nearest(self) -> None:
         """
@@ -192,6 +214,7 @@ class SplitTests(SynchronousTestCase):
             ("tcp:a:1:timeout=5 weight=2", "tcp:a:1:timeout=5", {"weight": "2"}),
             ("unix:/my  files/s name=x", "unix:/my  files/s", {"name": "x"}),
             ("a:1 name=b=c", "a:1", {"name": "b=c"}),
+            ("a:1 send-proxy=v2", "a:1", {"sendProxy": "v2"}),
             ("a:1 name=x other", "a:1 name=x other", {}),
         ):
             self.assertEqual(splitSettings(text), (address, behind))
@@ -201,8 +224,12 @@ class SplitTests(SynchronousTestCase):
         A setting that is given twice is refused, since it is not clear which value
         counts.
         """
-        error = self.assertRaises(InvalidSetting, splitSettings, "a:1 slots=1 slots=2")
-        self.assertEqual(str(error), "slots is given twice")
+        for text, key in (
+            ("a:1 slots=1 slots=2", "slots"),
+            ("a:1 rest-time=1 restTime=2", "rest-time"),
+        ):
+            error = self.assertRaises(InvalidSetting, splitSettings, text)
+            self.assertEqual(str(error), f"{key} is given twice")
 
     def test_wrongly(self) -> None:
         """

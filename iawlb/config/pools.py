@@ -24,7 +24,12 @@ from iawlb.config.section import Section
 from iawlb.config.wording import pathOf, readShown, written
 from iawlb.errors import InvalidSetting
 from iawlb.setting import splitSettings
-from iawlb.settings import DestinationSettings, ListenerSettings, Settings
+from iawlb.settings import (
+    DestinationSettings,
+    ListenerSettings,
+    Settings,
+    inherited,
+)
 from iawlb.validators import name as destinationName
 from iawlb.validators import poolName
 
@@ -119,7 +124,9 @@ class PoolReader:
         given = self._own(path, LISTENER)
         if address is None:
             return None
-        own = ListenerSettings(**_values(given))
+        own = ListenerSettings(
+            **{**inherited(settings, ListenerSettings), **_values(given)}
+        )
         try:
             parsed = parseListen(self._reactor, address, settings.backlog, own)
             if "name" not in given:
@@ -172,7 +179,11 @@ class PoolReader:
             self._section.wrong(path, str(error))
             return None
         self._destinations.append(Written(str(path[1]), path, address, parsed))
-        own = {"name": key, "slots": settings.slots, **_values(given)}
+        own = {
+            **inherited(settings, DestinationSettings),
+            "name": key,
+            **_values(given),
+        }
         origin = self._note(path, DESTINATION, given)
         return DestinationConfig(key, address, DestinationSettings(**own), origin)
 

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from iawlb.backend.address import sameDestination
 from iawlb.balancer import Balancer
+from iawlb.config.keys import DESTINATION
 from iawlb.config.model import Configuration
 from iawlb.control.answers import sessions
 from iawlb.control.build import scopeOf, valuesOf
@@ -22,6 +23,7 @@ from iawlb.control.newlisteners import NewListeners
 from iawlb.control.plan import ADD, REMOVE, Change, fieldOf, isLive
 from iawlb.errors import InvalidSetting
 from iawlb.pool import Pool
+from iawlb.settings import DestinationSettings
 
 STEPS_PER_TURN = 10
 """
@@ -202,11 +204,13 @@ class Application:
         own = valuesOf(config.settings)
         if keys:
             own |= {
-                key: getattr(now, key) for key in ("slots", "weight") if key not in keys
+                of.name: getattr(now.settings, of.name)
+                for key, of in DESTINATION.items()
+                if key not in keys
             }
         moves = not keys or "address" in keys
         address = config.address if moves else now.address
-        before = {"name": name, "slots": now.slots, "weight": now.weight}
+        before = valuesOf(now.settings)
         old, removing = now.address, now.removing
         held = "paused" if now.paused else "drained" if now.draining else None
 
@@ -278,7 +282,7 @@ class Application:
 
 def _put(pool: Pool, address: str, own: dict[str, Any], removing: bool) -> None:
     """
-    Give a destination that a pool has an address, slots and a weight. If the address is
+    Give a destination that a pool has an address and settings. If the address is
     another one, a new destination takes its place, and the old one finishes its
     sessions.
     """
@@ -289,7 +293,6 @@ def _put(pool: Pool, address: str, own: dict[str, Any], removing: bool) -> None:
     else:
         if destination.removing:
             pool.keep(name)
-        pool.setSlots(name, own["slots"])
-        pool.setWeight(name, own["weight"])
+        pool.configureDestination(name, DestinationSettings(**own))
     if removing:
         pool.remove(name)

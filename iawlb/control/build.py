@@ -23,7 +23,7 @@ from iawlb.core.events import Observer
 from iawlb.errors import InvalidConfiguration, InvalidSetting
 from iawlb.pool import Pool
 from iawlb.processsettings import ProcessSettings
-from iawlb.settings import DestinationSettings, Settings
+from iawlb.settings import Settings
 
 
 def buildBalancer(
@@ -119,11 +119,8 @@ def describe(
             origin = found[pathOf(("pools", name, "destinations", each.name))] = Origin(
                 "--dest"
             )
-            own = DestinationSettings(
-                name=each.name, slots=each.slots, weight=each.weight
-            )
             destinations[each.name] = DestinationConfig(
-                each.name, each.address, own, origin
+                each.name, each.address, each.settings, origin
             )
         settings = Settings(**valuesOf(pool.settings))
         pools[name] = PoolConfig(name, settings, tuple(listeners), destinations)

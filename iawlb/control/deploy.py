@@ -5,6 +5,7 @@ Deploy: replace the destinations of a pool by new ones, once these are ready.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from iawlb.arguments import shown
@@ -15,7 +16,7 @@ from iawlb.control.errors import Conflict, InvalidSetting
 from iawlb.control.targets import nameOf
 from iawlb.control.waits import Waits
 from iawlb.pool import Pool
-from iawlb.setting import splitSettings
+from iawlb.setting import checkNames, splitSettings
 from iawlb.settings import DestinationSettings
 from iawlb.validators import duration, flag, positiveDuration
 from iawlb.workers.worker import Worker
@@ -127,7 +128,7 @@ class Deploy:
         wanted: Iterable[dict[str, Any]],
         force: bool,
         new: list[Worker],
-    ) -> dict[Worker, dict[str, Any]]:
+    ) -> dict[Worker, DestinationSettings]:
         """
         Add the new destinations, which take no sessions yet.
 
@@ -135,7 +136,7 @@ class Deploy:
         @return: The workers of the destinations that are there already, each with the
             settings that were asked for.
         """
-        kept: dict[Worker, dict[str, Any]] = {}
+        kept: dict[Worker, DestinationSettings] = {}
         for index, each in enumerate(wanted):
             given = {key: value for key, value in each.items() if value is not None}
             address = given.pop("address")
@@ -147,6 +148,9 @@ class Deploy:
                     added = pool.add(address, given, ready=force)
                     new.append(pool.workers[added.name])
                     continue
+                checkNames(behind, DestinationSettings, "a destination", behind=True)
+                own: Any = {**behind, **given, "name": name}
+                settings = replace(there.destination.settings, **own)
             except InvalidSetting as error:
                 raise InvalidSetting(f"destinations: [{index}] {error}") from None
             if there in new or there in kept:
@@ -154,7 +158,7 @@ class Deploy:
                     f"destinations: [{index}] {shown(name)} is given twice"
                 )
             self._checkSame(pool, there, plain)
-            kept[there] = {**behind, **given}
+            kept[there] = settings
         return kept
 
     def _checkSame(self, pool: Pool, there: Worker, address: str) -> None:
@@ -210,7 +214,7 @@ class Deploy:
         self,
         pool: Pool,
         new: Sequence[Worker],
-        kept: dict[Worker, dict[str, Any]],
+        kept: dict[Worker, DestinationSettings],
         by: str,
     ) -> list[Worker]:
         """
@@ -225,19 +229,9 @@ class Deploy:
         ]
         for each in new:
             pool.setPaused(each.destination.name, False, by)
-        for each, given in kept.items():
-            name, destination = each.destination.name, each.destination
+        for each, settings in kept.items():
             bringBack(pool, each)
-            own = DestinationSettings(
-                **{
-                    "slots": destination.slots,
-                    "weight": destination.weight,
-                    **given,
-                    "name": name,
-                }
-            )
-            pool.setSlots(name, own.slots)
-            pool.setWeight(name, own.weight)
+            pool.configureDestination(each.destination.name, settings)
         for each in old:
             if not each.destination.draining:
                 pool.drain(each.destination.name)

@@ -69,6 +69,7 @@ class Destination(Condition):
     widen it for good.
 
     @ivar name: The destination's name, unique in its pool.
+    @ivar settings: The destination's own settings.
     @ivar pool: The name of the destination's pool.
     @ivar address: The destination's address as the user wrote it.
     @ivar order: The destination's position among all, in the order in which the user
@@ -94,6 +95,7 @@ class Destination(Condition):
     ) -> None:
         super().__init__(own.slots)
         self.name = own.name
+        self.settings = own
         self.pool = pool
         self.address = address
         self.order = order
@@ -118,12 +120,14 @@ class Destination(Condition):
     def __repr__(self) -> str:
         return f"<Destination {self.name} {self.state}, {self.active} active>"
 
-    def setWeight(self, weight: int) -> None:
+    def configure(self, settings: DestinationSettings) -> None:
         """
-        Change the share.
+        Use other settings from now on.
         """
-        self.weight = weight
-        self.load = (self.active + TRIFLE) / weight
+        self.settings = settings
+        self.slots = settings.slots
+        self.weight = settings.weight
+        self.load = (self.active + TRIFLE) / settings.weight
 
     def canPull(self) -> bool:
         """

@@ -28,7 +28,7 @@ from iawlb.frontend.listeners import Listeners
 from iawlb.relay.context import RelayContext
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.setting import checkNames, splitSettings
-from iawlb.settings import ListenerSettings, Settings
+from iawlb.settings import ListenerSettings, Settings, inherited
 
 
 class Entrance:
@@ -129,10 +129,14 @@ class Entrance:
         checkAddress(address, listening=True)
         text, path = repr(address), None
         endpoint: Any = address
-        given: dict[str, Any] = {"name": f"listener-{self._numbered + 1}"}
+        given: dict[str, Any] = {
+            **inherited(self._settings, ListenerSettings),
+            "name": f"listener-{self._numbered + 1}",
+        }
         if isinstance(address, str):
             text, behind = splitSettings(address)
-            given = {"name": text, **behind}
+            checkNames(behind, ListenerSettings, "a listener", behind=True)
+            given |= {"name": text, **behind}
         given.update(settings)
         checkNames(given, ListenerSettings, "a listener")
         socketOptions = ListenerSettings(**{**given, "name": "-"})
@@ -148,7 +152,7 @@ class Entrance:
             endpoint, path = parsed.endpoint, parsed.path
             if port is not None:
                 path = None
-        elif socketOptions != ListenerSettings(name="-"):
+        elif socketOptions.ofSocket:
             raise InvalidSetting(
                 f"{text} is an endpoint: mode, group and v6only are for addresses that "
                 "are given as text"

@@ -17,6 +17,7 @@ from iawlb.core.events import DESTINATION_DOWN, SESSION_PUT_BACK
 from iawlb.core.outcome import Outcome
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import Session
+from iawlb.settings import DestinationSettings
 from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.holdoff import MACHINE_PAUSE, HoldOff
 from iawlb.workers.prober import Prober
@@ -84,6 +85,13 @@ class Worker:
         self.connector = self._prober.connector = connector
         self.relayed = deadlines.relayed
         self.reports = deadlines.reports
+
+    def configured(self, old: DestinationSettings) -> None:
+        """
+        Called when the destination has got other settings.
+
+        @param old: The settings that it had before.
+        """
 
     def resume(self) -> None:
         """

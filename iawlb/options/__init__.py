@@ -1,0 +1,3 @@
+"""
+The table of settings, a module for each thing that settings are about.
+"""
