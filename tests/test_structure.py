@@ -78,6 +78,11 @@ ROOMS = [
     "core.queue",
     "core.events",
     "core.table",
+    "tlshello",
+    "tlshello.fields",
+    "tlshello.hello",
+    "tlshello.reader",
+    "tlshello.alert",
     # Bytes both ways.
     "relay",
     "relay.resets",

@@ -1,0 +1,3 @@
+"""
+Rules for the first message of a TLS client, and for answering it. No I/O.
+"""
