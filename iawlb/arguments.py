@@ -53,6 +53,7 @@ class PoolArguments(TypedDict, total=False):
     idleTimeout: Duration
     halfClosedTimeout: Duration
     answerTimeout: Duration
+    clientTimeout: Duration
     keepaliveIdle: Duration
     keepaliveInterval: Duration
     keepaliveCount: int

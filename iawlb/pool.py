@@ -24,6 +24,7 @@ from iawlb.frontend.entrance import Entrance
 from iawlb.frontend.listener import Listener
 from iawlb.pausing import PausablePool
 from iawlb.relay.keepalive import KeepAlive
+from iawlb.relay.kinds import kindsFor
 from iawlb.roster import NO_SETTINGS
 from iawlb.settings import Settings
 from iawlb.shared import Shared
@@ -66,6 +67,7 @@ class Pool(PausablePool):
         )
         keepAlive = _keepAlive(settings)
         self.deadlines = self._deadlines(keepAlive)
+        self.kinds = kindsFor(self.deadlines.reports)
         # Time-outs of running sessions that have changed since.
         self._retired: list[Deadlines] = []
         self.entrance = Entrance(
@@ -171,12 +173,13 @@ class Pool(PausablePool):
         self.deadlines.retire()
         self._retired = inUse([*self._retired, self.deadlines])
         self.deadlines = self._deadlines(keepAlive)
+        self.kinds = kindsFor(self.deadlines.reports)
         self.deadlines.queued()
         self.entrance.configure(keepAlive, self.deadlines.handshaking)
         self._connectors.renew()
         for worker in (*self.workers.values(), *self._replaced):
             connector = self._connectors.to(worker.connector.address)
-            worker.use(connector, self.deadlines)
+            worker.use(connector, self.deadlines, self.kinds)
         self.queue.bindable = settings.queueSize
         if policy is not None:
             self.queue.setPolicy(policy)

@@ -14,7 +14,8 @@ from zope.interface import alsoProvides
 
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
-from iawlb.workers.deadlines import COARSEST, FINEST, PER_TURN
+from iawlb.workers.deadlines import PER_TURN
+from iawlb.workers.timelimits import COARSEST, FINEST
 from tests.doubles import Recorder, Rig, Wire, accept
 
 OFF = {
@@ -239,6 +240,101 @@ class RelayedTests(SynchronousTestCase):
         on.advance(29.9)
         self.assertIsNone(self.outcome(on))
         on.advance(1.2)
+        self.assertIs(self.outcome(on), Outcome.IDLE_TIMEOUT)
+
+    def test_client(self) -> None:
+        """
+        A client has so long for its first byte, and for the next one after the
+        destination's last; the destination may take its time.
+        """
+        for idle in (0, 100):
+            on = self.on(clientTimeout=10, idleTimeout=idle)
+            on.advance(9)
+            self.client.receive(b"q")
+            on.advance(30)
+            self.destination.receive(b"a")
+            on.advance(9)
+            self.destination.receive(b"a")
+            on.advance(9)
+            self.client.receive(b"q")
+            on.advance(20)
+            self.assertIsNone(self.outcome(on))
+            self.destination.receive(b"a")
+            on.advance(9.9)
+            self.assertIsNone(self.outcome(on))
+            on.advance(1.2)
+            self.assertIs(self.outcome(on), Outcome.CLIENT_TIMEOUT)
+            self.assertBothClosing()
+
+    def test_silentClient(self) -> None:
+        """
+        A client that never says a word is closed when the time is over.
+        """
+        on = self.on(clientTimeout=10, idleTimeout=100)
+        on.advance(9.9)
+        self.assertIsNone(self.outcome(on))
+        on.advance(1.2)
+        self.assertIs(self.outcome(on), Outcome.CLIENT_TIMEOUT)
+
+    def test_clientStillTakes(self) -> None:
+        """
+        A client that takes its answer slowly is not silent.
+        """
+        on = self.on(clientTimeout=10)
+        self.client.receive(b"q")
+        self.destination.receive(b"a")
+        for left in range(40, 0, -1):
+            self.client.dataBuffer = bytes(left)  # type: ignore[attr-defined]
+            on.advance(1)
+        self.assertIsNone(self.outcome(on))
+        on.advance(20.1)
+        self.assertIs(self.outcome(on), Outcome.CLIENT_TIMEOUT)
+
+    def test_clientAndAnswer(self) -> None:
+        """
+        Each side has its own time, whoever has the shorter one.
+        """
+        for client, answer in ((10, 20), (20, 10)):
+            for asks in (True, False):
+                on = self.on(clientTimeout=client, answerTimeout=answer)
+                for _ in range(5):
+                    self.client.receive(b"q")
+                    on.advance(9)
+                    self.destination.receive(b"a")
+                    on.advance(9)
+                if asks:
+                    self.client.receive(b"q")
+                on.advance((answer if asks else client - 9) - 0.1)
+                self.assertIsNone(self.outcome(on))
+                on.advance(1.2)
+                expected = Outcome.ANSWER_TIMEOUT if asks else Outcome.CLIENT_TIMEOUT
+                self.assertIs(self.outcome(on), expected)
+
+    def test_clientEnded(self) -> None:
+        """
+        A client that has ended its half can send nothing, and one whose destination
+        has ended need not: the half-closed time-out applies.
+        """
+        for ending in ("client", "destination"):
+            on = self.on(clientTimeout=10, halfClosedTimeout=30)
+            self.client.receive(b"q")
+            self.destination.receive(b"a")
+            getattr(self, ending).end()
+            on.advance(29.9)
+            self.assertIsNone(self.outcome(on))
+            on.advance(1.2)
+            self.assertIsNot(self.outcome(on), Outcome.CLIENT_TIMEOUT)
+            self.assertIsNotNone(self.outcome(on))
+
+    def test_clientLongerThanIdle(self) -> None:
+        """
+        A client time-out that is no shorter than the idle time-out changes nothing.
+        """
+        on = self.on(clientTimeout=10, idleTimeout=10)
+        (session,) = on.balancer.sessions
+        assert session.relay is not None
+        self.assertIsNone(session.relay.onSooner)
+        on.advance(11)
         self.assertIs(self.outcome(on), Outcome.IDLE_TIMEOUT)
 
     def test_earlyEnd(self) -> None:

@@ -68,6 +68,7 @@ class SettingsTests(SynchronousTestCase):
                 "keepaliveCount": 4,
                 "userTimeout": 0.0,
                 "answerTimeout": 0.0,
+                "clientTimeout": 0.0,
                 "drainTimeout": 30.0,
                 "backoff": 0.1,
                 "backoffMax": 5.0,

@@ -101,6 +101,7 @@ ROOMS = [
     "relay.fastsocket",
     "relay.fast",
     "relay.timed",
+    "relay.kinds",
     # What is told of it.
     "observe",
     "observe.outputs",
@@ -135,6 +136,7 @@ ROOMS = [
     # Pull, connect, relay.
     "workers",
     "workers.shortage",
+    "workers.timelimits",
     "workers.deadlines",
     "workers.workerpool",
     "workers.timers",

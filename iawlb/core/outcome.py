@@ -30,6 +30,7 @@ class Outcome(Enum):
     CLIENT_HALF_CLOSED_TIMEOUT = "cD", "client did not close its half"
     DESTINATION_HALF_CLOSED_TIMEOUT = "sD", "destination did not close its half"
     ANSWER_TIMEOUT = "sD", "destination did not answer"
+    CLIENT_TIMEOUT = "cD", "client was silent for too long"
     KILLED_QUEUE = "KQ", "closed by the balancer while it waited"
     KILLED = "KD", "closed by the balancer"
     FAILED = "ID", "closed after an internal error"

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iawlb.setting import Validated
+from iawlb.setting import Validated, setting
+from iawlb.validators import duration
+
+BOUNDS = "How fast, how long and how quiet a connection may be"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +19,15 @@ class PoolBounds(Validated):
     """
 
     __slots__ = ()
+
+    clientTimeout: float = setting(
+        0,
+        duration,
+        "TIME",
+        BOUNDS,
+        "longest wait for a client's first byte, and for its next one after a "
+        "destination's last",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

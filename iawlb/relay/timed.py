@@ -13,8 +13,9 @@ from iawlb.relay.portable import PortableRelay
 
 class Reporting:
     """
-    A mix-in that makes a relay call C{onSooner} when an earlier time-out may apply.
-    This costs a call for each chunk, so only balancers with such a time-out use it.
+    A mix-in that makes a relay call C{onSooner} when an earlier time-out may apply:
+    when the client has asked, or a side has ended. This costs a call for each chunk, so
+    only balancers with such a time-out use it.
     """
 
     onSooner: Callable[[], None] | None = None
@@ -59,6 +60,26 @@ class Reporting:
         self.onSooner()
 
 
+class ReportingTurns(Reporting):
+    """
+    A mix-in that also reports when the destination has answered, for balancers with a
+    client time-out.
+    """
+
+    @property
+    def asked(self) -> bool:
+        """
+        Whether the last byte came from the client.
+        """
+        return self._asked
+
+    @asked.setter
+    def asked(self, asked: bool) -> None:
+        before, self._asked = self._asked, asked
+        if asked is not before:
+            self._report()
+
+
 class ReportingFastRelay(Reporting, FastRelay):
     """
     The fast relay, with reports.
@@ -68,4 +89,16 @@ class ReportingFastRelay(Reporting, FastRelay):
 class ReportingPortableRelay(Reporting, PortableRelay):
     """
     The portable relay, with reports.
+    """
+
+
+class TurnsFastRelay(ReportingTurns, FastRelay):
+    """
+    The fast relay, with reports of each turn.
+    """
+
+
+class TurnsPortableRelay(ReportingTurns, PortableRelay):
+    """
+    The portable relay, with reports of each turn.
     """

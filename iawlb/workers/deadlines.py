@@ -16,17 +16,11 @@ from twisted.logger import Logger
 
 from iawlb.core.outcome import Outcome
 from iawlb.core.queue import ConnectionQueue
-from iawlb.core.session import IRelay, Session
+from iawlb.core.session import Session
 from iawlb.relay.keepalive import KeepAlive
+from iawlb.relay.kinds import Reports
 from iawlb.settings import Settings
-
-COARSEST = 0.5
-FINEST = 0.02
-"""
-How much longer than its time-out a session may live, in seconds: a tenth of the
-shortest time-out that is set, but no more than C{COARSEST} and no less than C{FINEST}.
-Sessions that are due within such a time, a grain, are looked at together.
-"""
+from iawlb.workers.timelimits import FINEST, TimeLimits
 
 PER_TURN = 100
 """
@@ -93,26 +87,15 @@ class Deadlines:
         self._retired = False
         self._queueTimeout = settings.queueTimeout
         self._handshakeTimeout = settings.handshakeTimeout
-        self._idle = settings.idleTimeout
-        halfClosed = settings.halfClosedTimeout
-        self._halfClosed = self._idle if isinstance(halfClosed, str) else halfClosed
-        self._answer = settings.answerTimeout
-        relayed = list(filter(None, (self._idle, self._halfClosed, self._answer)))
-        shortest = min(relayed, default=10 * COARSEST)
         self._keepAlive = keepAlive
-        # How long after their connect sessions are looked at for the first time.
-        self._first = min(filter(None, (self._idle, keepAlive.first)), default=0.0)
-        self._grain = max(FINEST, min(COARSEST, shortest / 10))
-        others = filter(None, (self._queueTimeout, self._handshakeTimeout, self._first))
+        self._limits = limits = TimeLimits(settings, keepAlive)
+        self._first = limits.first
+        self._grain = limits.grain
+        others = filter(None, (self._queueTimeout, self._handshakeTimeout))
         # The longest wait of the timer. Whatever is added is due no sooner than this,
         # so the timer need not be moved for it.
-        self._longest = min((COARSEST, *relayed, *others))
-        # Whether a time-out may apply that is shorter than the one for all sessions.
-        self.reports = bool(self._answer or self._halfClosed) and (
-            not self._idle
-            or 0 < self._halfClosed < self._idle
-            or 0 < self._answer < self._idle
-        )
+        self._longest = min((limits.shortest, *others))
+        self.reports = limits.reports
         self._handshaking: OrderedDict[Session, None] = OrderedDict()
         self._connected: OrderedDict[Session, None] = OrderedDict()
         self._buckets: dict[int, Bucket] = {}
@@ -166,7 +149,7 @@ class Deadlines:
             session.bucket = self._connected
             if self._timer is None:
                 self._start()
-        if self.reports and session.relay is not None:
+        if self.reports is not Reports.NOTHING and session.relay is not None:
             session.relay.onSooner = partial(self._sooner, session)
 
     def _sooner(self, session: Session) -> None:
@@ -177,7 +160,7 @@ class Deadlines:
         relay = session.relay
         if relay is None:
             return
-        limit, _ = self._limit(relay)
+        limit, _ = self._limits.silence(relay)
         if limit:
             due = self._clock.seconds() + limit
             bucket = session.bucket
@@ -326,7 +309,7 @@ class Deadlines:
         """
         relay = session.relay
         assert relay is not None
-        limit, outcome = self._limit(relay)
+        limit, outcome = self._limits.silence(relay)
         left, closing = last or (0, False)
         if not closing:
             if not limit:
@@ -347,19 +330,6 @@ class Deadlines:
             relay.close(outcome)
         else:
             relay.abort(outcome)
-
-    def _limit(self, relay: IRelay) -> tuple[float, Outcome]:
-        """
-        Return which time-out applies to a session, in seconds, and the outcome when it
-        is over.
-        """
-        limit, outcome = self._idle, Outcome.IDLE_TIMEOUT
-        halfClosed = relay.halfClosed
-        if halfClosed is not None and self._halfClosed:
-            limit, outcome = self._halfClosed, halfClosed
-        if relay.asked and self._answer and (not limit or self._answer < limit):
-            limit, outcome = self._answer, Outcome.ANSWER_TIMEOUT
-        return limit, outcome
 
     def stop(self) -> None:
         """

@@ -17,11 +17,10 @@ from iawlb.core.outcome import Outcome
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import IRelay, Session
 from iawlb.core.table import SessionTable
-from iawlb.relay.fast import FastRelay, plain
+from iawlb.relay.fast import plain
+from iawlb.relay.kinds import Kinds
 from iawlb.relay.plain import PlainClient, resetNow
-from iawlb.relay.portable import PortableRelay
 from iawlb.relay.side import Side, SideOwner
-from iawlb.relay.timed import ReportingFastRelay, ReportingPortableRelay
 
 
 class ServingWorker(Protocol):
@@ -35,7 +34,7 @@ class ServingWorker(Protocol):
     events: Events
     table: SessionTable
     relayed: Callable[[Session], None]
-    reports: bool
+    kinds: Kinds
 
     failures: FailureLog
 
@@ -191,8 +190,7 @@ class Serving(SideOwner):
             and (isinstance(client, PlainClient) or plain(client))
             and (not isinstance(destination, Side) or plain(destination))
         ):
-            kind = ReportingFastRelay if self._worker.reports else FastRelay
-            return kind(
+            return self._worker.kinds.fast(
                 client.handOver() if isinstance(client, PlainClient) else client,
                 destination,
                 context.poller,
@@ -204,8 +202,9 @@ class Serving(SideOwner):
             client = connector.side(client.handOver())
         if not isinstance(destination, Side):
             destination = connector.side(destination)
-        portable = ReportingPortableRelay if self._worker.reports else PortableRelay
-        return portable(client, destination, self._released, self._ended)
+        return self._worker.kinds.portable(
+            client, destination, self._released, self._ended
+        )
 
     def _connectFailed(self, failure: Failure) -> None:
         self._connect = None

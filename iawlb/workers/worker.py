@@ -17,6 +17,7 @@ from iawlb.core.events import DESTINATION_DOWN, SESSION_PUT_BACK
 from iawlb.core.outcome import Outcome
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import Session
+from iawlb.relay.kinds import Kinds
 from iawlb.settings import DestinationSettings
 from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.holdoff import MACHINE_PAUSE, HoldOff
@@ -62,7 +63,7 @@ class Worker:
         self.queue = pool.queue
         self.table = pool.table
         self.relayed: Callable[[Session], None] = pool.deadlines.relayed
-        self.reports = pool.deadlines.reports
+        self.kinds = pool.kinds
         self.events = pool.events
         self._pool = pool
         self._stopping = False
@@ -77,14 +78,16 @@ class Worker:
         self._holdOff = HoldOff(self, pool, self._timers)
         self.failures = FailureLog(self.clock, f"serving {destination.name}")
 
-    def use(self, connector: DestinationConnector, deadlines: Deadlines) -> None:
+    def use(
+        self, connector: DestinationConnector, deadlines: Deadlines, kinds: Kinds
+    ) -> None:
         """
-        Connect and time sessions in another way from now on. Connects that are under
-        way go on.
+        Connect, time and relay sessions in another way from now on. Connects that are
+        under way go on.
         """
         self.connector = self._prober.connector = connector
         self.relayed = deadlines.relayed
-        self.reports = deadlines.reports
+        self.kinds = kinds
 
     def configured(self, old: DestinationSettings) -> None:
         """

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from iawlb.core.events import Events
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.table import SessionTable
+from iawlb.relay.kinds import Kinds
 from iawlb.settings import Settings
 from iawlb.workers.deadlines import Deadlines
 
@@ -25,6 +26,7 @@ class WorkerPool(Protocol):
     queue: ConnectionQueue
     table: SessionTable
     deadlines: Deadlines
+    kinds: Kinds
     events: Events
 
     def destinationChanged(self) -> None:

@@ -1,0 +1,57 @@
+"""
+Which relays a pool uses, as its settings require.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+from iawlb.core.session import IRelay
+from iawlb.relay.fast import FastRelay
+from iawlb.relay.portable import PortableRelay
+from iawlb.relay.timed import (
+    ReportingFastRelay,
+    ReportingPortableRelay,
+    TurnsFastRelay,
+    TurnsPortableRelay,
+)
+
+
+class Reports(Enum):
+    """
+    What the relays report to the time-outs: nothing; that the client has asked, or a
+    side has ended; or also that the destination has answered.
+    """
+
+    NOTHING = 0
+    QUESTIONS = 1
+    TURNS = 2
+
+
+class Kinds(NamedTuple):
+    """
+    The relays of a pool. The more a relay does, the more it costs; so a pool that does
+    not need something uses a relay that does not have it.
+
+    @ivar fast: Makes the relay between two plain sockets.
+    @ivar portable: Makes the relay between any two transports.
+    """
+
+    fast: Callable[..., IRelay]
+    portable: Callable[..., IRelay]
+
+
+_KINDS = {
+    Reports.NOTHING: Kinds(FastRelay, PortableRelay),
+    Reports.QUESTIONS: Kinds(ReportingFastRelay, ReportingPortableRelay),
+    Reports.TURNS: Kinds(TurnsFastRelay, TurnsPortableRelay),
+}
+
+
+def kindsFor(reports: Reports) -> Kinds:
+    """
+    Return the cheapest relays that do what is needed.
+    """
+    return _KINDS[reports]
