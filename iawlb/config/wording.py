@@ -17,7 +17,7 @@ _BARE = re.compile(r"[\w-]{1,255}", re.ASCII)
 
 class Stranger:
     """
-    A stand-in for a value that no setting takes, such as a list or a date. Validators
+    A stand-in for a value that no setting takes, such as a table or a date. Validators
     refuse it, as they do every other object, and their messages show it in words.
     """
 
@@ -26,6 +26,16 @@ class Stranger:
 
     def __repr__(self) -> str:
         return self._words
+
+
+class Listed(list[Any]):
+    """
+    A list of a TOML document. The settings that are no lists refuse it, and their
+    messages show it in words.
+    """
+
+    def __repr__(self) -> str:
+        return "a list"
 
 
 def pathOf(keys: Iterable[str | int]) -> str:
@@ -61,10 +71,10 @@ def valueFor(value: Any) -> Any:
     if isinstance(value, dict):
         return Stranger("a table")
     if isinstance(value, list):
-        return Stranger("a list")
+        return Listed(map(valueFor, value))
     if isinstance(value, int) and value.bit_length() > 64:
         return Stranger("a number of more than 64 bits")
-    if isinstance(value, str | int | float | Stranger):
+    if isinstance(value, str | int | float | Stranger | Listed):
         return value
     return Stranger(str(value))  # a date or a time
 
