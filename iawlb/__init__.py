@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         UnknownDestination,
         UnknownPool,
     )
+    from iawlb.frontend.choosing import Choice
     from iawlb.observe.accesslog import AccessLog
     from iawlb.pool import Pool
     from iawlb.service import LoadBalancer
@@ -31,6 +32,7 @@ _WHERE = {
     "AccessLog": "iawlb.observe.accesslog",
     "Balancer": "iawlb.balancer",
     "CannotListen": "iawlb.errors",
+    "Choice": "iawlb.frontend.choosing",
     "Destination": "iawlb.core.destination",
     "IObserver": "iawlb.core.events",
     "IPolicy": "iawlb.core.policies",
@@ -55,6 +57,7 @@ __all__ = [
     "AccessLog",
     "Balancer",
     "CannotListen",
+    "Choice",
     "Destination",
     "IObserver",
     "IPolicy",

@@ -36,6 +36,7 @@ from iawlb.core.policies import POLICIES, IPolicy, Policy
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.errors import IawlbError, InvalidSetting, UnknownPool
+from iawlb.frontend.choosing import Choose
 from iawlb.frontend.limits import connectionLimit
 from iawlb.observe.eventlog import EventLog
 from iawlb.pool import Pool
@@ -119,8 +120,10 @@ class Balancer(MultiService):
             self.clock.seconds,
             self.settings.strictTls,
         )
-        self._shared = Shared(reactor, self.clock, self.events, self.table, context)
         self._pools: dict[str, Pool] = {}
+        self._shared = Shared(
+            reactor, self.clock, self.events, self.table, context, self._pools
+        )
         self.closing: list[Pool] = []
 
     # Pools, also while the balancer runs.
@@ -144,6 +147,7 @@ class Balancer(MultiService):
         name: str,
         *,
         policy: PolicyName | Policy | None = None,
+        choose: Choose | None = None,
         **settings: Unpack[PoolArguments],
     ) -> Pool:
         """
@@ -152,6 +156,9 @@ class Balancer(MultiService):
 
         @param name: 1 to 64 letters, digits, C{_}, C{.} or C{-}.
         @param policy: The name of a policy, or one of your own (see L{IPolicy}).
+        @param choose: A function, coroutine function or function that returns a
+            Deferred: gets each session before it enters the queue, and gives the pool
+            or the destination that is to serve it, or a L{Choice}.
         @param settings: Any field of L{Settings} that a pool may have, by its name; the
             others are those of the balancer.
         @raise InvalidSetting: An argument is wrong, or the name is taken.
@@ -170,7 +177,10 @@ class Balancer(MultiService):
         else:
             checkProvider(IPolicy, policy, "policy")
             chosen = policy
-        pool = self._pools[name] = Pool(self._shared, name, own, chosen)
+        if choose is not None and not callable(choose):
+            raise InvalidSetting(f"choose: {choose!r} is no function")
+        pool = Pool(self._shared, name, own, chosen, choose)
+        self._pools[name] = pool
         self.events.pool(name, POOL_ADDED, "")
         if self._opened:
             pool.listeners.open()

@@ -57,7 +57,7 @@ class PausablePool(Roster):
     @ivar stopped: Whether the pool refuses clients because the user has asked for that.
     """
 
-    _admission: Admission
+    admission: Admission
 
     def __init__(
         self, shared: Shared, name: str, settings: Settings, policy: Policy
@@ -176,7 +176,7 @@ class PausablePool(Roster):
         self.stopped = refusing
         # Clients that the kernel holds come in before they are turned away.
         self._checkRefusing()
-        self._admission.stopped = refusing
+        self.admission.stopped = refusing
         self.checkRoom()
 
     @abstractmethod

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from iawlb.arguments import ServerEndpoint
 from iawlb.backend.address import checkCircle
+from iawlb.core.destination import Destination
 from iawlb.core.events import (
     POOL_CHANGED,
 )
@@ -20,13 +21,16 @@ from iawlb.core.policies import POLICIES, Policy
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.retired import inUse
 from iawlb.frontend.admission import Admission
+from iawlb.frontend.choosing import Choose, ChooseStep
 from iawlb.frontend.entrance import Entrance
+from iawlb.frontend.firstbyte import FirstByte
 from iawlb.frontend.listener import Listener
+from iawlb.frontend.steps import Step
 from iawlb.pausing import PausablePool
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.relay.kinds import kindsFor
 from iawlb.roster import NO_SETTINGS
-from iawlb.settings import Settings
+from iawlb.settings import ListenerSettings, Settings
 from iawlb.shared import Shared
 from iawlb.workers.deadlines import Deadlines
 
@@ -38,14 +42,27 @@ class Pool(PausablePool):
 
     @ivar count: The counts of the pool's sessions.
     @ivar acceptPauses: How many times accepting was paused, for lack of room.
+    @ivar admission: Lets clients into the queue.
     @ivar entrance: Where clients come in.
     @ivar factory: Puts the connections of any endpoint into the queue.
     """
 
     def __init__(
-        self, shared: Shared, name: str, settings: Settings, policy: Policy
+        self,
+        shared: Shared,
+        name: str,
+        settings: Settings,
+        policy: Policy,
+        choose: Choose | None = None,
     ) -> None:
+        """
+        @param choose: Chooses where each client goes; by default, it waits in the
+            queue.
+        """
         super().__init__(shared, name, settings, policy)
+        self._choose = choose
+        self._choosing = FailureLog(self.clock, f"choose of pool {name}")
+        self._pools = shared.pools
         self.count = PoolCount(name)
         self.context = shared.context
         self._reactor = shared.reactor
@@ -56,7 +73,7 @@ class Pool(PausablePool):
         self.acceptPauses = 0
         self._acceptPaused = False
         self._failures = FailureLog(self.clock, "looking for room")
-        self._admission = Admission(
+        self.admission = Admission(
             self.clock,
             self.queue,
             self.table,
@@ -75,7 +92,7 @@ class Pool(PausablePool):
             self.clock,
             self.count,
             settings,
-            self._admission,
+            self.admission,
             self.table,
             self.events,
             self.context,
@@ -83,6 +100,7 @@ class Pool(PausablePool):
             self._checkNoCircle,
             keepAlive,
             self.deadlines.handshaking,
+            self._stepsOf,
         )
         self.listeners = self.entrance.listeners
         self.factory = self.entrance.factory
@@ -94,6 +112,42 @@ class Pool(PausablePool):
         Whether there is room for more clients.
         """
         return not self._roomAwaited
+
+    # Clients on their way in.
+
+    def _stepsOf(self, listener: ListenerSettings) -> list[Step]:
+        """
+        Return what has to be done before the clients of a listener enter the queue, in
+        its order.
+        """
+        settings, choose = self.settings, self._choose
+        steps: list[Step] = []
+        if settings.takeSlot == "first-byte":
+            steps.append(FirstByte(settings.handshakeTimeout, choose is not None))
+        if choose is not None:
+            steps.append(
+                ChooseStep(
+                    settings.handshakeTimeout, choose, self._find, self._choosing
+                )
+            )
+        return steps
+
+    def _find(self, chosen: object) -> tuple[Pool, Destination | None]:
+        """
+        Find what C{choose} has returned.
+        """
+        pool: Pool
+        for pool in self._pools.values():
+            if pool is chosen:
+                return pool, None
+            if isinstance(chosen, Destination) and chosen.pool == pool.name:
+                worker = pool.workers.get(chosen.name)
+                if worker is not None and worker.destination is chosen:
+                    return pool, chosen
+        raise ValueError(
+            f"choose returned {chosen!r}: return a pool or a destination of the "
+            "balancer, Choice.WAIT or Choice.REFUSE"
+        )
 
     # Listeners.
 
@@ -155,7 +209,7 @@ class Pool(PausablePool):
         """
         self._stopping = True
         closing = self.listeners.close()
-        self._admission.flush()
+        self.admission.flush()
         return closing
 
     def configure(self, settings: Settings, policy: Policy | None = None) -> None:
@@ -202,6 +256,7 @@ class Pool(PausablePool):
             worker.stop()
         self.entrance.stop()
         self._failures.stop()
+        self._choosing.stop()
         self._connectors.stop()
         for each in (*self._retired, self.deadlines):
             each.stop()
@@ -255,7 +310,7 @@ class Pool(PausablePool):
         Return how many more sessions may be accepted now: none while a connect waits
         for a descriptor, which an accepted session would take.
         """
-        room = 0 if self._heldOff else self._admission.room()
+        room = 0 if self._heldOff else self.admission.room()
         if not room:
             self._roomAwaited = self.table.roomAwaited = True
             if not self._acceptPaused:

@@ -24,6 +24,7 @@ from iawlb.core.destination import Destination
 from iawlb.core.events import Observer
 from iawlb.core.policies import Policy
 from iawlb.errors import InvalidSetting
+from iawlb.frontend.choosing import Choose
 
 
 class LoadBalancer(Balancer):
@@ -52,6 +53,7 @@ class LoadBalancer(Balancer):
         destinations: Iterable[str | ClientEndpoint] = (),
         *,
         policy: PolicyName | Policy | None = None,
+        choose: Choose | None = None,
         observers: Iterable[Observer] | None = None,
         **settings: Unpack[BalancerArguments],
     ) -> None:
@@ -62,6 +64,8 @@ class LoadBalancer(Balancer):
             as after C{--dest}; or endpoints, whose settings are the defaults (use
             L{add} to give others).
         @param policy: The name of a policy, or one of your own (see L{IPolicy}).
+        @param choose: Chooses where each client goes, see
+            L{Balancer.addPool<iawlb.balancer.Balancer.addPool>}.
         @param observers: Objects that are called at every step (see L{IObserver}); by
             default one that writes log lines.
         @param settings: Any field of L{Settings}, by its name.
@@ -71,7 +75,7 @@ class LoadBalancer(Balancer):
         if isinstance(policy, str):
             given["policy"] = policy
         super().__init__(reactor, observers=observers, **given)
-        self._pool = self.addPool("default", policy=policy)
+        self._pool = self.addPool("default", policy=policy, choose=choose)
         self.factory = self._pool.factory
         for listener in addressesOf(listeners, listening=True):
             self._named("listeners", self.listen, listener)

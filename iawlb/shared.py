@@ -4,6 +4,7 @@ What the pools of a balancer share.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ class Shared:
     @ivar events: The observers, to which every step is reported.
     @ivar table: All sessions that live.
     @ivar context: What all connections share.
+    @ivar pools: The pools of the balancer, by their names.
     """
 
     reactor: Any
@@ -29,3 +31,4 @@ class Shared:
     events: Events
     table: SessionTable
     context: RelayContext
+    pools: Mapping[str, Any]

@@ -18,7 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from iawlb.core.outcome import Outcome
-from iawlb.frontend.firstbyte import PatientArrival, PatientFrontend
+from iawlb.frontend.heads import PlainHead
+from iawlb.frontend.stepped import SteppedArrival
 from iawlb.relay.plain import PlainClient
 from iawlb.relay.side import Side
 from tests.doubles import Rig, SecureWire, Wire
@@ -303,7 +304,7 @@ async def test_stoppedProcess() -> None:
         await until(lambda: len(on.balancer.sessions) == 1)
         (session,) = on.balancer.sessions
         assert isinstance(session.side, PlainClient)
-        assert isinstance(session.holder, PatientArrival)
+        assert isinstance(session.holder, SteppedArrival)
         arrival, number = session.holder, session.side.fileno()
         # It arrives in the kernel at once, and the reactor has no turn.
         client.transport.socket.send(b"hello")
@@ -322,13 +323,14 @@ async def test_readDescriptor() -> None:
     async with stage(takeSlot="first-byte", relay="portable") as on:
         client = await on.client()
         await until(lambda: len(on.balancer.sessions) == 1)
-        assert isinstance(on.balancer.factory, PatientFrontend)
         holder = on.balancer.sessions[0].holder
-        assert isinstance(holder, PatientArrival)
-        assert verifyObject(IReadDescriptor, holder)
-        assert holder.logPrefix() == "iawlb"
+        assert isinstance(holder, SteppedArrival)
+        head = holder.head
+        assert isinstance(head, PlainHead)
+        assert verifyObject(IReadDescriptor, head)
+        assert head.logPrefix() == "iawlb"
         for _ in range(2):
-            holder.connectionLost(Failure(ConnectionLost()))
+            head.connectionLost(Failure(ConnectionLost()))
         assert on.recorder.outcomes == {1: Outcome.CLIENT_LEFT_SILENT}
         await until(lambda: client.ended)
         client.close()

@@ -69,10 +69,11 @@ ROOMS = [
     "core.ratelimit",
     "core.retired",
     "core.origin",
-    "core.session",
     "core.pause",
     "core.condition",
     "core.destination",
+    "core.clientinfo",
+    "core.session",
     "core.policies",
     "core.line",
     "core.lines",
@@ -161,8 +162,13 @@ ROOMS = [
     "frontend.limits",
     "frontend.admission",
     "frontend.factory",
-    "frontend.unixpath",
+    "frontend.patience",
+    "frontend.heads",
+    "frontend.steps",
+    "frontend.stepped",
     "frontend.firstbyte",
+    "frontend.choosing",
+    "frontend.unixpath",
     "frontend.acceptor",
     "frontend.handover",
     "frontend.listener",
@@ -360,7 +366,8 @@ class RoomTests(SynchronousTestCase):
             path = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
             for each in imports(ast.parse(path.read_text())):
                 known = not each.startswith(("socket", "select", "twisted."))
-                known = known or each.startswith((*allowed, "twisted.logger."))
+                others = ("twisted.logger.", "twisted.python.failure.")
+                known = known or each.startswith((*allowed, *others))
                 self.assertTrue(known, f"{name}: {each}")
 
     def test_pluginImportsNothingOfOurs(self) -> None:

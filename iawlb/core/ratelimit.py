@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 
 class OncePerSecond:
@@ -70,16 +71,22 @@ class FailureLog:
         """
         self._what = what
         self._once = OncePerSecond(clock, self._log)
+        self._failure: Failure | None = None
 
-    def add(self) -> None:
+    def add(self, failure: Failure | None = None) -> None:
         """
-        Log the exception that is being handled.
+        Log an exception.
+
+        @param failure: The exception; by default the one that is being handled.
         """
+        self._failure = failure
         self._once.add()
+        self._failure = None
 
     def _log(self, number: int) -> None:
-        if sys.exc_info()[0] is not None:
-            self.log.failure("{what} failed", what=self._what)
+        failure = self._failure
+        if failure is not None or sys.exc_info()[0] is not None:
+            self.log.failure("{what} failed", failure, what=self._what)
         else:
             self.log.error(
                 "{what} failed {number} times more", what=self._what, number=number

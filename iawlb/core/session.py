@@ -13,6 +13,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from zope.interface import Attribute, Interface
 
+from iawlb.core.clientinfo import ClientInfo
 from iawlb.core.origin import Origin
 from iawlb.core.outcome import Outcome
 from iawlb.core.text import printable
@@ -101,6 +102,11 @@ class ClientConnection(Protocol):
     def fileno(self) -> int:
         """
         Return the connection's descriptor, or -1 if it has none.
+        """
+
+    def local(self) -> IAddress | None:
+        """
+        Return the address of this end of the connection, or L{None} if it is not known.
         """
 
     def watch(self) -> None:
@@ -207,6 +213,7 @@ class Session:
     @ivar side: The client's connection until it is relayed.
     @ivar holder: The object that has the session at the moment, while it lives.
     @ivar relay: Passes the session's bytes while it is connected.
+    @ivar info: What is known of the client beyond its address, or L{None}.
     """
 
     __slots__ = (
@@ -219,6 +226,7 @@ class Session:
         "destination",
         "ended",
         "holder",
+        "info",
         "line",
         "number",
         "origin",
@@ -261,6 +269,7 @@ class Session:
         self.side = side
         self.holder = holder
         self.relay: IRelay | None = None
+        self.info: ClientInfo | None = None
         self._bytes = (0, 0)
 
     @property
@@ -276,6 +285,23 @@ class Session:
         The name of the pool.
         """
         return self.origin.pool.name
+
+    def learn(self) -> ClientInfo:
+        """
+        Return what is known of the client beyond its address, to add to it.
+        """
+        if self.info is None:
+            self.info = ClientInfo()
+        return self.info
+
+    @property
+    def local(self) -> IAddress | None:
+        """
+        The address that the client connected to; L{None} if it is not known.
+        """
+        if self.info is not None and self.info.local is not None:
+            return self.info.local
+        return self.side.local()
 
     @property
     def client(self) -> str:

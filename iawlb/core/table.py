@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 
 from iawlb.core.events import SESSION_ACCEPTED, SESSION_ENDED, Events
-from iawlb.core.origin import Origin
+from iawlb.core.origin import Origin, PoolCount
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import ClientConnection, Holder, Session
 
@@ -77,6 +77,18 @@ class SessionTable:
         if self._events.everyStep:
             self._events.session(session, SESSION_ACCEPTED)
         return session
+
+    def move(self, session: Session, pool: PoolCount) -> None:
+        """
+        Let a session belong to another pool than that of its listener.
+        """
+        before = session.origin.pool
+        session.origin = Origin(pool, session.listener)
+        pool.accepted += 1
+        pool.live += 1
+        before.live -= 1
+        if before.whenEmpties and not before.live:
+            before.emptied()
 
     def end(self, session: Session, outcome: Outcome) -> None:
         """

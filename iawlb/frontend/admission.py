@@ -70,6 +70,15 @@ class Admission:
             return 0
         return max(0, min(size - waiting, self._table.limit - len(self._table)))
 
+    @property
+    def full(self) -> bool:
+        """
+        Whether the queue takes no more. A listener does not accept then, but clients
+        of other pools' listeners may come.
+        """
+        waiting = self._queue.charged() + len(self._batch)
+        return self.stopped or waiting >= self._settings.queueSize
+
     def enter(self, session: Session) -> None:
         """
         Put a session into the queue, together with its batch.

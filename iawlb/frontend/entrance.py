@@ -5,7 +5,7 @@ left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +20,12 @@ from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.errors import InvalidSetting
 from iawlb.frontend.admission import Admission
-from iawlb.frontend.factory import Frontend
-from iawlb.frontend.firstbyte import FirstBytes, PatientFrontend
+from iawlb.frontend.factory import Arrival, Frontend
 from iawlb.frontend.handover import SharedSocket
 from iawlb.frontend.listener import Listener
 from iawlb.frontend.listeners import Listeners
+from iawlb.frontend.stepped import SteppedArrival
+from iawlb.frontend.steps import Step, Steps
 from iawlb.relay.context import RelayContext
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.setting import checkNames, splitSettings
@@ -54,12 +55,15 @@ class Entrance:
         checkNoCircle: Callable[[Listener], None],
         keepAlive: KeepAlive,
         onHandshake: Callable[[Session], None],
+        stepsOf: Callable[[ListenerSettings], Sequence[Step]],
     ) -> None:
         """
         @param room: Returns how many more connections may be accepted now.
         @param checkNoCircle: Raises L{InvalidSetting} if a destination leads to the
             address of a listener.
         @param onHandshake: Called when a session's TLS handshake has begun.
+        @param stepsOf: Returns what has to be done before the clients of a listener
+            enter the queue.
         """
         self.listeners = Listeners(checkNoCircle)
         self._reactor = reactor
@@ -74,9 +78,11 @@ class Entrance:
         self._readers = context.poller or reactor
         self.keepAlive = keepAlive
         self._onHandshake = onHandshake
-        # Those whose time-out has changed stay until their last client has come in.
-        self._firstBytes = [self._newFirstBytes()]
-        self.factory = self._frontend("embedded")
+        self._stepsOf = stepsOf
+        # Those that have changed stay until their last client has come in.
+        self._steps: list[Steps] = []
+        embedded = ListenerSettings(**inherited(settings, ListenerSettings))
+        self.factory = self._frontend(replace(embedded, name="embedded"))
         self._frontends = [self.factory]
         self._numbered = 0
 
@@ -91,8 +97,7 @@ class Entrance:
         """
         self.keepAlive = keepAlive
         self._onHandshake = onHandshake
-        self._firstBytes = inUse(self._firstBytes)
-        self._firstBytes.append(self._newFirstBytes())
+        self._steps = inUse(self._steps)
         for frontend in self._frontends:
             self._prepare(frontend)
         for listener in self.listeners:
@@ -158,7 +163,7 @@ class Entrance:
                 "are given as text"
             )
         own = ListenerSettings(**given)
-        frontend = self._frontend(own.name)
+        frontend = self._frontend(own)
         return Listener(
             self._reactor,
             endpoint,
@@ -199,33 +204,36 @@ class Entrance:
         self._frontends.remove(listener.frontend)
         return self.listeners.remove(listener)
 
-    def _frontend(self, name: str) -> Frontend:
-        patient = self._settings.takeSlot == "first-byte"
-        frontend = (PatientFrontend if patient else Frontend)(
-            Origin(self._count, name),
+    def _frontend(self, settings: ListenerSettings) -> Frontend:
+        frontend = Frontend(
+            Origin(self._count, settings.name),
             self._clock,
             self._admission,
             self._table,
             self._context,
             self._onHandshake,
         )
+        frontend.settings = settings
         self._prepare(frontend)
         return frontend
 
-    def _newFirstBytes(self) -> FirstBytes:
-        timeout = self._settings.handshakeTimeout
-        return FirstBytes(self._clock, self._readers, timeout)
-
     def _prepare(self, frontend: Frontend) -> None:
         frontend.onHandshake = self._onHandshake
-        if isinstance(frontend, PatientFrontend):
-            frontend.firstBytes = self._firstBytes[-1]
+        frontend.readers = self._readers
+        steps = self._stepsOf(frontend.settings)
+        if steps:
+            frontend.steps = Steps(self._clock, steps)
+            frontend.arrive = SteppedArrival
+            self._steps.append(frontend.steps)
+        else:
+            frontend.steps = ()
+            frontend.arrive = Arrival
 
     def stop(self) -> None:
         """
         Stop all timers.
         """
-        for each in self._firstBytes:
+        for each in self._steps:
             each.stop()
         self.factory.stop()
         self._admission.stop()

@@ -5,7 +5,7 @@ The factory of clients' connections, and each client until a worker pulls it.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -21,6 +21,7 @@ from iawlb.frontend.admission import Admission
 from iawlb.relay.context import RelayContext
 from iawlb.relay.plain import PlainClient
 from iawlb.relay.side import Side, SideOwner
+from iawlb.settings import ListenerSettings
 
 
 class Frontend(ServerFactory):
@@ -28,10 +29,20 @@ class Frontend(ServerFactory):
     The factory of the clients' sides, which can be given to any endpoint. A listener of
     the balancer's own stops accepting when there is no room; on other endpoints, a
     connection for which there is no room is closed.
+
+    @ivar settings: The settings of the listener.
+    @ivar arrive: Makes the arrival of a client that comes from now on.
+    @ivar steps: What such a client has to do first, each with those that do it now.
+    @ivar readers: The reactor or a poller, which reports when there are bytes on a
+        plain socket.
     """
 
     log = Logger()
     noisy = False
+    settings: ListenerSettings
+    arrive: Callable[[Frontend, IAddress | None], Arrival]
+    steps: Iterable[Any] = ()
+    readers: Any
 
     def __init__(
         self,
@@ -52,8 +63,12 @@ class Frontend(ServerFactory):
         self.table = table
         self.context = context
         self.onHandshake = onHandshake
+        self.arrive = Arrival
         name = origin.listener
         self.failures = FailureLog(clock, f"accepting a connection of {name}")
+        # The last client that was refused, and why.
+        self._why = ("", "")
+        self._refused = OncePerSecond(clock, self._logRefused)
         self._turnedAway = OncePerSecond(
             clock,
             lambda number: self.log.warn(
@@ -70,13 +85,13 @@ class Frontend(ServerFactory):
         if self.admission.room() <= 0:
             self._turnedAway.add()
             return None
-        return Side(Arrival(self, addr), self.context)
+        return Side(self.arrive(self, addr), self.context)
 
     def accepted(self, handle: socket.SocketType, addr: IAddress) -> None:
         """
         Begin the session of an accepted socket, for which there is room.
         """
-        arrival = Arrival(self, addr)
+        arrival = self.arrive(self, addr)
         client = PlainClient(handle, arrival, self.context.resets)
         try:
             arrival.sideMade(client)
@@ -86,10 +101,28 @@ class Frontend(ServerFactory):
             return
         arrival.sideReady(client)
 
+    def refused(self, session: Session, why: str) -> None:
+        """
+        Log why a client was refused, at most once a second.
+        """
+        self._why = (session.client, why)
+        self._refused.add()
+
+    def _logRefused(self, number: int) -> None:
+        client, why = self._why
+        self.log.warn(
+            "{listener}: {client} refused: {why} ({number} times)",
+            listener=self.origin.listener,
+            client=client,
+            why=why,
+            number=number,
+        )
+
     def stop(self) -> None:
         """
         Stop the timers.
         """
+        self._refused.stop()
         self.failures.stop()
         self._turnedAway.stop()
 
@@ -101,6 +134,7 @@ class Arrival(SideOwner):
 
     def __init__(self, frontend: Frontend, address: IAddress | None) -> None:
         self._frontend = frontend
+        self._admission = frontend.admission
         self._address = address
         self._session: Session
         self._outcome: Outcome | None = None
@@ -111,7 +145,7 @@ class Arrival(SideOwner):
         """
         self._outcome = outcome
         side = self._session.side
-        self._frontend.admission.leave(self._session)
+        self._admission.leave(self._session)
         # Closing a TLS session waits for the peer's close_notify, which may never come.
         if side.secure:
             side.abort()
@@ -139,7 +173,7 @@ class Arrival(SideOwner):
         """
         session = self._session
         try:
-            self._frontend.admission.enter(session)
+            self._admission.enter(session)
             if session.pulled is None:
                 session.waited = True
                 session.queued = self._frontend.clock.seconds()
@@ -152,7 +186,7 @@ class Arrival(SideOwner):
         """
         Called when the client's connection is closed: end its session.
         """
-        self._frontend.admission.leave(self._session)
+        self._admission.leave(self._session)
         left = (
             Outcome.CLIENT_LEFT_QUEUE if side.ready else Outcome.CLIENT_LEFT_HANDSHAKE
         )

@@ -197,8 +197,8 @@ class PoolBasics(Validated):
         duration,
         "TIME",
         TIMEOUTS,
-        "longest TLS handshake of a client, on TLS listeners; and longest wait for "
-        "its first byte, where that takes the slot",
+        "longest TLS handshake of a client, on TLS listeners; longest wait for its "
+        "first byte, where that takes the slot; and for the answer of choose in Python",
     )
     idleTimeout: float = setting(
         "1h",

@@ -129,6 +129,25 @@ class PlainClient:
         """
         return self._handle.fileno()
 
+    @property
+    def handle(self) -> socket.SocketType:
+        """
+        The socket.
+        """
+        return self._handle
+
+    def local(self) -> IAddress:
+        """
+        Return the address of this end of the connection.
+        """
+        return addressOf(self._handle.family, self._handle.getsockname())
+
+    def unwatch(self) -> None:
+        """
+        Undo L{watch}.
+        """
+        self._resets.forget(self)
+
     def watch(self) -> None:
         """
         Detect from now on that the client leaves, although nothing is read.

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
+    IAddress,
     IHalfCloseableProtocol,
     IHandshakeListener,
     INegotiated,
@@ -267,6 +268,14 @@ class Side(Protocol):
         except Exception:
             self.log.failure("serving a connection failed")
             owner.sideFailed(self)
+
+    def local(self) -> IAddress | None:
+        """
+        Return the address of this end of the connection, or L{None} if the transport
+        does not know.
+        """
+        getHost = getattr(self.transport, "getHost", None)
+        return None if getHost is None else getHost()
 
     def fileno(self) -> int:
         """
