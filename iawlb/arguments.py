@@ -101,6 +101,12 @@ class ListenerArguments(TypedDict, total=False):
     mode: int | str
     group: int | str
     v6only: bool
+    certificate: Iterable[str] | str
+    certificateKey: Iterable[str] | str
+    clientCa: str
+    clientCertificate: Literal["none", "asked", "required"]
+    tlsMin: Literal["1.2", "1.3"]
+    alpn: Iterable[str] | str
 
 
 class ServerEndpoint(Protocol):

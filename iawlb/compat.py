@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -233,3 +233,25 @@ def closeForAll(port: Any) -> None:
     it too. If Twisted has renamed the attribute, it does until they close it.
     """
     port._shouldShutdown = True
+
+
+def setGroups(context: Any, choices: Sequence[str]) -> None:
+    """
+    Set the groups of the key exchange of a context of pyOpenSSL's, which has no method
+    for this.
+
+    @param choices: Lists of groups, as OpenSSL writes them. The first that OpenSSL
+        knows is used; if it knows none, or pyOpenSSL has renamed what is used here, the
+        groups are OpenSSL's own, which are more.
+    """
+    from OpenSSL import SSL
+
+    library: Any = getattr(SSL, "_lib", None)
+    set_ = getattr(library, "SSL_CTX_set1_curves_list", None)
+    pointer = getattr(context, "_context", None)
+    if set_ is None or pointer is None:
+        return
+    for each in choices:
+        if set_(pointer, each.encode()) == 1:
+            return
+        library.ERR_clear_error()

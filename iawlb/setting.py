@@ -88,10 +88,13 @@ def optionName(of: Field[Any]) -> str:
     Return a setting's name on the command line, such as C{connect-timeout} for
     C{connectTimeout}.
     """
-    return _asOption(of.name)
+    return asOption(of.name)
 
 
-def _asOption(name: str) -> str:
+def asOption(name: str) -> str:
+    """
+    Return the name on the command line of a setting by its name in Python.
+    """
     return re.sub("[A-Z]", lambda match: "-" + match[0].lower(), name)
 
 
@@ -185,7 +188,7 @@ def checkNames(
     @raise InvalidSetting: A setting is not declared; the message says which was meant,
         or lists the declared ones.
     """
-    spelt = _asOption if behind else str
+    spelt = asOption if behind else str
     known = [spelt(each.name) for each in fields(kind)]
     for key in map(spelt, given):
         if key not in known:

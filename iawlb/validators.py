@@ -334,3 +334,67 @@ def groupOf(value: object) -> int | None:
         with suppress(KeyError, ValueError):
             return getgrnam(value).gr_gid
     raise InvalidSetting(f"there is no group {value!r} on this machine")
+
+
+def listOf(read: Validator, most: int, example: str) -> Validator:
+    """
+    Make a validator of lists: a list, or text with commas between the items. Empty text
+    is an empty list.
+
+    @param read: Reads an item.
+    @param most: The largest number of items.
+    @param example: How messages write an item.
+    @return: The validator, which returns a tuple.
+    """
+
+    @shaped(
+        {"type": "array", "maxItems": most, "items": shapeOf(read)},
+        {"type": "string"},
+    )
+    def readAll(value: object) -> tuple[Any, ...]:
+        items = value
+        if isinstance(value, str):
+            items = [each.strip() for each in value.split(",")] if value else []
+        if not isinstance(items, list | tuple):
+            raise InvalidSetting(
+                f"{value!r} is not a list: write {example}, or several with commas "
+                "between them"
+            )
+        if len(items) > most:
+            raise InvalidSetting(f"{len(items)} items are too many: at most {most}")
+        return tuple(read(each) for each in items)
+
+    return readAll
+
+
+@shaped({"type": "string", "pattern": "^/."})
+def givenPath(value: object) -> str:
+    """
+    Read the path of a file or folder, from / on.
+
+    @raise InvalidSetting: The value is no such path, or empty.
+    """
+    path = filePath(value)
+    if not path:
+        raise InvalidSetting("'' is not the path of a file")
+    return path
+
+
+@shaped({"type": "string", "minLength": 1, "maxLength": 255})
+def protocolName(value: object) -> str:
+    """
+    Read the name of an application protocol, as ALPN has it, such as C{h2}.
+
+    @raise InvalidSetting: The name is empty, longer than 255 characters, or not of
+        printable ASCII.
+    """
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= 255
+        or not value.isascii()
+        or not value.isprintable()
+    ):
+        raise InvalidSetting(
+            f"{value!r} is not an application protocol, such as h2 or http/1.1"
+        )
+    return value

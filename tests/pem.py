@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from OpenSSL import SSL
 
+from iawlb.compat import setGroups
+
 
 class Issued:
     """
@@ -30,7 +32,7 @@ class Issued:
         name: str,
         by: Issued | None = None,
         hosts: Sequence[str] = (),
-        days: int = 2,
+        days: float = 2,
         key: Any = None,
         authority: bool = False,
     ) -> None:
@@ -103,6 +105,8 @@ def shown(
     name: str | None = None,
     alpn: Sequence[bytes] = (),
     version: int | None = None,
+    client: Issued | None = None,
+    groups: str | None = None,
 ) -> tuple[list[x509.Certificate], bytes]:
     """
     Play a client's handshake.
@@ -110,19 +114,28 @@ def shown(
     @param server: The server's end.
     @param name: The name that the client asks for.
     @param alpn: The application protocols that it offers.
+    @param version: The only version of TLS that it speaks, if not all.
+    @param client: Its certificate, if it has one.
+    @param groups: The only groups of the key exchange that it knows, if not all.
     @return: The certificates that it is shown, and the protocol that is chosen.
     """
     context = SSL.Context(SSL.TLS_METHOD)
     if version is not None:
+        context.set_min_proto_version(version)
         context.set_max_proto_version(version)
-    client = SSL.Connection(context, None)
-    client.set_connect_state()
+    if groups is not None:
+        setGroups(context, ["unknown", groups])
+    if client is not None:
+        context.use_certificate(client.certificate)
+        context.use_privatekey(client.key)
+    end = SSL.Connection(context, None)
+    end.set_connect_state()
     server.set_accept_state()
     if name is not None:
-        client.set_tlsext_host_name(name.encode())
+        end.set_tlsext_host_name(name.encode())
     if alpn:
-        client.set_alpn_protos(list(alpn))
-    ends = [client, server]
+        end.set_alpn_protos(list(alpn))
+    ends = [end, server]
     for _ in range(8):
         sending, receiving = ends
         try:
@@ -134,5 +147,5 @@ def shown(
         except SSL.WantReadError:
             pass
         ends.reverse()
-    chain = client.get_peer_cert_chain(as_cryptography=True)
-    return chain or [], client.get_alpn_proto_negotiated()
+    chain = end.get_peer_cert_chain(as_cryptography=True)
+    return chain or [], end.get_alpn_proto_negotiated()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -82,6 +83,9 @@ class TableTests(SynchronousTestCase):
         elif taken is bool:
             self.assertEqual(value, "bool")
             self.assertEqual((read(True), read("no")), (True, False))
+        elif taken == Iterable[str] | str:
+            self.assertEqual(value, "tuple[str, ...]")
+            self.assertEqual((read(["/a", "/b"]), read("/a")), (("/a", "/b"), ("/a",)))
         elif taken == int | str:
             # The mode and the group of a Unix socket.
             self.assertEqual(value, "int | None")
@@ -92,7 +96,7 @@ class TableTests(SynchronousTestCase):
             self.assertRaises(InvalidSetting, read, "7k")
         else:
             self.assertEqual((taken, value), (str, "str"))
-            self.assertEqual(read("any"), "any")
+            self.assertEqual(read("/any"), "/any")
 
     def test_balancer(self) -> None:
         """

@@ -17,10 +17,9 @@ from OpenSSL import SSL
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import formatEvent
-from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.backend import certificates
+from iawlb.backend import pem
 from iawlb.backend.address import parseListen
 from iawlb.backend.certificates import LOOK_EVERY, Certificates
 from iawlb.errors import InvalidSetting
@@ -67,14 +66,14 @@ class Case(SynchronousTestCase):
         path.write_bytes(b"".join(parts))
         return path
 
-    def listen(self, text: str) -> None:
+    def listen(self, text: str, **settings: Any) -> None:
         """
         Listen on an address.
         """
-        read = parseListen(self.reactor, text, 10)
+        read = parseListen(self.reactor, text, 10, ListenerSettings(**settings))
         self.successResultOf(read.endpoint.listen(Factory()))
-        endpoint: Any = read.endpoint
-        self.served: Certificates = endpoint.certificates
+        assert read.certificates is not None
+        self.served: Certificates = read.certificates
 
     def shown(self, *args: Any, **kwargs: Any) -> list[x509.Certificate]:
         """
@@ -82,15 +81,20 @@ class Case(SynchronousTestCase):
         """
         return shown(self.served.serverConnectionForTLS(None), *args, **kwargs)[0]
 
-    def refused(self, text: str, *parts: str) -> None:
+    def refused(
+        self, text: str, *parts: str, named: bool = True, **settings: Any
+    ) -> None:
         """
         Check that an address is refused, in one line that holds some words.
+
+        @param named: Whether the address is among them.
         """
+        own = ListenerSettings(**settings)
         message = str(
-            self.assertRaises(InvalidSetting, parseListen, self.reactor, text, 10)
+            self.assertRaises(InvalidSetting, parseListen, self.reactor, text, 10, own)
         )
         self.assertEqual(len(message.splitlines()), 1)
-        for part in (repr(text)[:59], *parts):
+        for part in (*([repr(text)[:59]] if named else []), *parts):
             self.assertIn(part, message)
 
 
@@ -125,9 +129,9 @@ class FilesTests(Case):
         text = self.pair().replace(":443:", ":0:interface=\\:\\:1:")
         read = parseListen(self.reactor, text, 10, settings)
         self.successResultOf(read.endpoint.listen(Factory()))
-        ((_, family, factory),) = self.reactor.adoptedPorts
+        ((_, family, _),) = self.reactor.adoptedPorts
         self.assertEqual(family, socket.AF_INET6)
-        self.assertIsInstance(factory, TLSMemoryBIOFactory)
+        self.assertIsNotNone(read.certificates)
 
     def test_order(self) -> None:
         """
@@ -172,8 +176,6 @@ class FilesTests(Case):
         port, _, backlog, interface = self.reactor.tcpServers[0]
         self.assertEqual((port, backlog, interface), (443, 7, "127.0.0.1"))
         self.assertEqual(len(self.shown()), 2)
-        warnings = [each["message"] for each in self.flushWarnings()]
-        self.assertEqual(len([each for each in warnings if "method" in each]), 1)
 
     def test_bad(self) -> None:
         """
@@ -309,6 +311,226 @@ class FolderTests(Case):
             self.refused(bad, *parts)
 
 
+class SettingsTests(Case):
+    """
+    C{certificate} and the settings beside it, of any listener.
+    """
+
+    def setUp(self) -> None:
+        """
+        Write two pairs and an authority of clients.
+        """
+        super().setUp()
+        self.other = Issued("other", hosts=["*.example.org"])
+        self.one = str(
+            self.write("one.pem", self.chain.leaf.pem, self.chain.middle.pem)
+        )
+        self.oneKey = str(self.write("one.key", self.chain.leaf.keyPem))
+        self.two = str(self.write("two.pem", self.other.keyPem, self.other.pem))
+        self.clients = Issued("clients", authority=True)
+        self.ca = str(self.write("clients.pem", self.clients.pem))
+
+    def test_first(self) -> None:
+        """
+        The first certificate is the default one; the others are for clients that ask
+        for their names.
+        """
+        leaf = [self.chain.leaf.certificate, self.chain.middle.certificate]
+        other = [self.other.certificate]
+        keys = [self.oneKey, self.two]
+        self.listen("tcp:443", certificate=[self.one, self.two], certificateKey=keys)
+        for name, expected in (
+            (None, leaf),
+            ("localhost", leaf),
+            ("elsewhere", leaf),
+            ("www.example.org", other),
+        ):
+            self.assertEqual(self.shown(name), expected, name)
+        keys.reverse()
+        self.listen("tcp:443", certificate=[self.two, self.one], certificateKey=keys)
+        self.assertEqual(self.shown(), other)
+        self.assertEqual(self.shown("localhost"), leaf)
+
+    def test_folder(self) -> None:
+        """
+        A folder stands for the keys and certificates in it.
+        """
+        self.write("more/key.pem", self.chain.leaf.keyPem)
+        path = self.write("more/full.pem", self.chain.leaf.pem, self.chain.middle.pem)
+        self.listen("tcp:443", certificate=f"{self.two},{path.parent}")
+        self.assertEqual(self.shown(), [self.other.certificate])
+        self.assertEqual(self.shown("localhost")[0], self.chain.leaf.certificate)
+
+    def test_noTls(self) -> None:
+        """
+        A listener without a certificate does not end TLS.
+        """
+        self.assertIsNone(parseListen(self.reactor, "tcp:443", 10).certificates)
+
+    def test_alpn(self) -> None:
+        """
+        The first protocol of the listener's that a client offers is chosen. A client
+        that offers others is refused, with the alert for this; one that offers none is
+        served.
+        """
+        self.listen("tcp:443", certificate=self.two, alpn="h2, http/1.1")
+        make = self.served.serverConnectionForTLS
+        for offered, chosen in (
+            (OFFERED, b"h2"),
+            ((b"http/1.1", b"h2"), b"h2"),
+            ((b"http/1.1",), b"http/1.1"),
+            ((), b""),
+        ):
+            self.assertEqual(shown(make(None), alpn=offered)[1], chosen)
+        error = self.assertRaises(SSL.Error, shown, make(None), alpn=[b"smtp"])
+        self.assertIn("no application protocol", str(error))
+
+    def test_versions(self) -> None:
+        """
+        TLS 1.2 is spoken, unless the listener takes 1.3 alone; 1.1 never is.
+        """
+        for least, version, served in (
+            ("1.2", SSL.TLS1_2_VERSION, True),
+            ("1.2", SSL.TLS1_1_VERSION, False),
+            ("1.3", SSL.TLS1_2_VERSION, False),
+            ("1.3", None, True),
+        ):
+            self.listen("tcp:443", certificate=self.two, tlsMin=least)
+            if served:
+                self.assertEqual(len(self.shown(version=version)), 1)
+            else:
+                self.assertRaises(SSL.Error, self.shown, version=version)
+
+    def test_groups(self) -> None:
+        """
+        Only groups that Mozilla's configuration has are used for the key exchange.
+        """
+        self.listen("tcp:443", certificate=self.two)
+        for group, served in (("X25519", True), ("P-384", True), ("P-521", False)):
+            if served:
+                self.assertEqual(len(self.shown(groups=group)), 1)
+            else:
+                self.assertRaises(SSL.Error, self.shown, groups=group)
+
+    def test_clients(self) -> None:
+        """
+        A client's certificate is checked by the authorities that are set: where it is
+        asked for, a client may have none; where it is required, it must have one; a
+        wrong one is refused in either case.
+        """
+        good = Issued("good", self.clients)
+        bad = Issued("bad", Issued("elsewhere", authority=True))
+        old = Issued("old", self.clients, days=-0.5)
+        for word, outcomes in (
+            ("none", (True, True, True, True)),
+            ("asked", (True, True, False, False)),
+            ("required", (False, True, False, False)),
+        ):
+            ca = {} if word == "none" else {"clientCa": self.ca}
+            self.listen("tcp:443", certificate=self.two, clientCertificate=word, **ca)
+            for client, good_ in zip((None, good, bad, old), outcomes, strict=True):
+                for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+                    end = self.served.serverConnectionForTLS(None)
+                    try:
+                        shown(end, version=version, client=client)
+                    except SSL.Error:
+                        self.assertFalse(good_, (word, client))
+                    else:
+                        self.assertTrue(good_, (word, client))
+
+    def test_caRenewed(self) -> None:
+        """
+        Another authority in the file is used without a restart.
+        """
+        required = {"clientCa": self.ca, "clientCertificate": "required"}
+        self.listen("tcp:443", certificate=self.two, **required)
+        new = Issued("new", authority=True)
+        client = Issued("client", new)
+        make = self.served.serverConnectionForTLS
+        self.assertRaises(SSL.Error, shown, make(None), client=client)
+        self.write("clients.pem", new.pem)
+        self.reactor.advance(LOOK_EVERY)
+        shown(make(None), client=client)
+
+    def test_strings(self) -> None:
+        """
+        The settings are for C{ssl:} and C{tls:} too, but for the certificate, which
+        these have themselves.
+        """
+        for text in (f"ssl:443:{self.two}", f"tls:{self.folder}"):
+            self.listen(text, alpn=["h2"])
+            end = self.served.serverConnectionForTLS(None)
+            self.assertEqual(shown(end, alpn=OFFERED)[1], b"h2")
+            self.refused(
+                text,
+                "names its certificate itself",
+                named=False,
+                certificate=[self.two],
+            )
+
+    def test_bad(self) -> None:
+        """
+        Settings that do not fit each other, and files that cannot be used, are refused
+        in one line.
+        """
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        large = self.folder / "large.pem"
+        with large.open("wb") as file:
+            file.truncate(5 << 20)
+        for settings, *parts in (
+            ({"certificate": [self.one]}, "one.pem", "no private key"),
+            ({"certificate": ["/no"]}, "'/no'", "No such file"),
+            ({"certificate": [self.two], "certificateKey": ["/a", "/b"]}, "2", "1"),
+            (
+                {"certificate": [self.one], "certificateKey": [self.two]},
+                "do not belong together",
+            ),
+            ({"certificateKey": [self.two]}, "certificate-key", "set certificate"),
+            ({"alpn": ["h2"]}, "alpn", "set certificate"),
+            ({"clientCa": self.ca}, "client-ca", "set certificate"),
+            ({"certificate": [self.two], "clientCa": self.ca}, "client-certificate"),
+            (
+                {"certificate": [self.two], "clientCertificate": "asked"},
+                "client-ca",
+            ),
+            (
+                {
+                    "certificate": [self.two],
+                    "clientCertificate": "asked",
+                    "clientCa": self.oneKey,
+                },
+                "one.key",
+                "no certificate",
+            ),
+            ({"certificate": [str(pipe)]}, "pipe"),
+            ({"certificate": [str(large)]}, "large.pem", "4 MiB"),
+        ):
+            self.refused("tcp:443", *parts, named=False, **settings)
+        for bad, part in (
+            ({"certificate": "x.pem"}, "whole path"),
+            ({"certificate": ["/a", ""]}, "not the path"),
+            ({"certificate": 7}, "not a list"),
+            ({"certificate": ["/a"] * 1001}, "at most 1000"),
+            ({"alpn": "h2,"}, "not an application protocol"),
+            ({"alpn": ["\n"]}, "not an application protocol"),
+            ({"tlsMin": "1.1"}, "1.2, 1.3"),
+            ({"clientCertificate": "yes"}, "none, asked, required"),
+        ):
+            error = self.assertRaises(InvalidSetting, ListenerSettings, **bad)
+            self.assertIn(part, str(error))
+
+    def test_shown(self) -> None:
+        """
+        The balancer can say which certificates it has, and when they expire.
+        """
+        self.write("bare.pem", (bare := Issued("bare")).keyPem, bare.pem)
+        self.listen("tcp:443", certificate=[self.two, str(self.folder / "bare.pem")])
+        one, two = self.served.shown
+        self.assertEqual((one.name, two.name), ("*.example.org", "CN=bare"))
+        self.assertEqual(one.until, self.other.certificate.not_valid_after_utc)
+
+
 class RenewalTests(Case):
     """
     Files that change while the listener is open.
@@ -377,7 +599,7 @@ class RenewalTests(Case):
         Files that have not changed are not read again.
         """
         made = self.both()
-        with mock.patch.object(certificates, "readFile") as read:
+        with mock.patch.object(pem, "readFile") as read:
             for _ in range(3):
                 self.reactor.advance(LOOK_EVERY)
                 self.expect(made, self.chain.leaf.certificate)

@@ -36,6 +36,7 @@ from iawlb.compat import (
     positionOf,
     replaceIteration,
     restoreIteration,
+    setGroups,
     sharedPort,
     statusPipe,
     unwritten,
@@ -237,3 +238,10 @@ class CompatTests(SynchronousTestCase):
         self.addCleanup(os.umask, os.umask(0o77))
         runner.setupEnvironment(None, ".", False, 0o77, None)
         self.assertEqual(statusPipe(options), 77)
+
+    def test_setGroups(self) -> None:
+        """
+        The groups of a context's key exchange are left as they are where pyOpenSSL has
+        renamed what is used.
+        """
+        setGroups(object(), ["X25519"])

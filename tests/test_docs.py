@@ -170,8 +170,8 @@ class ReferenceTests(SynchronousTestCase):
         """
         listed = table("reference.md", "Settings behind an address")
         of = {row[0].rstrip("="): row[1] for row in listed}
-        listeners = {each.name for each in fields(ListenerSettings)}
-        destinations = {each.name for each in fields(DestinationSettings)}
+        listeners = {optionName(each) for each in fields(ListenerSettings)}
+        destinations = {optionName(each) for each in fields(DestinationSettings)}
         self.assertEqual({name for name in of if "listener" in of[name]}, listeners)
         self.assertEqual(
             {name for name in of if "destination" in of[name]}, destinations

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -39,6 +39,7 @@ from iawlb.backend.places import Place, reaches
 from iawlb.backend.shortforms import destinationWords, listenWords
 from iawlb.backend.socketconnector import PlainEndpoint, Target, targetOf
 from iawlb.backend.strings import BACKLOG_PLACES, Words, parsed, split
+from iawlb.backend.tlslistener import Certificates, certificatesOf, checkOwn, serverOf
 from iawlb.errors import InvalidSetting
 from iawlb.settings import ListenerSettings
 
@@ -53,11 +54,13 @@ class Listen:
     @ivar text: The endpoint string.
     @ivar path: The path of a Unix socket that has to be removed first when it is stale,
         or L{None}.
+    @ivar certificates: What clients are shown, if the listener is to end TLS.
     """
 
     text: str
     endpoint: IStreamServerEndpoint
     path: str | None
+    certificates: Certificates | None
 
 
 def parseListen(
@@ -119,14 +122,16 @@ def _readListen(
     elif settings.mode is not None or settings.group is not None:
         raise InvalidSetting(f"{quoted(text)}: mode and group are for Unix sockets")
     endpoint = _bound(reactor, text, words, settings)
+    if words.kind in ("ssl", "tls"):
+        checkOwn(words, settings)
+        certificates, endpoint = endpoint.certificates, endpoint.plain
+    else:
+        certificates = certificatesOf(reactor, text, settings)
     if proxied:
-        if words.kind in ("ssl", "tls"):
-            # The header comes in front of TLS, not in it.
-            endpoint.plain = proxyEndpoint(endpoint.plain)
-        else:
-            endpoint = proxyEndpoint(endpoint)
+        # The header comes in front of TLS, not in it.
+        endpoint = proxyEndpoint(endpoint)
         words = Words("haproxy", (words.kind, *words.args), words.named)
-    return Listen(words.joined(), endpoint, path)
+    return Listen(words.joined(), endpoint, path, certificates)
 
 
 def _bound(reactor: Any, text: str, words: Words, settings: ListenerSettings) -> Any:
@@ -136,14 +141,15 @@ def _bound(reactor: Any, text: str, words: Words, settings: ListenerSettings) ->
     """
     if settings.mode is not None:
         words.named["mode"] = f"{settings.mode:o}"
+    server = partial(_server, settings=settings)
     if settings.group is not None:
         mode = words.get("mode", 1) or "666"
         words.named["mode"] = "0"
-        closed = parsed(_server, reactor, text, words)
+        closed = parsed(server, reactor, text, words)
         words.named["mode"] = mode
         path = words.get("address", 0) or ""
         return GroupEndpoint(closed, path, int(mode, 8), settings.group)
-    endpoint = parsed(_server, reactor, text, words)
+    endpoint = parsed(server, reactor, text, words)
     if settings.v6only:
         host = ""
         if words.kind in _INTERFACE_PLACES:
@@ -171,19 +177,15 @@ def _interface(words: Words) -> str:
     return words.get("interface", _INTERFACE_PLACES[words.kind]) or everywhere
 
 
-def _server(reactor: Any, description: str) -> Any:
+def _server(reactor: Any, description: str, settings: ListenerSettings) -> Any:
     """
-    Make the endpoint of a listener: for TLS our own, else Twisted's.
+    Make the endpoint of a listener; for TLS, what the string says.
     """
     words = split(description)
     if words.kind in ("ssl", "tls"):
-        # TLS is an extra, which may not be installed.
-        from iawlb.backend.tlsserver import ssl, tls
-
-        make = ssl if words.kind == "ssl" else tls
-        endpoint: Any = make(reactor, *words.args, **words.named)
-        endpoint.plain = _stored(reactor, words, endpoint.plain)
-        return endpoint
+        made = serverOf(reactor, words, settings)
+        made.plain = _stored(reactor, words, made.plain)
+        return made
     if words.kind == "systemd":
         return unitEndpoint(reactor, words)
     return _stored(reactor, words, serverFromString(reactor, description))

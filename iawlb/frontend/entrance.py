@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from iawlb.arguments import ServerEndpoint, checkAddress
 from iawlb.backend.address import parseListen
+from iawlb.backend.tlslistener import certificatesOf, secured
 from iawlb.core.events import Events
 from iawlb.core.origin import Origin, PoolCount
 from iawlb.core.retired import inUse
@@ -155,6 +156,7 @@ class Entrance:
                 socketOptions = replace(socketOptions, group=None, v6only=False)
             parsed = parseListen(reactor, text, self._settings.backlog, socketOptions)
             endpoint, path = parsed.endpoint, parsed.path
+            certificates = parsed.certificates
             if port is not None:
                 path = None
         elif socketOptions.ofSocket:
@@ -162,6 +164,10 @@ class Entrance:
                 f"{text} is an endpoint: mode, group and v6only are for addresses that "
                 "are given as text"
             )
+        else:
+            certificates = certificatesOf(self._reactor, text, socketOptions)
+        if certificates is not None:
+            endpoint = secured(self._reactor, endpoint, certificates)
         own = ListenerSettings(**given)
         frontend = self._frontend(own)
         return Listener(
@@ -175,6 +181,7 @@ class Entrance:
             self._readers,
             self.keepAlive,
             own,
+            certificates,
         )
 
     def admit(self, listener: Listener, instead: Listener | None = None) -> None:

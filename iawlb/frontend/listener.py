@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from iawlb.backend.tlslistener import Certificates
 from iawlb.compat import forgetMissingPath
 from iawlb.core.events import (
     LISTENER_CLOSED,
@@ -49,6 +50,7 @@ class Listener:
 
     @ivar text: The address as the user wrote it.
     @ivar settings: The settings of the listener.
+    @ivar certificates: The certificates that clients are shown, if it ends TLS.
     """
 
     log = Logger()
@@ -65,6 +67,7 @@ class Listener:
         readers: IReactorFDSet | SocketPoller,
         keepAlive: KeepAlive,
         settings: ListenerSettings,
+        certificates: Certificates | None = None,
     ) -> None:
         """
         @param path: The path of the Unix socket to remove if it is stale, if any.
@@ -74,6 +77,7 @@ class Listener:
         @param keepAlive: The keepalive options of accepted connections.
         """
         self.settings = settings
+        self.certificates = certificates
         self.name = frontend.origin.listener
         self.address = text
         self._reactor = reactor

@@ -1,0 +1,178 @@
+"""
+The OpenSSL contexts of a TLS listener: one for each certificate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from OpenSSL import SSL
+
+from iawlb.backend.pem import Identity, readCertificates, readFile
+from iawlb.compat import setGroups
+from iawlb.errors import InvalidSetting
+
+CIPHERS = ":".join(
+    f"ECDHE-{kind}-{cipher}"
+    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+    for kind in ("ECDSA", "RSA")
+)
+"""
+The ciphers of TLS 1.2: those that Mozilla's intermediate configuration has. Those of
+TLS 1.3 are all safe.
+"""
+
+DH_CIPHERS = "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384"
+"""
+More of them, if there are Diffie-Hellman parameters.
+"""
+
+GROUPS = ("X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384")
+"""
+The groups of the key exchange: the first of these that OpenSSL knows.
+"""
+
+VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+"""
+The versions of TLS, by the words for them.
+"""
+
+OFFERS = 20
+"""
+The largest number of application protocols of a client's that are remembered.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsOptions:
+    """
+    What all contexts of a listener have in common.
+
+    @ivar least: The lowest version of TLS.
+    @ivar alpn: The application protocols that may be chosen, the first one first; with
+        none, none is chosen.
+    @ivar clientCa: The file of the authorities of client certificates, or L{None} if
+        clients are asked for none.
+    @ivar required: Whether a client without a certificate is refused.
+    @ivar dh: A file of Diffie-Hellman parameters, if any.
+    @ivar method: A method of OpenSSL's.
+    """
+
+    least: str = "1.2"
+    alpn: tuple[bytes, ...] = ()
+    clientCa: str | None = None
+    required: bool = False
+    dh: str | None = None
+    method: int = SSL.TLS_METHOD
+
+    def files(self) -> list[str]:
+        """
+        List the files.
+        """
+        return [each for each in (self.clientCa, self.dh) if each is not None]
+
+
+class Contexts:
+    """
+    The contexts of a listener.
+
+    @ivar identities: The certificates that clients are shown, the default one first.
+    """
+
+    def __init__(self, identities: Sequence[Identity], options: TlsOptions) -> None:
+        """
+        @raise InvalidSetting: A file cannot be used, or OpenSSL does not accept a
+            certificate or key.
+        """
+        self._options = options
+        self.identities = identities
+        if options.dh is not None:
+            readFile(options.dh)  # its message is better than OpenSSL's
+        self._authorities: list[Any] = []
+        if options.clientCa is not None:
+            self._authorities = readCertificates(options.clientCa)
+        # Of two certificates for one name, use the one that lasts longer.
+        order = sorted(
+            identities, key=lambda each: each.certificate.not_valid_after_utc
+        )
+        made = [(each, self._make(each)) for each in order]
+        self._named = {name: context for each, context in made for name in each.names()}
+        self.default = next(context for each, context in made if each is identities[0])
+
+    def find(self, name: str) -> SSL.Context | None:
+        """
+        Return the context for a host name, or L{None}. C{*.example.org} stands for any
+        name right below C{example.org}.
+        """
+        wildcard = f"*.{name.partition('.')[2]}"
+        return self._named.get(name) or self._named.get(wildcard)
+
+    def _make(self, identity: Identity) -> SSL.Context:
+        """
+        Make the context of a certificate.
+        """
+        options = self._options
+        context = SSL.Context(options.method)
+        try:
+            context.use_certificate(identity.certificate)
+            context.use_privatekey(identity.key)
+            for each in identity.chain:
+                context.add_extra_chain_cert(each)
+            ciphers = CIPHERS
+            if options.dh is not None:
+                context.load_tmp_dh(options.dh)
+                ciphers += ":" + DH_CIPHERS
+            context.set_cipher_list(ciphers.encode())
+            if options.clientCa is not None:
+                context.load_verify_locations(options.clientCa)
+        except SSL.Error as error:
+            reasons = ", ".join(each[-1] for each in error.args[0])
+            raise InvalidSetting(
+                f"OpenSSL does not take the certificate or its key: {reasons}"
+            ) from None
+        for each in self._authorities:
+            context.add_client_ca(each)
+        if options.method == SSL.TLS_METHOD:
+            context.set_min_proto_version(VERSIONS[options.least])
+        context.set_options(
+            SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET
+        )
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        setGroups(context, GROUPS)
+        verify = SSL.VERIFY_NONE
+        if self._authorities:
+            verify = SSL.VERIFY_PEER
+            if options.required:
+                verify |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+        context.set_verify(verify)
+        context.set_alpn_select_callback(self._chooseProtocol)
+        context.set_tlsext_servername_callback(self._chooseCertificate)
+        return context
+
+    def _chooseCertificate(self, connection: SSL.Connection) -> None:
+        """
+        Called when a client has said which host name it wants.
+        """
+        name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
+        context = self.find(name)
+        if context is not None:
+            connection.set_context(context)
+
+    def _chooseProtocol(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
+        """
+        Called when a client offers application protocols (ALPN). If the listener has
+        none, choose none: the balancer does not know which protocol the destinations
+        speak. Twisted's own contexts answer with an empty name then, at which OpenSSL 4
+        ends the handshake.
+        """
+        connection.set_app_data(offered[:OFFERS])
+        if not self._options.alpn:
+            return SSL.NO_OVERLAPPING_PROTOCOLS
+        for each in self._options.alpn:
+            if each in offered:
+                return each
+        # OpenSSL answers with the alert for this, as RFC 7301 asks.
+        raise SSL.Error([("", "", "no application protocol in common")])
