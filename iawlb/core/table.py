@@ -80,7 +80,8 @@ class SessionTable:
 
     def move(self, session: Session, pool: PoolCount) -> None:
         """
-        Let a session belong to another pool than that of its listener.
+        Let a session belong to another pool than that of its listener. Both pools have
+        accepted the session.
         """
         before = session.origin.pool
         session.origin = Origin(pool, session.listener)

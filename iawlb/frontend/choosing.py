@@ -98,13 +98,13 @@ class ChooseStep(Step):
         """
         Give up waiting for the answer.
         """
-        asked = self._waiting.pop(arrival, None)
-        if asked is not None:
-            asked.cancel()
+        self._waiting.pop(arrival).cancel()
 
     def _chosen(self, arrival: Arriving, chosen: Chosen) -> None:
+        if arrival not in self._waiting:
+            return  # an answer although it was cancelled
         if chosen is Choice.REFUSE:
-            self._waiting.pop(arrival, None)
+            del self._waiting[arrival]
             arrival.refuse(Outcome.REFUSED)
             return
         if chosen is not None and chosen is not Choice.WAIT:
@@ -112,7 +112,7 @@ class ChooseStep(Step):
             arrival.moveTo(pool)
             if destination is not None:
                 arrival.session.learn().chosen = destination
-        self._waiting.pop(arrival, None)
+        del self._waiting[arrival]
         arrival.proceed()
 
     def _failed(self, arrival: Arriving, failure: Failure) -> None:

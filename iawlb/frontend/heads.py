@@ -126,9 +126,8 @@ class PlainHead:
         """
         Remove bytes that were looked at.
         """
-        if number:
-            self._client.handle.recv(number)
-            self._seen -= number
+        self._client.handle.recv(number)
+        self._seen -= number
 
     def wait(self, call: Callable[[], None]) -> None:
         """

@@ -139,7 +139,9 @@ class SteppedArrival(Arrival):
                 if self._head is None or not self._head.waits:
                     self._session.side.watch()
             return
-        if self._admission.full:
+        # A listener stops accepting when the queue of its own pool is full, so clients
+        # that are on their way then are few.
+        if self._admission is not self._frontend.admission and self._admission.full:
             self.refuse(Outcome.QUEUE_FULL)
         else:
             super().sideReady(self._session.side)
@@ -190,8 +192,8 @@ class SteppedArrival(Arrival):
         End the session of a client that has left.
         """
         step = self._endStep()
-        if step is not None:
-            self._outcome = step.gone
+        assert step is not None
+        self._outcome = step.gone
         self._session.side.peerLeft()
 
     def timeOver(self) -> None:
