@@ -24,7 +24,7 @@ from iawlb.errors import InvalidSetting
 
 Duration: TypeAlias = float | str
 Size: TypeAlias = int | str
-PolicyName: TypeAlias = Literal["least", "fifo", "first", "source"]
+PolicyName: TypeAlias = Literal["least", "fifo", "first", "source", "quick"]
 
 SHOWN = 60
 """

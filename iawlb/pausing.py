@@ -23,7 +23,7 @@ from iawlb.core.events import (
 )
 from iawlb.core.gate import Gate
 from iawlb.core.pause import Pause
-from iawlb.core.policies import Policy
+from iawlb.core.policy import Policy
 from iawlb.core.text import printable
 from iawlb.errors import InvalidSetting
 from iawlb.frontend.admission import Admission

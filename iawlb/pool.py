@@ -84,7 +84,7 @@ class Pool(PausablePool):
         )
         keepAlive = _keepAlive(settings)
         self.deadlines = self._deadlines(keepAlive)
-        self.kinds = kindsFor(self.deadlines.reports)
+        self.kinds = kindsFor(self.deadlines.reports, self.queue.measures)
         # Time-outs of running sessions that have changed since.
         self._retired: list[Deadlines] = []
         self.entrance = Entrance(
@@ -222,12 +222,14 @@ class Pool(PausablePool):
         """
         if policy is None and settings.policy != self.settings.policy:
             policy = POLICIES[settings.policy]()
+        if policy is not None:
+            self.queue.setPolicy(policy)
         self.settings.take(settings)
         keepAlive = _keepAlive(settings)
         self.deadlines.retire()
         self._retired = inUse([*self._retired, self.deadlines])
         self.deadlines = self._deadlines(keepAlive)
-        self.kinds = kindsFor(self.deadlines.reports)
+        self.kinds = kindsFor(self.deadlines.reports, self.queue.measures)
         self.deadlines.queued()
         self.entrance.configure(keepAlive, self.deadlines.handshaking)
         self._connectors.renew()
@@ -235,8 +237,6 @@ class Pool(PausablePool):
             connector = self._connectors.to(worker.connector.address)
             worker.use(connector, self.deadlines, self.kinds)
         self.queue.bindable = settings.queueSize
-        if policy is not None:
-            self.queue.setPolicy(policy)
         self.gate.setSlots(settings.poolSlots)
         self._roomAwaited = True
         self.checkRoom()

@@ -22,7 +22,7 @@ from iawlb.core.events import (
     DESTINATION_REMOVED,
     DESTINATION_RESUMED,
 )
-from iawlb.core.policies import Policy
+from iawlb.core.policy import Policy
 from iawlb.core.queue import ConnectionQueue
 from iawlb.errors import InvalidSetting, UnknownDestination
 from iawlb.frontend.listeners import Listeners

@@ -22,7 +22,7 @@ from iawlb.arguments import (
 from iawlb.balancer import Balancer
 from iawlb.core.destination import Destination
 from iawlb.core.events import Observer
-from iawlb.core.policies import Policy
+from iawlb.core.policy import Policy
 from iawlb.errors import InvalidSetting
 from iawlb.frontend.choosing import Choose
 

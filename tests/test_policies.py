@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.core import policies
+from iawlb.core import least, source
 from iawlb.core.destination import Destination
-from iawlb.core.policies import POLICIES, Fifo, First, Least, Source
+from iawlb.core.policies import POLICIES, Fifo, First, Least, Quick, Source
 from tests.doubles import destination, session
 
 CLIENTS = [f"198.51.{high}.{low}" for high in range(20) for low in range(100)]
@@ -41,11 +41,17 @@ class ChoiceTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """
-        The four policies are known by their names.
+        The five policies are known by their names.
         """
         self.assertEqual(
             POLICIES,
-            {"least": Least, "fifo": Fifo, "first": First, "source": Source},
+            {
+                "least": Least,
+                "fifo": Fifo,
+                "first": First,
+                "source": Source,
+                "quick": Quick,
+            },
         )
 
     def test_leastLoaded(self) -> None:
@@ -136,7 +142,7 @@ class ChoiceTests(SynchronousTestCase):
         """
         The turns continue as they were when their numbers begin anew.
         """
-        self.patch(policies, "MOST_ROUNDS", 5.0)
+        self.patch(least, "MOST_ROUNDS", 5.0)
         waiting = [loaded(n, 0, w) for n, w in (("a", 1), ("b", 3), ("c", 1))]
         self.assertEqual(self.picks(Least(), waiting, 40), 8 * "babcb")
 
@@ -355,7 +361,7 @@ class SourceTests(SynchronousTestCase):
         drawn ^= drawn >> 32
         highest = drawn * pow(0xFF51AFD7ED558CCD, -1, 2**64) & bits
         hashes = {"high": highest, "low": 0, "mid": 1}
-        self.patch(policies, "_hashed", lambda text: hashes.get(text, 0))
+        self.patch(source, "_hashed", lambda text: hashes.get(text, 0))
         low, mid, high = (destination(name) for name in ("low", "mid", "high"))
         self.assertIs(Source().bind(session(1), [low, mid, high]), high)
         self.assertIs(Source().bind(session(1), [low, mid]), mid)

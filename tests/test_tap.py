@@ -295,7 +295,7 @@ class FileTests(_Case):
                 f"{self.path}:2: pools.web.listen: 'x' has no port: write 'x:8080'",
                 f"{self.path}:3: pools.web.rest: 'x' is not a duration: write 500ms, "
                 "30s, 5m or 1h, at most 168h",
-                "--policy: 'x' is not one of least, fifo, first, source",
+                "--policy: 'x' is not one of least, fifo, first, source, quick",
             ],
         )
 

@@ -184,7 +184,9 @@ The metrics of each pool.
 """
 
 
-def _now(read: Callable[[Destination], int]) -> Callable[[DestinationView], int | None]:
+def _now(
+    read: Callable[[Destination], float | None],
+) -> Callable[[DestinationView], float | None]:
     """
     Make the function that reads a number of a destination that was not removed.
     """
@@ -221,6 +223,12 @@ DESTINATION: tuple[Family[DestinationView], ...] = (
         "gauge",
         "Sessions that the destination may serve at a time; 0 is no limit.",
         _now(lambda each: each.slots),
+    ),
+    Family(
+        "iawlb_destination_answer_time_seconds",
+        "gauge",
+        "Median time to the first byte of recent answers, under the policy quick.",
+        _now(lambda each: each.answerTime),
     ),
     Family(
         "iawlb_destination_sessions",

@@ -55,6 +55,7 @@ SCHEMAS: dict[str, Any] = {
         weight=_whole,
         served=_whole,
         failures=_whole,
+        answerTime=_numberOrNull,
         attempts=_whole,
         errors=_whole,
         putBacks=_whole,

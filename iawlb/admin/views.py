@@ -217,6 +217,7 @@ class Views:
             "weight": destination.weight,
             "served": destination.served,
             "failures": destination.failures,
+            "answerTime": _rounded(destination.answerTime),
             "attempts": found.attempts,
             "errors": found.errors,
             "putBacks": found.putBacks,
@@ -256,6 +257,10 @@ class Views:
             "bytesOut": session.bytesOut,
             "tries": session.tries,
         }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)
 
 
 def sessionState(session: Session) -> str:

@@ -5,6 +5,7 @@ no I/O.
 
 from __future__ import annotations
 
+from iawlb.core.answertimes import AnswerTimes
 from iawlb.core.condition import Condition
 from iawlb.core.pause import Pause
 from iawlb.core.text import printable
@@ -83,7 +84,11 @@ class Destination(Condition):
     @ivar removing: Whether the destination is removed when its sessions have ended.
     @ivar served: Sessions connected since the destination was added.
     @ivar failures: Failed connects and probes since the destination was added.
+    @ivar times: How long the recent sessions waited for the first byte, while the
+        policy wants to know; else L{None}.
     """
+
+    times: AnswerTimes | None = None
 
     def __init__(
         self,
@@ -119,6 +124,14 @@ class Destination(Condition):
 
     def __repr__(self) -> str:
         return f"<Destination {self.name} {self.state}, {self.active} active>"
+
+    @property
+    def answerTime(self) -> float | None:
+        """
+        The median of the recent times to first byte, in seconds, or L{None} while it is
+        not known.
+        """
+        return None if self.times is None else self.times.median
 
     def configure(self, settings: DestinationSettings) -> None:
         """

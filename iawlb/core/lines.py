@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from iawlb.core.destination import Destination
 from iawlb.core.line import PLACE, Line, inOrder
-from iawlb.core.policies import IRankingPolicy, Policy
+from iawlb.core.policy import IMeasuringPolicy, IRankingPolicy, Policy
 from iawlb.core.session import Session
 
 SMALLEST_PART = 16
@@ -27,6 +27,8 @@ class Lines:
     are bound to.
 
     @ivar policy: Binds sessions and chooses destinations.
+    @ivar measures: Whether the policy wants to know how long destinations take to
+        answer.
     @ivar bindable: The number of sessions that the lines of all destinations may hold
         together; each line may hold an equal part of it. L{None} is no limit.
     """
@@ -89,6 +91,7 @@ class Lines:
         self.policy = policy
         self._binds = policy.binds
         self._ranks = IRankingPolicy.providedBy(policy)
+        self.measures = IMeasuringPolicy.providedBy(policy)
 
     def setPolicy(self, policy: Policy) -> None:
         """

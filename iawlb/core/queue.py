@@ -19,7 +19,7 @@ from iawlb.core.destination import Destination
 from iawlb.core.gate import Gate
 from iawlb.core.line import PLACE, Line
 from iawlb.core.lines import Lines
-from iawlb.core.policies import Policy
+from iawlb.core.policy import Policy
 from iawlb.core.session import Session
 
 ONE_SESSION = 4

@@ -39,13 +39,13 @@ class PoolBasics(Validated):
 
     policy: str = setting(
         "least",
-        oneOf("least", "fifo", "first", "source"),
+        oneOf("least", "fifo", "first", "source", "quick"),
         "WORD",
         BALANCING,
         "which waiting destination gets the next connection: least, the smallest "
         "active / weight, and equals in turns by weight; fifo, the longest idle; "
         "first, the first in the order given; source, the same one for the same "
-        "client address",
+        "client address or other key; quick, the one expected to answer soonest",
     )
     slots: int = setting(
         0,
@@ -295,7 +295,7 @@ class DestinationBasics(Validated):
         "connections it serves at a time; 0 is no limit",
     )
     weight: int = setting(
-        1, count(1, 1000), "N", "", "its share under least and source"
+        1, count(1, 1000), "N", "", "its share under least, source and quick"
     )
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from iawlb.core.session import IRelay
 from iawlb.relay.fast import FastRelay
+from iawlb.relay.measured import MeasuredFastRelay, MeasuredPortableRelay
 from iawlb.relay.portable import PortableRelay
 from iawlb.relay.timed import (
     ReportingFastRelay,
@@ -50,8 +51,15 @@ _KINDS = {
 }
 
 
-def kindsFor(reports: Reports) -> Kinds:
+_MEASURED = Kinds(MeasuredFastRelay, MeasuredPortableRelay)
+
+
+def kindsFor(reports: Reports, measures: bool = False) -> Kinds:
     """
     Return the cheapest relays that do what is needed.
+
+    @param measures: Whether the relays report the destination's first byte.
     """
+    if measures:
+        return _MEASURED
     return _KINDS[reports]

@@ -21,6 +21,7 @@ from iawlb.relay.kinds import Kinds
 from iawlb.settings import DestinationSettings
 from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.holdoff import MACHINE_PAUSE, HoldOff
+from iawlb.workers.measuring import servingFor
 from iawlb.workers.prober import Prober
 from iawlb.workers.serving import Serving
 from iawlb.workers.shortage import shortageOf
@@ -64,6 +65,7 @@ class Worker:
         self.table = pool.table
         self.relayed: Callable[[Session], None] = pool.deadlines.relayed
         self.kinds = pool.kinds
+        self._kind = servingFor(pool.queue, destination)
         self.events = pool.events
         self._pool = pool
         self._stopping = False
@@ -88,6 +90,7 @@ class Worker:
         self.connector = self._prober.connector = connector
         self.relayed = deadlines.relayed
         self.kinds = kinds
+        self._kind = servingFor(self.queue, self.destination)
 
     def configured(self, old: DestinationSettings) -> None:
         """
@@ -206,7 +209,7 @@ class Worker:
                 # The reactor reports nothing for a socket that is not being read.
                 session.holder.dismiss(Outcome.CLIENT_LEFT_QUEUE)
                 return
-            serving = Serving(self, session)
+            serving = self._kind(self, session)
             # Nothing is called between the queue and this that could hand the slot to
             # another session.
             self.destination.take()

@@ -1,0 +1,91 @@
+"""
+The policy that chooses the destination that answers soonest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from time import monotonic
+
+from zope.interface import implementer
+
+from iawlb.core.answertimes import HALF_LIFE, AnswerTimes
+from iawlb.core.destination import Destination
+from iawlb.core.policy import AnyMayServe, IMeasuringPolicy, IPolicy
+
+_LOAD = attrgetter("load")
+
+HOT = 0.84
+"""
+The quantile of the loads above which a destination is hot, as Prequal has it (Wydrowski
+and others, 2024).
+"""
+
+
+def timesOf(destination: Destination) -> AnswerTimes:
+    """
+    Return the times of a destination, of which none may be known yet.
+    """
+    times = destination.times
+    if times is None:
+        times = destination.times = AnswerTimes()
+    return times
+
+
+@implementer(IMeasuringPolicy, IPolicy)
+class Quick(AnyMayServe):
+    """
+    The destination with the smallest median time to first byte * (active + 1) / weight,
+    among those that are not hot: those whose active / weight is not above the C{HOT}
+    quantile of the waiting destinations'.
+
+    The median alone would send everything to the fastest destination until its answers
+    become slow, which is known too late. The number of sessions is known at once, and
+    multiplied by it the median is what the next client has to expect at most. So if all
+    are equally fast, this is L{Least<iawlb.core.least.Least>}, and a destination that
+    accepts and never answers gets no more sessions than C{least} would give it, times
+    how much faster than the others it was.
+
+    Destinations of which no time is known are tried first, one session each. Until that
+    session is answered, they count as twice as slow as the slowest one known.
+    """
+
+    def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
+        """
+        @param seconds: Returns the time of the monotonic clock, by which sessions are
+            timed.
+        """
+        self._seconds = seconds
+
+    def choose(self, waiting: Sequence[Destination]) -> Destination:
+        """
+        Return the destination that is expected to answer soonest.
+        """
+        loads = sorted(map(_LOAD, waiting))
+        limit = loads[int(HOT * (len(loads) - 1))]
+        best, lowest = waiting[0], math.inf
+        log2 = math.log2
+        for each in waiting:
+            if each.load <= limit:
+                pace = (each.times or timesOf(each)).pace
+                pace += log2((each.active + 1) / each.weight)
+                if pace < lowest:
+                    best, lowest = each, pace
+        return best if lowest > -math.inf else self._unknown(waiting)
+
+    def _unknown(self, waiting: Sequence[Destination]) -> Destination:
+        """
+        Return the least loaded of the destinations of which nothing is known, and guess
+        how fast it is.
+        """
+        untried = [each for each in waiting if timesOf(each).pace == -math.inf]
+        least = min(untried, key=_LOAD)
+        known = [times for each in waiting if (times := timesOf(each)).median]
+        # If none is known, any time will do: one second.
+        slowest = max((each.pace + 1 for each in known), default=None)
+        timesOf(least).guess(
+            self._seconds() / HALF_LIFE if slowest is None else slowest
+        )
+        return least
