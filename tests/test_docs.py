@@ -628,6 +628,19 @@ def test_policy(example: Make) -> None:
     balancer.stop()
 
 
+def test_choose(example: Make) -> None:
+    """
+    The function sends clients that speak HTTP to a pool of their own.
+    """
+    balancer = example("choose.py")
+    balancer.serve("9001", "web")
+    balancer.serve("9002", "other")
+    balancer.start()
+    assert balancer.ask("GET / HTTP/1.1\n") == "web got GET / HTTP/1.1\n"
+    assert balancer.ask() == "other got hello\n"
+    balancer.stop()
+
+
 def test_factory(example: Make) -> None:
     """
     The factory puts what another endpoint accepts into the queue.
