@@ -8,7 +8,7 @@ C{"64k"}. L{Settings} says what each setting means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from inspect import signature
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
@@ -54,6 +54,8 @@ class PoolArguments(TypedDict, total=False):
     halfClosedTimeout: Duration
     answerTimeout: Duration
     clientTimeout: Duration
+    sendProxy: Literal["off", "v1", "v2"]
+    proxyTlvs: str | Sequence[str]
     keepaliveIdle: Duration
     keepaliveInterval: Duration
     keepaliveCount: int
@@ -90,6 +92,8 @@ class DestinationArguments(TypedDict, total=False):
     name: str
     slots: int
     weight: int
+    sendProxy: Literal["off", "v1", "v2"]
+    proxyTlvs: str | Sequence[str]
 
 
 class ListenerArguments(TypedDict, total=False):

@@ -69,6 +69,8 @@ class SettingsTests(SynchronousTestCase):
                 "userTimeout": 0.0,
                 "answerTimeout": 0.0,
                 "clientTimeout": 0.0,
+                "sendProxy": "off",
+                "proxyTlvs": (),
                 "drainTimeout": 30.0,
                 "backoff": 0.1,
                 "backoffMax": 5.0,

@@ -46,6 +46,7 @@ ROOMS = [
     "networks",
     "validators",
     "networkvalidators",
+    "proxyvalidators",
     "adminplace",
     "setting",
     "options",
@@ -165,6 +166,7 @@ ROOMS = [
     "workers.holdoff",
     "workers.serving",
     "workers.measuring",
+    "workers.greeting",
     "workers.worker",
     "workers.rebinder",
     # Where clients come in.

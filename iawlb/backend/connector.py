@@ -45,8 +45,11 @@ class DestinationConnector:
 
     @ivar address: The destination's address as it was given: text or an endpoint.
     @ivar text: The same for people.
+    @ivar client: What speaks TLS with the destination, or L{None} if its settings ask
+        for none.
     """
 
+    client: Any = None
     address: Any
     text: str
 
@@ -80,6 +83,7 @@ class DestinationConnector:
         self,
         onConnected: Callable[[Connected], None],
         onFailed: Callable[[Failure], None],
+        greeting: bytes = b"",
     ) -> Connect | None:
         """
         Begin to connect, with a time-out. The connect succeeds once the TLS handshake,
@@ -87,6 +91,8 @@ class DestinationConnector:
 
         @param onConnected: Called with the connection, maybe before this returns.
         @param onFailed: Called with the failure, maybe before this returns.
+        @param greeting: Bytes that the destination gets before the handshake, where the
+            connector has a C{client}.
         @return: An object that can cancel the connect, or L{None} if a callback has
             been called already.
         """

@@ -208,6 +208,8 @@ class SocketConnector:
         self._timer: IDelayedCall | None = None
         # Sockets whose third packet of the handshake is held back.
         self._held: list[socket.SocketType] = []
+        # Sockets whose first bytes of ours are held back.
+        self._unsent: list[socket.SocketType] = []
 
     def __bool__(self) -> bool:
         """
@@ -259,10 +261,37 @@ class SocketConnector:
         Send the third packets that are held back, unless they have gone with the first
         bytes.
         """
+        self._push()
         held, self._held = self._held, []
         for handle in held:
             if handle.fileno() >= 0:
                 _holdAnswers(handle, False)
+
+    def sendFirst(self, handle: socket.SocketType, data: bytes) -> None:
+        """
+        Send the first bytes of a connection, which are not the client's. Where the
+        client speaks first, its bytes go in the same packet, as those of the third
+        packet do.
+
+        @raise OSError: They were not sent, or not all.
+        """
+        tcp = handle.family != socket.AF_UNIX
+        if handle.send(data, socket.MSG_MORE if tcp else 0) < len(data):
+            raise OSError(errno.ENOBUFS, strerror(errno.ENOBUFS))
+        if tcp:
+            self._unsent.append(handle)
+            if len(self._unsent) == 1:
+                self.poller.afterRound(self._push)
+
+    def _push(self) -> None:
+        """
+        Send the first bytes that are held back.
+        """
+        unsent, self._unsent = self._unsent, []
+        for handle in unsent:
+            if handle.fileno() >= 0:
+                # This has the kernel send what it holds.
+                handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def wait(
         self,

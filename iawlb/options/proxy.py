@@ -6,7 +6,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iawlb.setting import Validated
+from iawlb.proxyvalidators import tlvWords
+from iawlb.setting import Validated, setting
+from iawlb.validators import oneOf
+
+PROXYING = "The PROXY protocol, which carries the client's address"
+
+_VERSION = oneOf("off", "v1", "v2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +23,23 @@ class PoolProxy(Validated):
 
     __slots__ = ()
 
+    sendProxy: str = setting(
+        "off",
+        _VERSION,
+        "WORD",
+        PROXYING,
+        "begin each connection to a destination with a header that names the client: "
+        "v1, a line of text; v2, in binary; off, without one",
+    )
+    proxyTlvs: tuple[str, ...] = setting(
+        "",
+        tlvWords,
+        "WORDS",
+        PROXYING,
+        "what a header of v2 says besides, as far as it is known, with commas: "
+        "unique-id, authority, alpn, ssl, crc32c",
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class DestinationProxy(Validated):
@@ -25,6 +48,17 @@ class DestinationProxy(Validated):
     """
 
     __slots__ = ()
+
+    sendProxy: str = setting(
+        "off",
+        _VERSION,
+        "WORD",
+        "",
+        "the header of the PROXY protocol that it gets, as --send-proxy",
+    )
+    proxyTlvs: tuple[str, ...] = setting(
+        "", tlvWords, "WORDS", "", "what that header says besides, as --proxy-tlvs"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

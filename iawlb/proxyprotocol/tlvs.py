@@ -16,6 +16,9 @@ CRC32C = 0x03
 NOOP = 0x04
 UNIQUE_ID = 0x05
 SSL = 0x20
+SSL_VERSION = 0x21
+SSL_NAME = 0x22
+SSL_CIPHER = 0x23
 
 LONGEST_ID = 128
 """
@@ -35,9 +38,9 @@ What the types are called in the log. Others are called by their number in hexad
 """
 
 SSL_NAMES = {
-    0x21: "ssl-version",
-    0x22: "ssl-cn",
-    0x23: "ssl-cipher",
+    SSL_VERSION: "ssl-version",
+    SSL_NAME: "ssl-cn",
+    SSL_CIPHER: "ssl-cipher",
     0x24: "ssl-sig-alg",
     0x25: "ssl-key-alg",
     0x26: "ssl-group",

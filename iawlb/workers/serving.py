@@ -37,6 +37,7 @@ class ServingWorker(Protocol):
     kinds: Kinds
 
     failures: FailureLog
+    greeting: Callable[[Session], bytes] | None
 
     def forget(self, serving: Serving) -> bool:
         """
@@ -67,7 +68,7 @@ class ServingWorker(Protocol):
         """
 
 
-def _drop(connection: PlainClient | Connected) -> None:
+def drop(connection: PlainClient | Connected) -> None:
     """
     Reset a connection, without calling its owner.
     """
@@ -83,7 +84,11 @@ def _drop(connection: PlainClient | Connected) -> None:
 class Serving(SideOwner):
     """
     One session that a worker serves: connecting at first, then relayed.
+
+    @ivar greeting: What the destination gets before the client's first byte.
     """
+
+    greeting = b""
 
     def __init__(self, worker: ServingWorker, session: Session) -> None:
         self._worker = worker
@@ -108,7 +113,9 @@ class Serving(SideOwner):
         session.destination = worker.destination.name
         if worker.events.everyStep:
             worker.events.session(session, SESSION_PULLED)
-        self._connect = worker.connector.connect(self._connected, self._connectFailed)
+        self._connect = worker.connector.connect(
+            self._connected, self._connectFailed, self.greeting
+        )
         if self._connect is not None:
             # The connect takes a while, during which the client may leave.
             self._client.watch()
@@ -176,7 +183,7 @@ class Serving(SideOwner):
         except Exception:
             # A transport from another library may raise.
             if self._relay is None:
-                _drop(destination)
+                drop(destination)
             self.fail()
 
     def _relayTo(self, destination: Connected) -> IRelay:
@@ -227,7 +234,7 @@ class Serving(SideOwner):
                 try:
                     self.cancelConnect()
                 finally:
-                    _drop(self._client)
+                    drop(self._client)
         except Exception:
             worker.failures.add()
         if connecting or self._relay is not None:

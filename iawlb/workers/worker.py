@@ -20,6 +20,7 @@ from iawlb.core.session import Session
 from iawlb.relay.kinds import Kinds
 from iawlb.settings import DestinationSettings
 from iawlb.workers.deadlines import Deadlines
+from iawlb.workers.greeting import greeted, greetingOf
 from iawlb.workers.holdoff import MACHINE_PAUSE, HoldOff
 from iawlb.workers.measuring import servingFor
 from iawlb.workers.prober import Prober
@@ -65,7 +66,6 @@ class Worker:
         self.table = pool.table
         self.relayed: Callable[[Session], None] = pool.deadlines.relayed
         self.kinds = pool.kinds
-        self._kind = servingFor(pool.queue, destination)
         self.events = pool.events
         self._pool = pool
         self._stopping = False
@@ -79,6 +79,15 @@ class Worker:
         self._whenIdle: list[Deferred[None]] = []
         self._holdOff = HoldOff(self, pool, self._timers)
         self.failures = FailureLog(self.clock, f"serving {destination.name}")
+        self._chooseKind()
+
+    def _chooseKind(self) -> None:
+        """
+        Serve sessions as the policy and the destination's settings ask for.
+        """
+        self.greeting = greetingOf(self.destination.settings)
+        kind = servingFor(self.queue, self.destination)
+        self._kind = kind if self.greeting is None else greeted(kind)
 
     def use(
         self, connector: DestinationConnector, deadlines: Deadlines, kinds: Kinds
@@ -90,7 +99,7 @@ class Worker:
         self.connector = self._prober.connector = connector
         self.relayed = deadlines.relayed
         self.kinds = kinds
-        self._kind = servingFor(self.queue, self.destination)
+        self._chooseKind()
 
     def configured(self, old: DestinationSettings) -> None:
         """
@@ -98,6 +107,7 @@ class Worker:
 
         @param old: The settings that it had before.
         """
+        self._chooseKind()
 
     def resume(self) -> None:
         """

@@ -1,0 +1,205 @@
+"""
+Destinations that are told who the client is, by a header of the PROXY protocol before
+its first byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from errno import EPIPE
+from itertools import count
+from secrets import token_hex
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.python.failure import Failure
+
+from iawlb.backend.connector import Connected
+from iawlb.backend.socketconnector import errorOf
+from iawlb.core.clientinfo import ClientInfo
+from iawlb.core.session import Session
+from iawlb.proxyprotocol.header import Tlv
+from iawlb.proxyprotocol.tlvs import (
+    ALPN,
+    AUTHORITY,
+    BY_TLS,
+    HAS_CERTIFICATE,
+    SSL,
+    SSL_CIPHER,
+    SSL_NAME,
+    SSL_VERSION,
+    UNIQUE_ID,
+    joined,
+)
+from iawlb.proxyprotocol.writing import LOCAL_HEADER, binaryHeader, textHeader
+from iawlb.relay.fast import plain
+from iawlb.relay.side import Side
+from iawlb.settings import DestinationSettings
+from iawlb.workers.serving import Serving, drop
+
+_PROCESS = token_hex(6).encode()
+_NUMBERS = count(1)
+"""
+What unique ids are made of: no two connections have the same, also after a restart.
+"""
+
+LONGEST_NAME = 255
+"""
+The most bytes of a name that a header says: HAProxy refuses more of C{AUTHORITY}.
+"""
+
+Greeting = Callable[[Session], bytes]
+"""
+Makes the header for a session.
+"""
+
+
+def greetingOf(settings: DestinationSettings) -> Greeting | None:
+    """
+    Return what makes the headers that a destination gets, or L{None} if it gets none.
+    """
+    if settings.sendProxy == "off":
+        return None
+    if settings.sendProxy == "v1":
+        return _text
+    return Greeter(settings.proxyTlvs).header if settings.proxyTlvs else _binary
+
+
+def _text(session: Session) -> bytes:
+    return textHeader(session.address, session.local)
+
+
+def _binary(session: Session) -> bytes:
+    return binaryHeader(session.address, session.local)
+
+
+class Greeter:
+    """
+    Makes headers of version 2 that say more than the addresses.
+    """
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        """
+        @param words: What the headers are to say.
+        """
+        self._checked = "crc32c" in words
+        self._identified = "unique-id" in words
+        self._known = [read for word, read in _KNOWN.items() if word in words]
+
+    def header(self, session: Session) -> bytes:
+        """
+        Make the header for a session.
+        """
+        address = session.address
+        if not isinstance(address, IPv4Address | IPv6Address):
+            return LOCAL_HEADER
+        added: list[Tlv] = []
+        info = session.info
+        if info is not None:
+            for read in self._known:
+                added += read(info)
+        if self._identified:
+            info = session.learn()
+            if info.uniqueId is None:
+                info.uniqueId = b"%s-%x" % (_PROCESS, next(_NUMBERS))
+            added.append((UNIQUE_ID, info.uniqueId))
+        return binaryHeader(address, session.local, added, self._checked)
+
+
+def _authority(info: ClientInfo) -> Iterator[Tlv]:
+    name = info.serverName
+    if name is not None:
+        yield AUTHORITY, name.encode()[:LONGEST_NAME]
+
+
+def _alpn(info: ClientInfo) -> Iterator[Tlv]:
+    protocol = info.protocol
+    if protocol is not None:
+        yield ALPN, protocol.encode()[:LONGEST_NAME]
+
+
+def _ssl(info: ClientInfo) -> Iterator[Tlv]:
+    """
+    Say how the client's TLS is: ours, or else that which a header has reported.
+    """
+    tls = info.tls
+    if tls is None:
+        yield from (each for each in info.tlvs if each[0] == SSL)
+        return
+    parts = [(SSL_VERSION, tls.version.encode()), (SSL_CIPHER, tls.cipher.encode())]
+    client, name = BY_TLS, tls.clientName
+    if name is not None:
+        client |= HAS_CERTIFICATE
+        parts.append((SSL_NAME, name.encode()[:LONGEST_NAME]))
+    yield SSL, struct.pack("!BI", client, not tls.verified) + joined(parts)
+
+
+_KNOWN: dict[str, Callable[[ClientInfo], Iterator[Tlv]]] = {
+    "authority": _authority,
+    "alpn": _alpn,
+    "ssl": _ssl,
+}
+"""
+What is known of a client, by the words of the setting.
+"""
+
+
+_GREETED: dict[type[Serving], type[Serving]] = {}
+
+
+def greeted(kind: type[Serving]) -> type[Serving]:
+    """
+    Return a class of sessions that are served as a class says, and begin with a header.
+    """
+    if kind not in _GREETED:
+        name = f"Greeting{kind.__name__}"
+        _GREETED[kind] = type(name, (GreetingServing, kind), {})
+    return _GREETED[kind]
+
+
+class GreetingServing(Serving):
+    """
+    A session that begins with a header. It was connected only when the header is sent:
+    a destination that closes before has taken no byte of the client, so another one can
+    serve it.
+    """
+
+    def start(self) -> None:
+        """
+        Begin to connect.
+        """
+        make = self._worker.greeting
+        assert make is not None
+        self.greeting = make(self._session)
+        super().start()
+
+    def _connected(self, destination: Connected) -> None:
+        connector = self._worker.connector
+        try:
+            if connector.client is None:
+                self._greet(destination)
+        except OSError as error:
+            drop(destination)
+            self._connectFailed(Failure(errorOf(error.errno or EPIPE)))
+            return
+        except Exception:
+            # A transport from another library may raise.
+            self._connect = None
+            drop(destination)
+            self.fail()
+            return
+        super()._connected(destination)
+
+    def _greet(self, destination: Connected) -> None:
+        """
+        Send the header, unless the connector has sent it before TLS.
+        """
+        sockets = self._worker.connector.sockets
+        if not isinstance(destination, Side):
+            assert sockets is not None
+            sockets.sendFirst(destination, self.greeting)
+        elif sockets is not None and plain(destination):
+            # Nothing must wait in the transport, for the fast relay to take it.
+            sockets.sendFirst(destination.socket, self.greeting)
+        else:
+            destination.write(self.greeting)
