@@ -650,7 +650,7 @@ class SetTests(OperationsCase):
             ("backlog: cannot change", "web", {"backlog": 7}),
             ("'max-connections' is not", "web", {"max-connections": 7}),
             ("weight: 0 is not", "web/a", {"slots": 7, "weight": 0}),
-            ("'name' is not an argument", "web/a", {"name": "z"}),
+            ("'name' is not a setting of a destination", "web/a", {"name": "z"}),
             ("nothing to set", "web", {}),
             ("target: ''", "", {"slots": 1}),
         ):

@@ -12,7 +12,7 @@ from iawlb.admin.parts import Change, Parts
 from iawlb.admin.problem import Problem
 from iawlb.admin.routes import Answer, Call, Route
 from iawlb.admin.views import Views
-from iawlb.config.keys import POOL
+from iawlb.config.keys import DESTINATION, POOL
 from iawlb.control.targets import findPool
 
 _TARGET = Member(
@@ -28,10 +28,18 @@ _NAME = Member("name", "string", "name", None, 1, 255)
 _ADDRESS = Member("address", "string", "as after --dest", least=1, most=512)
 _POOL = Member("pool", "string", "the pool's name", least=1, most=64)
 
-_LIVE = tuple(
-    Member(key, "scalar", f"a pool's: {each.metadata['text']}", None)
-    for key, each in POOL.items()
-    if each.metadata["live"] and key != _SLOTS.name
+_OWN = tuple(
+    Member(key, "scalar", f"a destination's: {each.metadata['text']}", None)
+    for key, each in DESTINATION.items()
+    if key not in (_SLOTS.name, _WEIGHT.name)
+)
+_LIVE = (
+    *(
+        Member(key, "scalar", f"a pool's: {each.metadata['text']}", None)
+        for key, each in POOL.items()
+        if each.metadata["live"] and key not in DESTINATION
+    ),
+    *_OWN,
 )
 
 
@@ -132,7 +140,7 @@ class Changing:
         )
         yield Route(
             *("POST", "/destinations", admin, "add a destination", self._add),
-            members=(_POOL, _ADDRESS, _NAME, _SLOTS, _WEIGHT),
+            members=(_POOL, _ADDRESS, _NAME, _SLOTS, _WEIGHT, *_OWN),
             schema="Destination",
             status=201,
             statuses=(404,),

@@ -144,7 +144,7 @@ def destinationOf(text: str) -> dict[str, Any]:
     @raise CommandError: It cannot be read.
     """
     from iawlb.errors import InvalidSetting
-    from iawlb.setting import splitSettings
+    from iawlb.setting import asOption, splitSettings
 
     try:
         address, given = splitSettings(text)
@@ -152,7 +152,7 @@ def destinationOf(text: str) -> dict[str, Any]:
         raise CommandError(str(error), 2) from None
     found: dict[str, Any] = {"address": address, "name": None}
     for key, value in given.items():
-        found[key] = _value(value) if key in ("slots", "weight") else value
+        found[asOption(key)] = _value(value) if key in ("slots", "weight") else value
     return found
 
 
@@ -179,8 +179,8 @@ def removeCommand(call: Call, destination: str, timeout: float, kill: bool) -> i
 @click.argument("settings", metavar="NAME=VALUE...", nargs=-1, required=True)
 def setCommand(call: Call, target: str, settings: Sequence[str]) -> int:
     """
-    Change slots or weight of a destination, or slots and settings of a pool, by their
-    names in the file: iawlb set web/a slots=4 weight=2, iawlb set web queue-timeout=10s
+    Change settings of a destination or a pool, by their names in the file:
+    iawlb set web/a slots=4 weight=2, iawlb set web queue-timeout=10s
     """
     body: dict[str, Any] = {"target": target}
     for each in settings:

@@ -81,14 +81,12 @@ WAIT = {
     "until": Argument(oneOf("drained", "up", "removable")),
     "timeout": Argument(duration, 60.0),
 }
-SET_DESTINATION = {
-    key: Argument(keys.DESTINATION[key].metadata["read"], None)
-    for key in ("slots", "weight")
-}
 DESTINATION = {
     "address": Argument(text),
     "name": Argument(text, None),
-    **SET_DESTINATION,
+    **{
+        key: Argument(of.metadata["read"], None) for key, of in keys.DESTINATION.items()
+    },
 }
 ADD = {"pool": Argument(text), **DESTINATION}
 
@@ -125,21 +123,38 @@ def readArguments(
     return values
 
 
-def readSettings(values: Mapping[str, object]) -> dict[str, Any]:
+def ownSettings(values: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Read settings of a pool that can change while the balancer runs.
+    Return the settings of a destination that were given, by their names in Python.
+
+    @param values: The values, by their names in a configuration file; L{None} for what
+        was not given.
+    """
+    names = {key: of.name for key, of in keys.DESTINATION.items()}
+    return {
+        names.get(key, key): value for key, value in values.items() if value is not None
+    }
+
+
+def readSettings(
+    values: Mapping[str, object], known: keys.Keys, of: str
+) -> dict[str, Any]:
+    """
+    Read settings that can change while the balancer runs.
 
     @param values: The values, by their names in a configuration file.
+    @param known: The settings that there are.
+    @param of: What has these settings, for people.
     @return: The values, by the names of the fields.
     @raise InvalidSetting: A setting does not exist, cannot change, or is wrong.
     """
     new: dict[str, Any] = {}
     for key, value in values.items():
-        field = keys.POOL.get(key)
+        field = known.get(key)
         if field is None:
-            meant = nearest(key, keys.POOL)
+            meant = nearest(key, known)
             right = f": write {meant}" if meant else "; docs/reference.md lists them"
-            raise InvalidSetting(f"{key[:SHOWN]!r} is not a setting of a pool{right}")
+            raise InvalidSetting(f"{key[:SHOWN]!r} is not a setting of {of}{right}")
         if not field.metadata["live"]:
             raise InvalidSetting(f"{key}: cannot change while the balancer runs")
         try:

@@ -11,7 +11,13 @@ from typing import Any
 from iawlb.arguments import shown
 from iawlb.balancer import Balancer
 from iawlb.control.answers import DONE, LEFT, UNDONE, Answer, answer, sessions
-from iawlb.control.bodies import DESTINATION, Argument, readArguments, text
+from iawlb.control.bodies import (
+    DESTINATION,
+    Argument,
+    ownSettings,
+    readArguments,
+    text,
+)
 from iawlb.control.errors import Conflict, InvalidSetting
 from iawlb.control.targets import nameOf
 from iawlb.control.waits import Waits
@@ -138,7 +144,7 @@ class Deploy:
         """
         kept: dict[Worker, DestinationSettings] = {}
         for index, each in enumerate(wanted):
-            given = {key: value for key, value in each.items() if value is not None}
+            given = ownSettings(each)
             address = given.pop("address")
             try:
                 plain, behind = splitSettings(address)

@@ -10,6 +10,7 @@ from typing import Any
 
 from iawlb.arguments import shown
 from iawlb.balancer import Balancer
+from iawlb.config.keys import DESTINATION, POOL
 from iawlb.control.answers import DONE, LEFT, UNDONE, Answer, answer
 from iawlb.control.bodies import (
     ADD,
@@ -17,9 +18,9 @@ from iawlb.control.bodies import (
     PAUSE,
     REMOVE,
     RESUME,
-    SET_DESTINATION,
     TARGET,
     WAIT,
+    ownSettings,
     readArguments,
     readSettings,
 )
@@ -229,14 +230,13 @@ class Operations:
         @keyword pool: The pool's name.
         @keyword address: The address, as after C{--dest}.
         @keyword name: The name; by default the address.
-        @keyword slots: The number of sessions that it serves at a time.
-        @keyword weight: Its share.
+        The other keywords are settings of a destination, by their names in a
+        configuration file.
         """
         values = readArguments(given, ADD, "add")
         pool = findPool(self.balancer, values.pop("pool"))
         address = values.pop("address")
-        own = {key: value for key, value in values.items() if value is not None}
-        destination = pool.add(address, own)
+        destination = pool.add(address, ownSettings(values))
         return answer(pool=pool.name, name=destination.name)
 
     async def remove(self, *, by: str = "", **given: object) -> Answer:
@@ -267,25 +267,22 @@ class Operations:
         Change values of a pool or a destination.
 
         @param target: A pool or a destination.
-        @param values: Of a destination C{slots} and C{weight}; of a pool any setting
-            that can change while the balancer runs, by its name in a configuration
-            file.
+        @param values: Settings that can change while the balancer runs, by their names
+            in a configuration file.
         """
         name = readArguments({"target": target}, TARGET, "set")["target"]
         found = findTarget(self.balancer, name)
         if not values:
             raise InvalidSetting("set: there is nothing to set, such as slots")
         if found.worker is None:
-            new = readSettings(values)
+            new = readSettings(values, POOL, "a pool")
             for pool in found.pools:
                 pool.configure(replace(pool.settings, **new))
         else:
-            own = readArguments(values, SET_DESTINATION, "a destination")
+            own = readSettings(values, DESTINATION, "a destination")
             (pool,), destination = found.pools, found.worker.destination
-            if own["slots"] is not None:
-                pool.setSlots(destination.name, own["slots"])
-            if own["weight"] is not None:
-                pool.setWeight(destination.name, own["weight"])
+            settings = replace(destination.settings, **own)
+            pool.configureDestination(destination.name, settings)
         return answer()
 
     async def kill(self, *, id: int, by: str = "") -> Answer:

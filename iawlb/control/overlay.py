@@ -15,14 +15,15 @@ from typing import Any
 
 from iawlb.backend.address import sameDestination
 from iawlb.balancer import Balancer
-from iawlb.config.keys import POOL
+from iawlb.config.keys import DESTINATION, POOL
 from iawlb.config.model import Configuration, DestinationConfig, PoolConfig
 from iawlb.config.wording import pathOf
 from iawlb.control.plan import Where
 from iawlb.core.destination import Destination
 from iawlb.pool import Pool
+from iawlb.settings import DestinationSettings
 
-VALUES = ("address", "slots", "weight")
+VALUES = ("address", *DESTINATION)
 """
 What the configuration says of a destination.
 """
@@ -109,10 +110,8 @@ def _ofPool(pool: Pool, config: PoolConfig) -> Iterator[Difference]:
     if pool.stopped:
         yield Difference((*where, "stopped"), False, True)
     for key, each in POOL.items():
-        file, runtime = (
-            getattr(config.settings, each.name),
-            getattr(pool.settings, each.name),
-        )
+        file = written(getattr(config.settings, each.name))
+        runtime = written(getattr(pool.settings, each.name))
         if file != runtime:
             yield Difference((*where, key), file, runtime)
 
@@ -142,12 +141,14 @@ def _ofDestination(
     Iterate over the differences of a destination that is there.
     """
     if config is None:
-        runtime = {key: getattr(now, key) for key in VALUES}
-        yield Difference(where, None, runtime)
+        # What a program has given as a function cannot be written.
+        values = _values(now.address, now.settings)
+        kept = {key: each for key, each in values.items() if not callable(each)}
+        yield Difference(where, None, kept)
     else:
         configured = destinationValues(config)
-        for key in VALUES:
-            file, runtime = configured[key], getattr(now, key)
+        for key, runtime in _values(now.address, now.settings).items():
+            file = configured[key]
             if file != runtime and not (
                 key == "address" and sameDestination(file, runtime)
             ):
@@ -160,10 +161,21 @@ def _ofDestination(
 
 def destinationValues(config: DestinationConfig) -> dict[str, Any]:
     """
-    Return what a configuration says of a destination.
+    Return what a configuration says of a destination: the address, and the settings by
+    their names in a file.
     """
-    return {
-        "address": config.address,
-        "slots": config.settings.slots,
-        "weight": config.settings.weight,
+    return _values(config.address, config.settings)
+
+
+def _values(address: str, settings: DestinationSettings) -> dict[str, Any]:
+    found = {
+        key: written(getattr(settings, of.name)) for key, of in DESTINATION.items()
     }
+    return {"address": address, **found}
+
+
+def written(value: Any) -> Any:
+    """
+    Return the value of a setting as a state file has it: a tuple becomes a list.
+    """
+    return [written(each) for each in value] if isinstance(value, tuple) else value

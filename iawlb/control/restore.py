@@ -9,10 +9,10 @@ from typing import Any
 
 from iawlb.backend.address import sameDestination
 from iawlb.balancer import Balancer
-from iawlb.config.keys import POOL
+from iawlb.config.keys import DESTINATION, POOL
 from iawlb.config.model import Configuration, DestinationConfig
 from iawlb.control.build import valuesOf
-from iawlb.control.overlay import VALUES, Difference, destinationValues
+from iawlb.control.overlay import VALUES, Difference, destinationValues, written
 from iawlb.control.statefile import BadState
 from iawlb.core.pause import Pause
 from iawlb.pool import Pool
@@ -79,7 +79,7 @@ class Restorer:
         if key is None or key not in POOL:
             raise BadState("there is no such setting")
         name = POOL[key].name
-        self._checkFile(getattr(configured, name), difference.file)
+        self._checkFile(written(getattr(configured, name)), difference.file)
         pool.configure(replace(pool.settings, **{name: runtime}))
 
     def _restoreMember(
@@ -99,14 +99,16 @@ class Restorer:
             raise Superseded(f"{config.origin} has it now")
         if not isinstance(runtime, dict) or not isinstance(runtime.get("address"), str):
             raise BadState("it has no address")
-        own = {key: runtime[key] for key in ("slots", "weight") if key in runtime}
+        own = {
+            of.name: runtime[key] for key, of in DESTINATION.items() if key in runtime
+        }
         pool.add(runtime["address"], {**own, "name": name})
 
     def _restoreValue(
         self, pool: Pool, difference: Difference, config: DestinationConfig | None
     ) -> None:
         """
-        Give a destination the address, slots or weight again that it had.
+        Give a destination the address or the setting again that it had.
         """
         name, key = difference.destination, difference.key
         if config is None or name not in pool.workers:
@@ -117,10 +119,10 @@ class Restorer:
             if not isinstance(difference.runtime, str):
                 raise BadState("its address is no text")
             pool.replace(name, difference.runtime, valuesOf(config.settings))
-        elif key == "slots":
-            pool.setSlots(name, difference.runtime)
         else:
-            pool.setWeight(name, difference.runtime)
+            own: Any = {DESTINATION[key].name: difference.runtime}
+            settings = pool.workers[name].destination.settings
+            pool.configureDestination(name, replace(settings, **own))
 
     def _restoreState(
         self, pool: Pool, difference: Difference, address: str | None
