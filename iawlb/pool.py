@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from iawlb.arguments import ServerEndpoint
 from iawlb.backend.address import checkCircle
+from iawlb.backend.tlslistener import Certificates
 from iawlb.core.destination import Destination
 from iawlb.core.events import (
     POOL_CHANGED,
@@ -115,13 +116,23 @@ class Pool(PausablePool):
 
     # Clients on their way in.
 
-    def _stepsOf(self, listener: ListenerSettings) -> list[Step]:
+    def _stepsOf(
+        self, listener: ListenerSettings, certificates: Certificates | None
+    ) -> list[Step]:
         """
         Return what has to be done before the clients of a listener enter the queue, in
         its order.
+
+        @param certificates: Those of the listener, if it ends TLS.
         """
         settings, choose = self.settings, self._choose
         steps: list[Step] = []
+        if certificates is not None:
+            # TLS is an extra, which may not be installed.
+            from iawlb.frontend.tlsstep import TlsStep
+
+            timeout = settings.handshakeTimeout
+            steps.append(TlsStep(timeout, self._reactor, self.context, certificates))
         if settings.takeSlot == "first-byte":
             steps.append(FirstByte(settings.handshakeTimeout, choose is not None))
         if choose is not None:

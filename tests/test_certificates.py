@@ -79,7 +79,7 @@ class Case(SynchronousTestCase):
         """
         List the certificates that a client is shown.
         """
-        return shown(self.served.serverConnectionForTLS(None), *args, **kwargs)[0]
+        return shown(self.served.accept(), *args, **kwargs)[0]
 
     def refused(
         self, text: str, *parts: str, named: bool = True, **settings: Any
@@ -160,7 +160,7 @@ class FilesTests(Case):
         A client that offers application protocols is served, and none is chosen.
         """
         self.listen(self.pair())
-        chain, chosen = shown(self.served.serverConnectionForTLS(None), alpn=OFFERED)
+        chain, chosen = shown(self.served.accept(), alpn=OFFERED)
         self.assertEqual(len(chain), 2)
         self.assertEqual(chosen, b"")
 
@@ -254,7 +254,7 @@ class FolderTests(Case):
         """
         self.listen(self.text)
         for name in (None, "localhost", "example.net"):
-            end = self.served.serverConnectionForTLS(None)
+            end = self.served.accept()
             chain, chosen = shown(end, name, OFFERED)
             self.assertNotEqual(chain, [])
             self.assertEqual(chosen, b"")
@@ -374,15 +374,15 @@ class SettingsTests(Case):
         served.
         """
         self.listen("tcp:443", certificate=self.two, alpn="h2, http/1.1")
-        make = self.served.serverConnectionForTLS
+        make = self.served.accept
         for offered, chosen in (
             (OFFERED, b"h2"),
             ((b"http/1.1", b"h2"), b"h2"),
             ((b"http/1.1",), b"http/1.1"),
             ((), b""),
         ):
-            self.assertEqual(shown(make(None), alpn=offered)[1], chosen)
-        error = self.assertRaises(SSL.Error, shown, make(None), alpn=[b"smtp"])
+            self.assertEqual(shown(make(), alpn=offered)[1], chosen)
+        error = self.assertRaises(SSL.Error, shown, make(), alpn=[b"smtp"])
         self.assertIn("no application protocol", str(error))
 
     def test_versions(self) -> None:
@@ -430,7 +430,7 @@ class SettingsTests(Case):
             self.listen("tcp:443", certificate=self.two, clientCertificate=word, **ca)
             for client, good_ in zip((None, good, bad, old), outcomes, strict=True):
                 for version in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
-                    end = self.served.serverConnectionForTLS(None)
+                    end = self.served.accept()
                     try:
                         shown(end, version=version, client=client)
                     except SSL.Error:
@@ -446,11 +446,11 @@ class SettingsTests(Case):
         self.listen("tcp:443", certificate=self.two, **required)
         new = Issued("new", authority=True)
         client = Issued("client", new)
-        make = self.served.serverConnectionForTLS
-        self.assertRaises(SSL.Error, shown, make(None), client=client)
+        make = self.served.accept
+        self.assertRaises(SSL.Error, shown, make(), client=client)
         self.write("clients.pem", new.pem)
         self.reactor.advance(LOOK_EVERY)
-        shown(make(None), client=client)
+        shown(make(), client=client)
 
     def test_strings(self) -> None:
         """
@@ -459,7 +459,7 @@ class SettingsTests(Case):
         """
         for text in (f"ssl:443:{self.two}", f"tls:{self.folder}"):
             self.listen(text, alpn=["h2"])
-            end = self.served.serverConnectionForTLS(None)
+            end = self.served.accept()
             self.assertEqual(shown(end, alpn=OFFERED)[1], b"h2")
             self.refused(
                 text,

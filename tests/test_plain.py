@@ -216,7 +216,7 @@ class ClientTests(SynchronousTestCase):
         The relay gets the socket, which is no longer watched.
         """
         self.client.watch()
-        self.assertEqual((self.client.ready, self.client.secure), (True, False))
+        self.assertEqual((self.client.ready, self.client.whole), (True, False))
         self.assertIs(self.client.handOver(), self.handle)
         self.client.watch()
         self.assertTrue(self.client.lost)

@@ -11,9 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from iawlb.backend.pem import Identity, Source
 from iawlb.backend.tlscontexts import Contexts, TlsOptions
@@ -42,7 +41,6 @@ class Shown:
     until: datetime
 
 
-@implementer(IOpenSSLServerConnectionCreator)
 class Certificates:
     """
     Makes the server's end of TLS connections, with the certificates that are in the
@@ -51,6 +49,9 @@ class Certificates:
 
     @ivar problem: Why the files cannot be used as they are now, or L{None} if the
         certificates in use are those of the files.
+    @ivar handshakes: The number of handshakes that were done.
+    @ivar failed: The number of handshakes that have failed, but for clients that left
+        or took too long.
     """
 
     log = Logger()
@@ -72,6 +73,8 @@ class Certificates:
         self._sources = sources
         self._options = options
         self.problem: str | None = None
+        self.handshakes = 0
+        self.failed = 0
         self._looked = clock.seconds()
         # Looked at before the files are read, so that a change in between is seen
         # later.
@@ -85,12 +88,14 @@ class Certificates:
         """
         return [_shown(each) for each in self._contexts.identities]
 
-    def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
+    def accept(self) -> SSL.Connection:
         """
-        Make a connection, for a client that begins its handshake.
+        Make the server's end of a connection, for a client that begins its handshake.
         """
         self.look()
-        return SSL.Connection(self._contexts.default, None)
+        connection = SSL.Connection(self._contexts.default, None)
+        connection.set_accept_state()
+        return connection
 
     def look(self) -> None:
         """

@@ -292,7 +292,9 @@ class EndpointConnect(ClientFactory[Side], SideOwner):
         """
         Called when a side was lost during the TLS handshake.
         """
-        why = f"closed during the TLS handshake: {side.why}"
+        failure = side.failure
+        said = "" if failure is None else failure.getErrorMessage()
+        why = f"closed during the TLS handshake: {said}"
         self._failed(Failure(ConnectError(string=why)))
 
     def _timedOut(self) -> None:

@@ -76,12 +76,3 @@ def serverOf(reactor: Any, words: Words, settings: ListenerSettings) -> TlsServe
     make: Any = ssl if words.kind == "ssl" else tls
     made: TlsServer = make(reactor, settings, *words.args, **words.named)
     return made
-
-
-def secured(reactor: Any, plain: Any, certificates: Certificates) -> Any:
-    """
-    Return an endpoint that decrypts the TLS connections which another one accepts.
-    """
-    from iawlb.backend.tlsserver import TlsServerEndpoint
-
-    return TlsServerEndpoint(reactor, plain, certificates)

@@ -12,15 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
-from twisted.internet.interfaces import (
-    IListeningPort,
-    IProtocolFactory,
-    IStreamServerEndpoint,
-)
-from twisted.protocols.tls import TLSMemoryBIOFactory
-from zope.interface import implementer
+from twisted.internet.interfaces import IStreamServerEndpoint
 
 from iawlb.backend.certificates import Certificates
 from iawlb.backend.hints import quoted
@@ -28,30 +21,6 @@ from iawlb.backend.pem import Folder, Pair, Source
 from iawlb.backend.tlscontexts import TlsOptions
 from iawlb.errors import InvalidSetting
 from iawlb.settings import ListenerSettings
-
-
-@implementer(IStreamServerEndpoint)
-class TlsServerEndpoint:
-    """
-    An endpoint that decrypts the TLS connections which another endpoint accepts.
-    """
-
-    def __init__(
-        self, reactor: Any, plain: IStreamServerEndpoint, certificates: Certificates
-    ) -> None:
-        self._reactor = reactor
-        self._plain = plain
-        self._certificates = certificates
-
-    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """
-        Listen, as L{IStreamServerEndpoint.listen}.
-        """
-        factory = TLSMemoryBIOFactory(
-            self._certificates, False, protocolFactory, self._reactor
-        )
-        listening: Deferred[IListeningPort] = self._plain.listen(factory)
-        return listening
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ class Outcome(Enum):
     DONE = "--", "closed by both sides"
     CLIENT_LEFT_HANDSHAKE = "CR", "client left during the TLS handshake"
     HANDSHAKE_TIMEOUT = "cR", "TLS handshake took too long"
+    HANDSHAKE_FAILED = "PR", "TLS handshake failed"
     CLIENT_LEFT_SILENT = "CR", "client left before its first byte"
     FIRST_BYTE_TIMEOUT = "cR", "client sent nothing"
     REFUSED = "PR", "refused by a rule"

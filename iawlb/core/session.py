@@ -84,9 +84,10 @@ class ClientConnection(Protocol):
         """
 
     @property
-    def secure(self) -> bool:
+    def whole(self) -> bool:
         """
-        Whether the connection is TLS.
+        Whether the connection cannot be ended by halves, and closing it waits for the
+        client.
         """
 
     def hungUp(self) -> None:

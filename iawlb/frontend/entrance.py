@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.internet.defer import Deferred
 
 from iawlb.arguments import ServerEndpoint, checkAddress
 from iawlb.backend.address import parseListen
-from iawlb.backend.tlslistener import certificatesOf, secured
+from iawlb.backend.tlslistener import Certificates, certificatesOf
 from iawlb.core.events import Events
 from iawlb.core.origin import Origin, PoolCount
 from iawlb.core.retired import inUse
@@ -31,6 +31,12 @@ from iawlb.relay.context import RelayContext
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.setting import checkNames, splitSettings
 from iawlb.settings import ListenerSettings, Settings, inherited
+
+StepsOf: TypeAlias = Callable[[ListenerSettings, Any], Sequence[Step]]
+"""
+Returns what the clients of a listener have to do before they enter the queue, from the
+listener's settings and its certificates, which are L{None} if it does not end TLS.
+"""
 
 
 class Entrance:
@@ -56,7 +62,7 @@ class Entrance:
         checkNoCircle: Callable[[Listener], None],
         keepAlive: KeepAlive,
         onHandshake: Callable[[Session], None],
-        stepsOf: Callable[[ListenerSettings], Sequence[Step]],
+        stepsOf: StepsOf,
     ) -> None:
         """
         @param room: Returns how many more connections may be accepted now.
@@ -166,10 +172,8 @@ class Entrance:
             )
         else:
             certificates = certificatesOf(self._reactor, text, socketOptions)
-        if certificates is not None:
-            endpoint = secured(self._reactor, endpoint, certificates)
         own = ListenerSettings(**given)
-        frontend = self._frontend(own)
+        frontend = self._frontend(own, certificates)
         return Listener(
             self._reactor,
             endpoint,
@@ -181,7 +185,6 @@ class Entrance:
             self._readers,
             self.keepAlive,
             own,
-            certificates,
         )
 
     def admit(self, listener: Listener, instead: Listener | None = None) -> None:
@@ -211,7 +214,9 @@ class Entrance:
         self._frontends.remove(listener.frontend)
         return self.listeners.remove(listener)
 
-    def _frontend(self, settings: ListenerSettings) -> Frontend:
+    def _frontend(
+        self, settings: ListenerSettings, certificates: Certificates | None = None
+    ) -> Frontend:
         frontend = Frontend(
             Origin(self._count, settings.name),
             self._clock,
@@ -221,13 +226,14 @@ class Entrance:
             self._onHandshake,
         )
         frontend.settings = settings
+        frontend.certificates = certificates
         self._prepare(frontend)
         return frontend
 
     def _prepare(self, frontend: Frontend) -> None:
         frontend.onHandshake = self._onHandshake
         frontend.readers = self._readers
-        steps = self._stepsOf(frontend.settings)
+        steps = self._stepsOf(frontend.settings, frontend.certificates)
         if steps:
             frontend.steps = Steps(self._clock, steps)
             frontend.arrive = SteppedArrival

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 
+from iawlb.backend.tlslistener import Certificates
 from iawlb.core.origin import Origin
 from iawlb.core.outcome import Outcome
 from iawlb.core.ratelimit import FailureLog, OncePerSecond
@@ -31,6 +32,7 @@ class Frontend(ServerFactory):
     connection for which there is no room is closed.
 
     @ivar settings: The settings of the listener.
+    @ivar certificates: Its certificates, if it ends TLS.
     @ivar arrive: Makes the arrival of a client that comes from now on.
     @ivar steps: What such a client has to do first, each with those that do it now.
     @ivar readers: The reactor or a poller, which reports when there are bytes on a
@@ -40,6 +42,7 @@ class Frontend(ServerFactory):
     log = Logger()
     noisy = False
     settings: ListenerSettings
+    certificates: Certificates | None = None
     arrive: Callable[[Frontend, IAddress | None], Arrival]
     steps: Iterable[Any] = ()
     readers: Any
@@ -146,8 +149,8 @@ class Arrival(SideOwner):
         self._outcome = outcome
         side = self._session.side
         self._admission.leave(self._session)
-        # Closing a TLS session waits for the peer's close_notify, which may never come.
-        if side.secure:
+        # Closing would wait for the peer's close_notify, which may never come.
+        if side.whole:
             side.abort()
         else:
             side.close()

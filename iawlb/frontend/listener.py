@@ -21,7 +21,6 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.backend.tlslistener import Certificates
 from iawlb.compat import forgetMissingPath
 from iawlb.core.events import (
     LISTENER_CLOSED,
@@ -67,7 +66,6 @@ class Listener:
         readers: IReactorFDSet | SocketPoller,
         keepAlive: KeepAlive,
         settings: ListenerSettings,
-        certificates: Certificates | None = None,
     ) -> None:
         """
         @param path: The path of the Unix socket to remove if it is stale, if any.
@@ -77,7 +75,7 @@ class Listener:
         @param keepAlive: The keepalive options of accepted connections.
         """
         self.settings = settings
-        self.certificates = certificates
+        self.certificates = frontend.certificates
         self.name = frontend.origin.listener
         self.address = text
         self._reactor = reactor

@@ -106,7 +106,7 @@ class SteppedArrival(Arrival):
         """
         step = self._endStep()
         if step is not None:
-            self._outcome = self._outcome or step.gone
+            self._outcome = self._outcome or step.lost(self, side)
             self._cancel(step)
         super().sideLost(side, reset)
 
@@ -183,9 +183,15 @@ class SteppedArrival(Arrival):
         @param why: The reason, for a line in the log.
         """
         if why:
-            self._frontend.refused(self._session, why)
+            self.explain(why)
         self._endStep()
         self.dismiss(outcome)
+
+    def explain(self, why: str) -> None:
+        """
+        Write in the log why the client was refused.
+        """
+        self._frontend.refused(self._session, why)
 
     def left(self) -> None:
         """

@@ -62,6 +62,11 @@ class Arriving(Waiting, Protocol):
         @param why: The reason, for a line in the log; without it there is no line.
         """
 
+    def explain(self, why: str) -> None:
+        """
+        Called by a step that has failed: write a line in the log, at most one a second.
+        """
+
     def left(self) -> None:
         """
         Called by a step that has found that the client has left.
@@ -98,6 +103,14 @@ class Step:
         Called when the client has left, or its time is over, while the step was under
         way. What waits for the client's first bytes is given up already.
         """
+
+    def lost(self, arrival: Arriving, side: Any) -> Outcome:
+        """
+        Called when the client's connection is lost during the step.
+
+        @return: How the session ends.
+        """
+        return self.gone
 
     def sideReady(self, arrival: Arriving, side: Any) -> None:
         """

@@ -16,10 +16,11 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
 
 from iawlb.relay.resets import ResetWatch
-from iawlb.relay.side import Side, SideOwner
+from iawlb.relay.side import SideOwner
 
 
 class PlainConnection(Connection):
@@ -31,7 +32,9 @@ class PlainConnection(Connection):
     plain = True
     _registered = False
 
-    def __init__(self, handle: socket.SocketType, protocol: Side, reactor: Any) -> None:
+    def __init__(
+        self, handle: socket.SocketType, protocol: Protocol, reactor: Any
+    ) -> None:
         """
         @param handle: The socket, already non-blocking.
         """
@@ -117,9 +120,9 @@ class PlainClient:
         return True
 
     @property
-    def secure(self) -> bool:
+    def whole(self) -> bool:
         """
-        Always false: the connection is not TLS.
+        Always false: one half of the connection can be ended.
         """
         return False
 

@@ -22,6 +22,35 @@ Bytes in front of each record; the last two are its length.
 """
 
 
+class Records:
+    """
+    The records of a TLS connection, as far as their lengths show.
+    """
+
+    def __init__(self) -> None:
+        # Bytes until the next record, and the bytes of the next header that have come.
+        self._left = 0
+        self._head = b""
+
+    def add(self, data: bytes) -> None:
+        """
+        Follow the records in bytes that have come.
+        """
+        whole = self._head + data if self._head else data
+        place, size = self._left, len(whole)
+        while place + _HEADER <= size:
+            place += _HEADER + (whole[place + 3] << 8) + whole[place + 4]
+        self._left = max(0, place - size)
+        self._head = whole[place:]
+
+    @property
+    def complete(self) -> bool:
+        """
+        Whether the bytes have stopped behind a complete record.
+        """
+        return not self._left and not self._head
+
+
 @implementer(IHalfCloseableProtocol)
 class RecordWatch(Protocol):
     """
@@ -39,20 +68,13 @@ class RecordWatch(Protocol):
         self.transport = transport
         self.endedInOrder = False
         self._above = above
-        # Bytes until the next record, and the bytes of the next header that have come.
-        self._left = 0
-        self._head = b""
+        self._records = Records()
 
     def dataReceived(self, data: bytes) -> None:
         """
         Follow the records, and pass the bytes on.
         """
-        whole = self._head + data if self._head else data
-        place, size = self._left, len(whole)
-        while place + _HEADER <= size:
-            place += _HEADER + (whole[place + 3] << 8) + whole[place + 4]
-        self._left = max(0, place - size)
-        self._head = whole[place:]
+        self._records.add(data)
         self._above.dataReceived(data)
 
     def readConnectionLost(self) -> None:
@@ -72,8 +94,8 @@ class RecordWatch(Protocol):
         """
         Note how the connection ended, and pass the end on.
         """
-        within = self._left or self._head
-        self.endedInOrder = not within and reason.check(ConnectionDone) is not None
+        inOrder = reason.check(ConnectionDone) is not None
+        self.endedInOrder = inOrder and self._records.complete
         above = self._above
         # No reference cycle is left for the garbage collector.
         del self._above

@@ -133,8 +133,11 @@ class Side(Protocol):
         none, but a TLS record read along with the handshake may, and a program may hand
         over what it has read; so this is at most one read.
     @ivar ready: Whether the side is connected, and its TLS handshake, if any, done.
-    @ivar why: Why the TLS handshake failed, if it did.
+    @ivar failure: Why the TLS handshake failed, if it did.
     @ivar secure: Whether the side's transport is TLS.
+    @ivar whole: Whether the connection cannot be ended by halves, and closing it waits
+        for the peer, as with Twisted's TLS.
+    @ivar bufferSize: The most bytes that are read at a time.
     @ivar ended: Whether the side's peer will send no more.
     @ivar lost: Whether the connection is closed.
     @ivar fromStart: Whether the side sees the connection from its first byte on, unlike
@@ -151,12 +154,13 @@ class Side(Protocol):
         self.owner = owner
         self.early: list[bytes] = []
         self.ready = False
-        self.why = ""
+        self.failure: Failure | None = None
         self.ended = False
         self.lost = False
         self.secure = False
+        self.whole = False
         self.context = context
-        self._bufferSize = min(context.bufferSize, MOST_READ)
+        self.bufferSize = min(context.bufferSize, MOST_READ)
         self._endSent = False
         self._closing = False
         self._resetting = False
@@ -172,9 +176,9 @@ class Side(Protocol):
         Begin the TLS handshake, or be ready.
         """
         transport = self.transport
-        if getattr(transport, "plain", False):
+        if isinstance(transport, Connection) and getattr(transport, "plain", False):
             # A L{PlainConnection}: it has its options already, and is not read yet.
-            transport.bufferSize = self._bufferSize
+            transport.bufferSize = self.bufferSize
             self.ready = True
             self.owner.sideMade(self)
             self.owner.sideReady(self)
@@ -182,19 +186,20 @@ class Side(Protocol):
         # TLS wraps a transport and passes on what it does not know itself, so ask for
         # the interface that only TLS has.
         self.secure = INegotiated.providedBy(transport)
+        self.whole = self.secure and not getattr(transport, "halfCloses", False)
         noDelay = getattr(transport, "setTcpNoDelay", None)
         if noDelay is not None:
             noDelay(True)
         if isinstance(transport, Connection):
             # Both the size of a read, and how much may wait to be written.
-            transport.bufferSize = self._bufferSize
+            transport.bufferSize = self.bufferSize
             # The wrapper that endpoints put around a protocol forgets the half-closes
             # (Twisted 26.10: the last of our interfaces replaces the others).
             if wrappedProtocol(transport.protocol) is self:
                 transport.protocol = self
         self.owner.sideMade(self)
         if self.secure:
-            if self.fromStart and not self.context.strictTls:
+            if self.whole and self.fromStart and not self.context.strictTls:
                 self._records = watchRecords(transport)
             self.owner.sideHandshaking(self)
         else:
@@ -226,8 +231,13 @@ class Side(Protocol):
         Called when the reactor reports the end of the peer's bytes. If the kernel says
         so too, pass the end on to the owner.
         """
-        if not isEnd(self.transport):
-            return
+        if isEnd(self.transport):
+            self.peerEnded()
+
+    def peerEnded(self) -> None:
+        """
+        Called when the peer will send no more: pass the end on to the owner.
+        """
         self.ended = True
         self.watchForReset()
         try:
@@ -259,7 +269,7 @@ class Side(Protocol):
             # Many servers and browsers end without close_notify.
             inOrder = inOrder or self._records.endedInOrder
         if not self.ready:
-            self.why = reason.getErrorMessage()
+            self.failure = reason
         owner = self.owner
         # No reference cycle is left for the garbage collector.
         del self.owner
@@ -294,9 +304,8 @@ class Side(Protocol):
         """
         Called when the peer has left while the connection was not read.
         """
-        # Closing a TLS session waits for the peer's close_notify, which would never
-        # come.
-        if self.secure:
+        # Closing would wait for the peer's close_notify, which would never come.
+        if self.whole:
             self.abort()
         else:
             self.close()
@@ -375,7 +384,7 @@ class Side(Protocol):
 
     def endWriting(self) -> None:
         """
-        Send what is to be written, then the end. TLS has no half-close in Twisted:
+        Send what is to be written, then the end. Twisted's TLS has no half-close:
         there, close the TLS session, and still read until the peer answers the close.
         """
         if self._endSent:
@@ -383,7 +392,7 @@ class Side(Protocol):
         self._endSent = True
         # A paused producer would hold back the end (Twisted 26.10).
         self.transport.unregisterProducer()
-        if self.secure or not hasattr(self.transport, "loseWriteConnection"):
+        if self.whole or not hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
@@ -457,5 +466,5 @@ class Side(Protocol):
         waiting, number = self.unwritten(), self.fileno()
         if number < 0:
             return waiting
-        ended = self._endSent and not self.secure and not waiting
+        ended = self._endSent and not self.whole and not waiting
         return waiting + unconfirmed(number, ended)

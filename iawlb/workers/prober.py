@@ -83,7 +83,7 @@ class Prober:
 
     def _succeeded(self, connection: Connected) -> None:
         # TLS would wait for the peer's answer to its end, which nobody reads.
-        if isinstance(connection, Side) and connection.secure:
+        if isinstance(connection, Side) and connection.whole:
             connection.abort()
         else:
             connection.close()

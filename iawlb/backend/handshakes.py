@@ -1,0 +1,55 @@
+"""
+What a TLS handshake with a client has told, or why it has failed.
+"""
+
+from __future__ import annotations
+
+from cryptography.x509 import NameOID
+from OpenSSL import SSL
+from twisted.python.failure import Failure
+
+from iawlb.core.clientinfo import ClientInfo, TlsInfo
+
+
+def describeHandshake(connection: SSL.Connection, info: ClientInfo) -> None:
+    """
+    Note what a handshake has told.
+
+    @param connection: The server's end of the connection.
+    """
+    name = connection.get_servername()
+    if name:
+        info.serverName = _text(name)
+    info.protocols = tuple(map(_text, connection.get_app_data() or ()))
+    chosen = connection.get_alpn_proto_negotiated()
+    info.protocol = _text(chosen) if chosen else None
+    client = connection.get_peer_certificate(as_cryptography=True)
+    clientName = None
+    if client is not None:
+        names = client.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        clientName = str(names[0].value) if names else client.subject.rfc4514_string()
+    info.tls = TlsInfo(
+        connection.get_protocol_version_name(),
+        connection.get_cipher_name() or "",
+        clientName,
+        client is not None,
+    )
+
+
+def _text(said: bytes) -> str:
+    return said.decode("ascii", "backslashreplace")
+
+
+def handshakeError(failure: Failure | None) -> str | None:
+    """
+    Say why a handshake has failed.
+
+    @param failure: Why the connection was lost.
+    @return: L{None} if the client has left.
+    """
+    error = None if failure is None else failure.value
+    if not isinstance(error, SSL.Error) or not error.args:
+        return None
+    reasons = [str(each[-1]) for each in error.args[0] if each[-1]]
+    # OpenSSL 4 has no words for an end of the bytes.
+    return ", ".join(reasons) or None
