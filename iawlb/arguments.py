@@ -62,6 +62,13 @@ class PoolArguments(TypedDict, total=False):
     userTimeout: Duration
     backoff: Duration
     backoffMax: Duration
+    tls: bool
+    tlsCa: str
+    tlsName: str
+    tlsVerify: bool
+    tlsCertificate: str
+    tlsKey: str
+    tlsAlpn: str | Sequence[str]
 
 
 class GlobalArguments(TypedDict, total=False):
@@ -94,6 +101,13 @@ class DestinationArguments(TypedDict, total=False):
     weight: int
     sendProxy: Literal["off", "v1", "v2"]
     proxyTlvs: str | Sequence[str]
+    tls: bool
+    tlsCa: str
+    tlsName: str
+    tlsVerify: bool
+    tlsCertificate: str
+    tlsKey: str
+    tlsAlpn: str | Sequence[str]
 
 
 class ListenerArguments(TypedDict, total=False):

@@ -245,7 +245,9 @@ class Pool(PausablePool):
         self.entrance.configure(keepAlive, self.deadlines.handshaking)
         self._connectors.renew()
         for worker in (*self.workers.values(), *self._replaced):
-            connector = self._connectors.to(worker.connector.address)
+            connector = self._connectors.to(
+                worker.connector.address, worker.destination.settings, worker.connector
+            )
             worker.use(connector, self.deadlines, self.kinds)
         self.queue.bindable = settings.queueSize
         self.gate.setSlots(settings.poolSlots)

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from iawlb.arguments import ClientEndpoint, checkAddress
 from iawlb.backend.address import checkCircle
 from iawlb.backend.names import lookedUp
+from iawlb.backend.tlsextra import sameTls
 from iawlb.core.destination import Destination
 from iawlb.core.events import (
     DESTINATION_ADDED,
@@ -104,7 +105,7 @@ class Roster(WorkerPool):
             for each in self.listeners:
                 checkCircle(address, each.address, each.settings.v6only)
             given = {"name": address, **behind}
-        connector = self._connectors.to(address)
+        self._connectors.check(address)
         given = {
             **inherited(self.settings, DestinationSettings),
             **given,
@@ -117,6 +118,7 @@ class Roster(WorkerPool):
                 f"there is a destination {own.name!r} already; give one of them "
                 "another name with name="
             )
+        connector = self._connectors.to(address, own)
         destination = Destination(
             connector.text, own, self.settings, self._order, self.name
         )
@@ -196,6 +198,7 @@ class Roster(WorkerPool):
         has keep what they have. The name stays.
 
         @raise UnknownDestination: There is no destination of that name.
+        @raise InvalidSetting: A file of a setting cannot be used; nothing is changed.
         """
         worker = self._worker(name)
         destination = worker.destination
@@ -203,6 +206,9 @@ class Roster(WorkerPool):
         new = replace(settings, name=name)
         if new == old:
             return
+        if not sameTls(old, new):
+            connector = self._connectors.to(worker.connector.address, new)
+            worker.connectBy(connector)
         destination.configure(new)
         worker.configured(old)
         self.events.destination(destination, DESTINATION_CHANGED)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
 
 from cryptography import x509
@@ -35,11 +36,13 @@ class Issued:
         days: float = 2,
         key: Any = None,
         authority: bool = False,
+        addresses: Sequence[str] = (),
     ) -> None:
         """
         @param by: The issuer; by default the certificate issues itself.
         @param hosts: The host names that the certificate is for.
         @param key: An existing key, for a renewal.
+        @param addresses: The IP addresses that the certificate is for.
         """
         self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         self.key = key or ec.generate_private_key(ec.SECP256R1())
@@ -55,8 +58,9 @@ class Issued:
             .not_valid_after(now + timedelta(days=days))
             .add_extension(x509.BasicConstraints(authority, None), True)
         )
-        if hosts:
-            names = [x509.DNSName(each) for each in hosts]
+        if hosts or addresses:
+            names: list[x509.GeneralName] = [x509.DNSName(each) for each in hosts]
+            names += [x509.IPAddress(ip_address(each)) for each in addresses]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         self.certificate = builder.sign(issuer.key, SHA256())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -38,6 +38,7 @@ from iawlb.arguments import (
 )
 from iawlb.errors import InvalidSetting
 from iawlb.settings import DestinationSettings, ListenerSettings, Settings
+from iawlb.tlsvalues import hostName
 from tests.doubles import Recorder
 
 LONGEST = 200
@@ -86,6 +87,9 @@ class TableTests(SynchronousTestCase):
         elif taken == Iterable[str] | str:
             self.assertEqual(value, "tuple[str, ...]")
             self.assertEqual((read(["/a", "/b"]), read("/a")), (("/a", "/b"), ("/a",)))
+        elif taken == Sequence[str] | str:
+            self.assertEqual(value, "tuple[str, ...]")
+            self.assertEqual(read(""), ())
         elif taken == int | str:
             # The mode and the group of a Unix socket.
             self.assertEqual(value, "int | None")
@@ -96,7 +100,8 @@ class TableTests(SynchronousTestCase):
             self.assertRaises(InvalidSetting, read, "7k")
         else:
             self.assertEqual((taken, value), (str, "str"))
-            self.assertEqual(read("/any"), "/any")
+            given = "any" if read is hostName else "/any"
+            self.assertEqual(read(given), given)
 
     def test_balancer(self) -> None:
         """

@@ -313,7 +313,7 @@ class MistakeTests(Case):
         self.pool("max_connection = 1", "write max-connections, in [global]")
         self.pool(
             "destinations = { a = { address = 81, name = 'b' } }",
-            "destinations.a.name: there is no such key; there is address, slots",
+            "destinations.a.name: there is no such key; docs/configuration.md lists",
         )
         self.pool(
             "destinations = { a = { host = 81 } }",

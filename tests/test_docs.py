@@ -148,6 +148,14 @@ class ReferenceTests(SynchronousTestCase):
                 read("/run/iawlb/file")
                 self.assertRaises(InvalidSetting, read, "other")
                 continue
+            if said == "a host":
+                read("db.example.org")
+                self.assertRaises(InvalidSetting, read, "a b")
+                continue
+            if said == "protocols":
+                read("h2,http/1.1")
+                self.assertRaises(InvalidSetting, read, ",")
+                continue
             if not high:
                 for word in said.split(", "):
                     read(word)
@@ -352,6 +360,10 @@ def test_commandsAreRight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         # The documents put the file where this test may not write.
         tokens = str(tmp_path / "tokens")
         given = [tokens if word == "/etc/iawlb.tokens" else word for word in given]
+        if "/etc/iawlb/" in " ".join(given) and not certificates:
+            continue
+        own = str(tmp_path / "certs" / "localhost.pem")
+        given = [re.sub(r"/etc/iawlb/(ca|own)\.pem", own, word) for word in given]
         with pytest.raises(SystemExit) as ended:
             Options(MemoryReactorClock()).parseOptions([*given, "--check"])
         assert ended.value.code == 0, (words, ended.value.code)

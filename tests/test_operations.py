@@ -691,14 +691,14 @@ class DeployTests(OperationsCase):
         web = self.desk.web
         to = web._connectors.to
 
-        def play(address: Any) -> Any:
+        def play(address: Any, *more: Any) -> Any:
             if isinstance(address, str):
-                to(address)  # refuses a wrong one
+                to(address, *more)  # refuses a wrong one
                 backend = self.played.setdefault(address, Backend())
-                made = to(backend)
+                made = to(backend, *more)
                 made.text = address
                 return made
-            return to(address)
+            return to(address, *more)
 
         self.patch(web._connectors, "to", play)
 

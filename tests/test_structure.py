@@ -45,6 +45,7 @@ ROOMS = [
     "clock",
     "networks",
     "validators",
+    "tlsvalues",
     "networkvalidators",
     "proxyvalidators",
     "adminplace",
@@ -156,6 +157,10 @@ ROOMS = [
     "backend.places",
     "backend.address",
     "backend.connector",
+    "backend.tlsfaults",
+    "backend.tlsclient",
+    "backend.tlsconnector",
+    "backend.tlsextra",
     # Pull, connect, relay.
     "workers",
     "workers.shortage",

@@ -75,7 +75,7 @@ class DestinationConnector:
         self.timeout = timeout
         self.context = context
         self.sockets = sockets
-        self._plain = (
+        self.plain = (
             endpoint if isinstance(endpoint, PlainEndpoint | NameEndpoint) else None
         )
 
@@ -96,7 +96,7 @@ class DestinationConnector:
         @return: An object that can cancel the connect, or L{None} if a callback has
             been called already.
         """
-        sockets, plain = self.sockets, self._plain
+        sockets, plain = self.sockets, self.plain
         target = None if sockets is None or plain is None else plain.target
         if sockets is None or plain is None or target is None:
             connect = Connect(self, onConnected, onFailed)
@@ -164,17 +164,30 @@ class Connect:
         if handle is None:
             failed(errorOf(error))
         else:
-            self._stage = sockets.wait(handle, self._succeeded, failed)
+            self._stage = sockets.wait(handle, self._plainConnected, failed)
 
     def useEndpoint(self) -> None:
         """
         Connect by the endpoint, in the time that is left.
         """
         connector = self._connector
+        endpoint = connector.endpoint
+        self.run(EndpointConnect(connector, self._succeeded, self._failed, endpoint))
+
+    def run(self, stage: EndpointConnect) -> None:
+        """
+        Begin a connect by an endpoint, which has the time that is left.
+        """
+        connector = self._connector
         left = self._began + connector.timeout - connector.clock.seconds()
-        stage = EndpointConnect(connector, self._succeeded, self._failed)
         self._stage = stage
         stage.start(max(0.0, left))
+
+    def _plainConnected(self, handle: socket.SocketType) -> None:
+        """
+        Called when a plain socket is connected.
+        """
+        self._succeeded(handle)
 
     def cancel(self) -> None:
         """
@@ -220,9 +233,11 @@ class EndpointConnect(ClientFactory[Side], SideOwner):
         connector: DestinationConnector,
         onConnected: Callable[[Side], None],
         onFailed: Callable[[Failure], None],
+        endpoint: IStreamClientEndpoint,
     ) -> None:
         self._over = False
         self._connector = connector
+        self._endpoint = endpoint
         self._onConnected = onConnected
         self._onFailed = onFailed
         self._sides: list[Side] = []
@@ -238,7 +253,7 @@ class EndpointConnect(ClientFactory[Side], SideOwner):
         connector = self._connector
         self._timer = connector.clock.callLater(seconds, self._timedOut)
         # An endpoint that raises has failed to connect.
-        connecting: Deferred[Any] = maybeDeferred(connector.endpoint.connect, self)
+        connecting: Deferred[Any] = maybeDeferred(self._endpoint.connect, self)
         connecting.addCallbacks(lambda _: None, self._failed)
         if not self._over:
             self._connecting = connecting

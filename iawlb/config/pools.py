@@ -9,6 +9,7 @@ from typing import Any
 
 from iawlb.backend.address import parseDestination, parseListen
 from iawlb.backend.hints import quoted
+from iawlb.backend.tlsextra import tlsClientOf
 from iawlb.config.clashes import Written, findClashes
 from iawlb.config.keys import DESTINATION, LISTENER, MANY, Keys, meantBy
 from iawlb.config.lines import Path
@@ -185,7 +186,13 @@ class PoolReader:
             **_values(given),
         }
         origin = self._note(path, DESTINATION, given)
-        return DestinationConfig(key, address, DestinationSettings(**own), origin)
+        read = DestinationSettings(**own)
+        try:
+            tlsClientOf(self._reactor, read, parsed)
+        except InvalidSetting as error:
+            self._section.wrong(path, str(error))
+            return None
+        return DestinationConfig(key, address, read, origin)
 
     # Both.
 

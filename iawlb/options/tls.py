@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from iawlb.setting import Validated, setting
-from iawlb.validators import filePath, givenPath, listOf, oneOf, protocolName
+from iawlb.tlsvalues import hostName, yesOrNo
+from iawlb.validators import filePath, flag, givenPath, listOf, oneOf, protocolName
 
 MOST_FILES = 1000
 """
@@ -19,20 +20,75 @@ MOST_PROTOCOLS = 20
 The largest number of application protocols.
 """
 
-
-@dataclass(frozen=True, kw_only=True)
-class PoolTls(Validated):
-    """
-    Of a pool.
-    """
-
-    __slots__ = ()
+TO_DESTINATIONS = "TLS to destinations"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DestinationTls(Validated):
     """
     Of a destination.
+    """
+
+    __slots__ = ()
+
+    tls: bool = setting(
+        "no",
+        flag,
+        "",
+        TO_DESTINATIONS,
+        "speak TLS with destinations",
+    )
+    tlsCa: str = setting(
+        "",
+        filePath,
+        "FILE",
+        TO_DESTINATIONS,
+        "certificates of the authorities that destinations' certificates are verified "
+        "with; without it, those of the system",
+    )
+    tlsName: str = setting(
+        "",
+        hostName,
+        "NAME",
+        TO_DESTINATIONS,
+        "name that is asked for (SNI) and that the certificate has to be for; without "
+        "it, the host of the destination's address",
+    )
+    tlsVerify: bool = setting(
+        "yes",
+        yesOrNo,
+        "WORD",
+        TO_DESTINATIONS,
+        "whether destinations' certificates are verified: yes or no",
+    )
+    tlsCertificate: str = setting(
+        "",
+        filePath,
+        "FILE",
+        TO_DESTINATIONS,
+        "certificate that the balancer shows to destinations, with its chain",
+    )
+    tlsKey: str = setting(
+        "",
+        filePath,
+        "FILE",
+        TO_DESTINATIONS,
+        "key of that certificate; without it, it is in the certificate's file",
+    )
+    tlsAlpn: tuple[str, ...] = setting(
+        "",
+        listOf(protocolName, MOST_PROTOCOLS, "h2"),
+        "WORDS",
+        TO_DESTINATIONS,
+        "application protocols that are offered to destinations (ALPN), such as "
+        "h2,http/1.1",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolTls(DestinationTls):
+    """
+    Of a pool: what all its destinations have that do not say their own.
     """
 
     __slots__ = ()

@@ -33,6 +33,12 @@ _OTHER_NAMES = {
 }
 
 
+MANY = 5
+"""
+The largest number of options that a message lists.
+"""
+
+
 def explain(error: GetoptError, options: usage.Options) -> str:
     """
     Return what is wrong with an option, and what to write.
@@ -98,4 +104,6 @@ def _either(names: list[str]) -> str:
     Return a list of options as a choice, in words.
     """
     written = [f"--{each}" for each in names]
+    if len(written) > MANY:
+        return f"{', '.join(written[:MANY])} or one of the others that --help lists"
     return f"{', '.join(written[:-1])} or {written[-1]}"

@@ -10,9 +10,10 @@ from iawlb.arguments import ClientEndpoint
 from iawlb.backend.address import parseDestination
 from iawlb.backend.connector import DestinationConnector
 from iawlb.backend.socketconnector import SocketConnector
+from iawlb.backend.tlsextra import tlsClientOf
 from iawlb.core.retired import inUse
 from iawlb.relay.context import RelayContext
-from iawlb.settings import Settings
+from iawlb.settings import DestinationSettings, Settings
 
 
 class Connectors:
@@ -41,20 +42,42 @@ class Connectors:
             timeout = self._settings.connectTimeout
             self._sockets.append(SocketConnector(self._clock, poller, timeout))
 
-    def to(self, address: str | ClientEndpoint) -> DestinationConnector:
+    def check(self, address: str | ClientEndpoint) -> None:
+        """
+        Check the address of a destination.
+
+        @raise InvalidSetting: The address is wrong.
+        """
+        if isinstance(address, str):
+            parseDestination(self._reactor, address, self._settings.connectTimeout)
+
+    def to(
+        self,
+        address: str | ClientEndpoint,
+        own: DestinationSettings,
+        former: DestinationConnector | None = None,
+    ) -> DestinationConnector:
         """
         Make the connector of a destination.
 
-        @raise InvalidSetting: The address is wrong.
+        @param own: The settings of the destination.
+        @param former: The connector that the destination has, if it is to keep what
+            speaks TLS with it.
+        @raise InvalidSetting: The address, or a setting about TLS, is wrong.
         """
         timeout = self._settings.connectTimeout
         text, endpoint = repr(address), cast(Any, address)
         if isinstance(address, str):
             text, endpoint = parseDestination(self._reactor, address, timeout)
         sockets = self._sockets[-1] if self._sockets else None
-        connector = DestinationConnector(
-            self._reactor, self._clock, endpoint, timeout, self._context, sockets
-        )
+        given = (self._reactor, self._clock, endpoint, timeout, self._context, sockets)
+        connector = DestinationConnector(*given)
+        client = former.client if former else tlsClientOf(self._clock, own, text)
+        if client is not None:
+            # Imported only here, as TLS is an extra.
+            from iawlb.backend.tlsconnector import TlsConnector
+
+            connector = TlsConnector(*given, client)
         connector.address, connector.text = address, text
         return connector
 

@@ -96,10 +96,16 @@ class Worker:
         Connect, time and relay sessions in another way from now on. Connects that are
         under way go on.
         """
-        self.connector = self._prober.connector = connector
+        self.connectBy(connector)
         self.relayed = deadlines.relayed
         self.kinds = kinds
         self._chooseKind()
+
+    def connectBy(self, connector: DestinationConnector) -> None:
+        """
+        Connect in another way from now on. Connects that are under way go on.
+        """
+        self.connector = self._prober.connector = connector
 
     def configured(self, old: DestinationSettings) -> None:
         """
