@@ -8,7 +8,7 @@ C{"64k"}. L{Settings} says what each setting means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
 
@@ -108,6 +108,14 @@ class DestinationArguments(TypedDict, total=False):
     tlsCertificate: str
     tlsKey: str
     tlsAlpn: str | Sequence[str]
+    command: Sequence[str]
+    stopCommand: Sequence[str]
+    ensureRunning: Callable[..., Any]
+    ensureStopped: Callable[..., Any]
+    sleepAfter: Duration
+    wakeTimeout: Duration
+    readyAfter: Duration
+    stopTimeout: Duration
 
 
 class ListenerArguments(TypedDict, total=False):

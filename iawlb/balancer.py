@@ -40,6 +40,7 @@ from iawlb.frontend.choosing import Choose
 from iawlb.frontend.limits import connectionLimit
 from iawlb.observe.eventlog import EventLog
 from iawlb.pool import Pool
+from iawlb.programs.shared import Programs
 from iawlb.relay.context import RelayContext
 from iawlb.relay.poller import SocketPoller
 from iawlb.relay.resets import ResetWatch
@@ -122,7 +123,13 @@ class Balancer(MultiService):
         )
         self._pools: dict[str, Pool] = {}
         self._shared = Shared(
-            reactor, self.clock, self.events, self.table, context, self._pools
+            reactor,
+            self.clock,
+            self.events,
+            self.table,
+            context,
+            Programs(reactor, self.clock),
+            self._pools,
         )
         self.closing: list[Pool] = []
 
@@ -353,6 +360,7 @@ class Balancer(MultiService):
             self._cutting.cancel()
         for pool in (*self._pools.values(), *self.closing):
             pool.stop()
+        await self._shared.programs.whenStopped()
         self._watching.stop()
         if self._poller is not None:
             self._poller.stop()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from twisted.internet.interfaces import IDelayedCall
 
 from iawlb.arguments import Duration, shown
+from iawlb.core.condition import SERVING
 from iawlb.core.events import (
     DESTINATION_PAUSED,
     DESTINATION_RESUMED,
@@ -112,7 +113,7 @@ class PausablePool(Roster):
             return "stopped"
         if self.gate.paused is not None:
             return "paused"
-        up = any(each.state == "up" for each in self.destinations)
+        up = any(each.state in SERVING for each in self.destinations)
         return "up" if up else "down"
 
     def pause(
@@ -160,6 +161,7 @@ class PausablePool(Roster):
             self.events.pool(self.name, POOL_RESUMED, _shortened(by))
         self._checkRefusing()
         self.deadlines.queued()
+        self.alarm.check()
 
     def refuse(self, refusing: bool = True, by: str = NOBODY) -> None:
         """
@@ -194,6 +196,7 @@ class PausablePool(Roster):
         """
         self.settings.take(replace(self.settings, poolSlots=slots))
         self.gate.setSlots(self.settings.poolSlots)
+        self.alarm.check()
         self.events.pool(self.name, POOL_CHANGED, NOBODY)
 
     def _checkRefusing(self) -> None:

@@ -68,6 +68,8 @@ class Pool(PausablePool):
         self.context = shared.context
         self._reactor = shared.reactor
         self._nothingAvailable = True
+        # Whether something may have to be done when a session waits.
+        self._watchful = True
         # The number of workers that are held off by a shortage of the whole machine.
         self._heldOff = 0
         self._roomAwaited = False
@@ -264,6 +266,7 @@ class Pool(PausablePool):
         self.gate.stop()
         self._awaitEnds()
         self._rebinder.stop()
+        self.alarm.stop()
         # If a removal waits for a slot to rest, it is finished now.
         for worker in (*self.workers.values(), *self._replaced):
             worker.stop()
@@ -293,7 +296,8 @@ class Pool(PausablePool):
         Called when sessions have come into the queue.
         """
         self.deadlines.queued()
-        if self.inHurry():
+        # The queue is looked at only while it matters that a session waits.
+        if self._watchful and len(self.queue) > 0:
             self._hurry()
 
     def destinationChanged(self) -> None:
@@ -301,14 +305,26 @@ class Pool(PausablePool):
         Called when a destination came, went, or changed its state.
         """
         self._nothingAvailable = not self._available()
+        self._watchful = self._nothingAvailable or bool(self.alarm.wakers)
         self._rebinder.start()
         self._checkRefusing()
-        if self.inHurry():
+        if self._watchful and len(self.queue) > 0:
             self._hurry()
 
     def _hurry(self) -> None:
-        for worker in self.workers.values():
-            worker.hurry()
+        """
+        See to it that the sessions that wait are served.
+        """
+        if self._nothingAvailable:
+            for worker in self.workers.values():
+                worker.hurry()
+        self.alarm.check()
+
+    def wakeFailed(self) -> None:
+        """
+        Called when a destination could not be started.
+        """
+        self.alarm.failed()
 
     def heldOffChanged(self, heldOff: bool) -> None:
         """

@@ -5,7 +5,7 @@ The part of a pool that holds its destinations and their workers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -30,8 +30,10 @@ from iawlb.frontend.listeners import Listeners
 from iawlb.setting import checkNames, splitSettings
 from iawlb.settings import DestinationSettings, Settings, inherited
 from iawlb.shared import Shared
+from iawlb.workers.alarm import Alarm
 from iawlb.workers.connectors import Connectors
 from iawlb.workers.rebinder import Rebinder
+from iawlb.workers.wakingworker import WakingWorker
 from iawlb.workers.worker import Worker
 from iawlb.workers.workerpool import WorkerPool
 
@@ -70,6 +72,10 @@ class Roster(WorkerPool):
         self._rebinder = Rebinder(shared.reactor, self.queue)
         self._connectors = Connectors(
             shared.reactor, self.clock, settings, shared.context
+        )
+        self.programs = shared.programs
+        self.alarm = Alarm(
+            self.clock, self.queue, shared.context.resets, lambda: self.destinations
         )
         self._order = 0
         self._running = False
@@ -125,7 +131,12 @@ class Roster(WorkerPool):
         if not ready:
             destination.paused = True
             destination.down = "not probed yet"
-        worker = Worker(destination, connector, self)
+        worker: Worker
+        if own.sleeps:
+            worker = WakingWorker(destination, connector, self)
+            self.alarm.wakers[destination] = worker.waker
+        else:
+            worker = Worker(destination, connector, self)
         self.workers[own.name] = worker
         self.events.destination(destination, DESTINATION_ADDED)
         if self._running:
@@ -209,6 +220,11 @@ class Roster(WorkerPool):
         if not sameTls(old, new):
             connector = self._connectors.to(worker.connector.address, new)
             worker.connectBy(connector)
+        if new.sleeps != old.sleeps:
+            # Another kind of worker takes its place.
+            own = {each.name: getattr(new, each.name) for each in fields(new)}
+            self.replace(name, worker.connector.address, own)
+            return
         destination.configure(new)
         worker.configured(old)
         self.events.destination(destination, DESTINATION_CHANGED)
@@ -247,6 +263,7 @@ class Roster(WorkerPool):
             elif worker in self._replaced:
                 self._replaced.remove(worker)
                 self.events.destination(destination, DESTINATION_REMOVED)
+            self.alarm.wakers.pop(destination, None)
             worker.stop()
 
         return worker.whenIdle().addCallback(gone)
@@ -261,7 +278,10 @@ class Roster(WorkerPool):
         self.undrain(name)
 
     def replace(
-        self, name: str, address: str, settings: Mapping[str, object]
+        self,
+        name: str,
+        address: str | ClientEndpoint,
+        settings: Mapping[str, object],
     ) -> Destination:
         """
         Give a destination another address: a new destination takes its place, and the

@@ -35,7 +35,8 @@ def setting(
     @param group: The heading of the setting in the help.
     @param text: The meaning, without the default.
     @param scope: C{pool} if each pool may have its own value, C{global} if the whole
-        balancer has one.
+        balancer has one, C{python} if only a program in Python can give it, as the
+        value is a function.
     @param live: Whether the value can be changed while the balancer runs.
     @param key: The setting's name in a configuration file, if that is another than on
         the command line.

@@ -10,6 +10,7 @@ from typing import Any
 
 from iawlb.core.events import Events
 from iawlb.core.table import SessionTable
+from iawlb.programs.shared import Programs
 from iawlb.relay.context import RelayContext
 
 
@@ -23,6 +24,7 @@ class Shared:
     @ivar events: The observers, to which every step is reported.
     @ivar table: All sessions that live.
     @ivar context: What all connections share.
+    @ivar programs: The programs that were started for destinations.
     @ivar pools: The pools of the balancer, by their names.
     """
 
@@ -31,4 +33,5 @@ class Shared:
     events: Events
     table: SessionTable
     context: RelayContext
+    programs: Programs
     pools: Mapping[str, Any]

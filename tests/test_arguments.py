@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -90,6 +90,13 @@ class TableTests(SynchronousTestCase):
         elif taken == Sequence[str] | str:
             self.assertEqual(value, "tuple[str, ...]")
             self.assertEqual(read(""), ())
+        elif taken == Sequence[str]:
+            self.assertEqual(value, "tuple[str, ...]")
+            self.assertEqual(read(["a", "b c"]), ("a", "b c"))
+            self.assertRaises(InvalidSetting, read, "a")
+        elif taken == Callable[..., Any]:
+            self.assertEqual((value, read(print)), ("Any", print))
+            self.assertRaises(InvalidSetting, read, "print")
         elif taken == int | str:
             # The mode and the group of a Unix socket.
             self.assertEqual(value, "int | None")

@@ -115,7 +115,7 @@ async def test_probe(tls: Tls, tmp_path: Path) -> None:
     ) as on:
         before = len(os.listdir("/proc/self/fd"))
         (worker,) = on.balancer._pool.workers.values()
-        worker._goDown(Failure(ConnectionRefusedError()))
+        worker.goDown(Failure(ConnectionRefusedError()))
         (destination,) = on.balancer.destinations
         await until(lambda: destination.down is None)
         peer = await on.server.peer()

@@ -162,6 +162,12 @@ ROOMS = [
     "backend.tlsconnector",
     "backend.tlsextra",
     # Pull, connect, relay.
+    # Programs that are started when a client comes.
+    "programs",
+    "programs.become",
+    "programs.output",
+    "programs.program",
+    "programs.shared",
     "workers",
     "workers.shortage",
     "workers.timelimits",
@@ -175,6 +181,10 @@ ROOMS = [
     "workers.measuring",
     "workers.greeting",
     "workers.worker",
+    "workers.starters",
+    "workers.waking",
+    "workers.wakingworker",
+    "workers.alarm",
     "workers.rebinder",
     # Where clients come in.
     "frontend",

@@ -50,7 +50,9 @@ GLOBAL: Keys = _keys(Settings, "global")
 POOL: Keys = _keys(Settings, "pool")
 LISTENER: Keys = _keys(ListenerSettings)
 DESTINATION: Keys = {
-    key: each for key, each in _keys(DestinationSettings).items() if key != "name"
+    key: each
+    for key, each in _keys(DestinationSettings).items()
+    if key != "name" and each.metadata["scope"] != "python"
 }
 PROCESS: dict[str, dict[str, Field[Any]]] = {}
 """

@@ -29,6 +29,7 @@ from iawlb.control.drains import Drains, Undone, cut
 from iawlb.control.errors import InvalidSetting, NotFound
 from iawlb.control.targets import Target, findPool, findTarget, findWorker, nameOf
 from iawlb.control.waits import Waits, apart
+from iawlb.core.condition import SERVING
 
 
 class Operations:
@@ -348,7 +349,7 @@ def _removable(target: Target) -> bool:
 
 def _up(target: Target) -> bool:
     if target.worker is not None:
-        return target.worker.destination.state == "up"
+        return target.worker.destination.state in SERVING
     return all(each.state == "up" for each in target.pools)
 
 

@@ -4,6 +4,11 @@ Whether a destination takes sessions, and how many.
 
 from __future__ import annotations
 
+SERVING = ("up", "asleep", "waking")
+"""
+The states of a destination that serves the next client, maybe once it is awake.
+"""
+
 
 class Condition:
     """
@@ -183,9 +188,23 @@ class Condition:
     @property
     def available(self) -> bool:
         """
-        Whether the destination takes sessions at all, now or when a slot is free.
+        Whether the destination takes sessions at all: now, when a slot is free, or when
+        it is awake.
         """
-        return self.ready and not self.heldOff
+        return (self.ready or self.wakeable) and not self.heldOff
+
+    @property
+    def wakeable(self) -> bool:
+        """
+        Whether nothing but its sleep keeps the destination from taking sessions.
+        """
+        return self._asleep is not None and not (
+            self._down is not None
+            or self._paused
+            or self._draining
+            or self._standby
+            or self._withdrawn is not None
+        )
 
     @property
     def freeSlots(self) -> int | None:

@@ -218,7 +218,7 @@ class Gate:
         finally:
             self._checking = False
         if wait is None:
-            self.open = self._mayLeave()
+            self.open = self.mayLeave()
             if self.open and not self.slots:
                 self._queue.gate = None
         elif self._running:
@@ -233,7 +233,7 @@ class Gate:
             of L{check} can bring more.
         """
         for _ in range(PER_TURN):
-            if not self._mayLeave():
+            if not self.mayLeave():
                 return None
             wait = self._waitInSpread()
             if wait > 0:
@@ -244,8 +244,18 @@ class Gate:
             self._left += 1
         return 0.0
 
-    def _mayLeave(self) -> bool:
+    def mayLeave(self) -> bool:
+        """
+        Return whether neither a pause nor the pool's slots hold the sessions.
+        """
         return self.paused is None and not (self.slots and self._taken >= self.slots)
+
+    @property
+    def free(self) -> int | None:
+        """
+        The number of the pool's slots that are free, or L{None} if there is no limit.
+        """
+        return max(0, self.slots - self._taken) if self.slots else None
 
     def _waitInSpread(self) -> float:
         """

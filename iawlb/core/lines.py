@@ -78,6 +78,22 @@ class Lines:
         heads = [head for line in self._lines() if (head := line.first()) is not None]
         return min(heads, key=PLACE, default=None)
 
+    def boundTo(self, destination: Destination | None) -> Iterator[Session]:
+        """
+        Iterate over the waiting sessions that the policy binds to a destination, or to
+        none, the oldest first.
+        """
+        if destination is None:
+            return inOrder((self._unbound, *self._orphaned))
+        line = self._bound.get(destination)
+        return inOrder(() if line is None else (line,))
+
+    def unbound(self) -> int:
+        """
+        Count the waiting sessions that the policy binds to no destination.
+        """
+        return len(self._unbound) + sum(map(len, self._orphaned))
+
     def __iter__(self) -> Iterator[Session]:
         """
         Iterate over the waiting sessions, the oldest first.

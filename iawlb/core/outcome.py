@@ -28,6 +28,7 @@ class Outcome(Enum):
     QUEUE_FULL = "sQ", "the queue was full"
     CLIENT_LEFT_QUEUE = "CQ", "client left the queue"
     QUEUE_TIMEOUT = "sQ", "waited too long in the queue"
+    WAKE_FAILED = "sC", "no destination could be started"
     CLIENT_LEFT_CONNECT = "CC", "client left during the connect"
     CLIENT_RESET = "CD", "reset by the client"
     DESTINATION_RESET = "SD", "reset by the destination"

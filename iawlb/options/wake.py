@@ -4,9 +4,62 @@ The settings about destinations that are started when a client comes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from iawlb.setting import Validated
+from iawlb.errors import InvalidSetting
+from iawlb.setting import Validated, setting
+from iawlb.validators import duration, positiveDuration, shaped
+
+MOST_WORDS = 1000
+"""
+The number of words that a command may have.
+"""
+
+
+@shaped(
+    {
+        "type": "array",
+        "maxItems": MOST_WORDS,
+        "items": {"type": "string", "pattern": "^[^\\u0000]*$"},
+    },
+    {"const": ""},
+)
+def commandLine(value: object) -> tuple[str, ...]:
+    """
+    Read a command: a list of words, of which the first is the program. Nothing, as
+    L{None} or empty text, is no command.
+
+    @raise InvalidSetting: The value is something else.
+    """
+    if value in (None, "", (), []):
+        return ()
+    right = 'write a list of words, ["server", "--port", "9001"], in the file'
+    if not isinstance(value, list | tuple) or len(value) > MOST_WORDS:
+        raise InvalidSetting(f"{value!r} is not a command: {right}")
+    for each in value:
+        if not isinstance(each, str) or "\0" in each:
+            raise InvalidSetting(f"{each!r} is not a word of a command: {right}")
+    if not value[0]:
+        raise InvalidSetting("the command has no program: its first word is empty")
+    return tuple(value)
+
+
+@shaped({"const": ""})
+def function(value: object) -> Callable[..., Any] | None:
+    """
+    Read a function of a Python program. Nothing, as L{None} or empty text, is none.
+
+    @raise InvalidSetting: The value is something else.
+    """
+    if value is None or value == "":
+        return None
+    if not callable(value):
+        raise InvalidSetting(
+            f"{value!r} is not a function, and only a Python program can give one"
+        )
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +78,87 @@ class DestinationWake(Validated):
     """
 
     __slots__ = ()
+
+    command: tuple[str, ...] = setting(
+        "",
+        commandLine,
+        "WORDS",
+        "",
+        "the program that serves, as a list of words; it is started when a client "
+        "waits for it",
+    )
+    stopCommand: tuple[str, ...] = setting(
+        "",
+        commandLine,
+        "WORDS",
+        "",
+        "a command that stops what command has started; command itself then has to "
+        "end once that runs",
+    )
+    ensureRunning: Any = setting(
+        "",
+        function,
+        "FUNCTION",
+        "",
+        "in Python, called with the destination instead of starting a command; may "
+        "return a Deferred or be a coroutine",
+        scope="python",
+    )
+    ensureStopped: Any = setting(
+        "",
+        function,
+        "FUNCTION",
+        "",
+        "in Python, called likewise to stop what ensureRunning has started",
+        scope="python",
+    )
+    sleepAfter: float = setting(
+        0,
+        duration,
+        "TIME",
+        "",
+        "time without a client after which it is stopped; 0 is never",
+    )
+    wakeTimeout: float = setting(
+        "20s",
+        positiveDuration,
+        "TIME",
+        "",
+        "longest time from its start until it can be connected to",
+    )
+    readyAfter: float = setting(
+        0,
+        duration,
+        "TIME",
+        "",
+        "time from then on until it gets the first client",
+    )
+    stopTimeout: float = setting(
+        "10s",
+        positiveDuration,
+        "TIME",
+        "",
+        "longest time that its program may take to end by itself, after which the "
+        "program is killed",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.command and self.ensureRunning is not None:
+            raise InvalidSetting("command: there is ensureRunning too: give one")
+        if self.stopCommand and not self.command:
+            raise InvalidSetting("stopCommand: there is no command")
+        if self.ensureStopped is not None and self.ensureRunning is None:
+            raise InvalidSetting("ensureStopped: there is no ensureRunning")
+        if self.sleepAfter and not self.command and self.ensureStopped is None:
+            raise InvalidSetting("sleepAfter: there is no command, nor ensureStopped")
+
+    @property
+    def sleeps(self) -> bool:
+        """
+        Whether the destination has to be started before it serves.
+        """
+        return bool(self.command) or self.ensureRunning is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,6 +135,13 @@ class Serving(SideOwner):
         """
         return not self._given
 
+    @property
+    def sent(self) -> bool:
+        """
+        Whether the client has sent something that was passed on.
+        """
+        return self._session.bytesIn > 0
+
     def cancelConnect(self) -> None:
         """
         Give the connect up.

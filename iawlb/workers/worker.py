@@ -123,7 +123,7 @@ class Worker:
         for each in waiting:
             each.callback(None)
         if self.destination.down is not None:
-            self._prober.start()
+            self._awaitRecovery()
         self.check()
 
     def start(self) -> None:
@@ -301,7 +301,7 @@ class Worker:
         ):
             self._holdOff.tryAgain()
         else:
-            self._goDown(failure)
+            self.goDown(failure)
             return
         self._putBack([serving])
 
@@ -354,16 +354,26 @@ class Worker:
 
     # The destination is down.
 
-    def _goDown(self, failure: Failure) -> None:
+    def goDown(self, failure: Failure) -> None:
+        """
+        Mark the destination as down, and put the sessions back whose connects are under
+        way.
+        """
         self.destination.failed(failure.getErrorMessage())
         self.events.destination(self.destination, DESTINATION_DOWN)
         self.check()
         self._pool.destinationChanged()
         if not self._stopping:  # by an observer
-            self._prober.start()
+            self._awaitRecovery()
         # The other sessions that connect to this destination would wait as long for
         # nothing.
         self._putBack(list(self._connecting))
+
+    def _awaitRecovery(self) -> None:
+        """
+        Begin to look whether the destination is up again.
+        """
+        self._prober.start()
 
     def hurry(self) -> None:
         """
@@ -383,4 +393,4 @@ class Worker:
         from the start.
         """
         if self.destination.down is None and not self._stopping:
-            self._goDown(failure)
+            self.goDown(failure)

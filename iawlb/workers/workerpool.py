@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from iawlb.core.events import Events
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.table import SessionTable
+from iawlb.programs.shared import Programs
 from iawlb.relay.kinds import Kinds
 from iawlb.settings import Settings
 from iawlb.workers.deadlines import Deadlines
@@ -28,6 +29,7 @@ class WorkerPool(Protocol):
     deadlines: Deadlines
     kinds: Kinds
     events: Events
+    programs: Programs
 
     def destinationChanged(self) -> None:
         """
@@ -43,6 +45,11 @@ class WorkerPool(Protocol):
     def sessionPulled(self) -> None:
         """
         Called when a session has left the queue.
+        """
+
+    def wakeFailed(self) -> None:
+        """
+        Called when a destination could not be started.
         """
 
     def sessionsPutBack(self) -> None:
