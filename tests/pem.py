@@ -37,14 +37,16 @@ class Issued:
         key: Any = None,
         authority: bool = False,
         addresses: Sequence[str] = (),
+        kind: x509.ObjectIdentifier = x509.NameOID.COMMON_NAME,
     ) -> None:
         """
         @param by: The issuer; by default the certificate issues itself.
         @param hosts: The host names that the certificate is for.
         @param key: An existing key, for a renewal.
         @param addresses: The IP addresses that the certificate is for.
+        @param kind: The kind of name that the subject has.
         """
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self.name = x509.Name([x509.NameAttribute(kind, name)])
         self.key = key or ec.generate_private_key(ec.SECP256R1())
         issuer = by or self
         now = datetime.now(UTC)

@@ -1,0 +1,589 @@
+"""
+Tests for TLS at the entrance, in memory: the handshake, and what follows when one side
+ends.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+from cryptography.x509 import NameOID
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IListeningPort,
+    IStreamServerEndpoint,
+)
+from twisted.logger import formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from iawlb.core.outcome import Outcome
+from iawlb.core.session import Session
+from iawlb.relay.tlstransport import MOST_UNREAD, TlsTransport
+from iawlb.service import LoadBalancer
+from tests.doubles import Rig, Wire, accept, logged
+from tests.pem import Issued
+
+OWN = Issued("own", hosts=["localhost"])
+CLIENTS = Issued("clients", authority=True)
+
+
+class _Port:
+    def getHost(self) -> str:
+        return "memory"
+
+    def stopListening(self) -> None:
+        pass
+
+
+@implementer(IStreamServerEndpoint)
+class Endpoint:
+    """
+    A listener in memory.
+    """
+
+    factory: Any
+
+    def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
+        """
+        Keep the factory.
+        """
+        self.factory = protocolFactory
+        port: Any = _Port()
+        return succeed(port)
+
+
+class Client:
+    """
+    A client that speaks TLS over a wire.
+
+    @ivar got: What it has received.
+    @ivar ended: Whether it has received close_notify.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        name: str | None = None,
+        alpn: tuple[bytes, ...] = (),
+        version: int | None = None,
+        certificate: Issued | None = None,
+    ) -> None:
+        context = SSL.Context(SSL.TLS_METHOD)
+        if version is not None:
+            context.set_max_proto_version(version)
+        if certificate is not None:
+            context.use_certificate(certificate.certificate)
+            context.use_privatekey(certificate.key)
+        self.tls = SSL.Connection(context, None)
+        self.tls.set_connect_state()
+        if name is not None:
+            self.tls.set_tlsext_host_name(name.encode())
+        if alpn:
+            self.tls.set_alpn_protos(list(alpn))
+        self.wire = wire
+        self.got = b""
+        self.ended = False
+        self._read = 0
+
+    def out(self) -> bytes:
+        """
+        Take what is to be sent.
+        """
+        try:
+            return self.tls.bio_read(1 << 20)
+        except SSL.WantReadError:
+            return b""
+
+    def take(self) -> None:
+        """
+        Receive what was sent.
+        """
+        fresh = self.wire.written[self._read :]
+        self._read += len(fresh)
+        if fresh:
+            self.tls.bio_write(fresh)
+
+    def shake(self, pieces: int | None = None) -> Client:
+        """
+        Shake hands.
+
+        @param pieces: How many bytes are sent at a time, if not all.
+        """
+        for _ in range(4):
+            try:
+                self.tls.do_handshake()
+            except SSL.WantReadError:
+                pass
+            data = self.out()
+            step = pieces or len(data) or 1
+            for start in range(0, len(data), step):
+                self.wire.receive(data[start : start + step])
+            self.take()
+        return self
+
+    def send(self, data: bytes) -> None:
+        """
+        Send bytes.
+        """
+        self.tls.sendall(data)
+        self.wire.receive(self.out())
+
+    def end(self) -> None:
+        """
+        Send close_notify.
+        """
+        self.tls.shutdown()
+        self.wire.receive(self.out())
+
+    def read(self) -> bytes:
+        """
+        Read what came; return all that has come so far.
+        """
+        self.take()
+        try:
+            while True:
+                self.got += self.tls.recv(1 << 16)
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self.ended = True
+        return self.got
+
+
+class Case(SynchronousTestCase):
+    """
+    Runs a balancer in memory with a TLS listener.
+    """
+
+    def setUp(self) -> None:
+        """
+        Write the certificates.
+        """
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.own = Path(folder.name, "own.pem")
+        self.own.write_bytes(OWN.keyPem + OWN.pem)
+        self.ca = Path(folder.name, "ca.pem")
+        self.ca.write_bytes(CLIENTS.pem)
+        self.listen()
+
+    def listen(self, tls: dict[str, Any] | None = None, **settings: Any) -> None:
+        """
+        Start a balancer.
+
+        @param tls: More settings of the listener.
+        @param settings: Those of the balancer.
+        """
+        self.rig = Rig(relay="portable", **settings)
+        self.endpoint = Endpoint()
+        own = {"name": "secure", "certificate": [str(self.own)], **(tls or {})}
+        self.balancer: LoadBalancer = self.rig.balancer
+        self.balancer.listen(self.endpoint, **own)
+        (listener,) = self.balancer._pool.listeners
+        assert listener.certificates is not None
+        self.certificates = listener.certificates
+
+    def wire(self) -> Wire:
+        """
+        Connect a client that has not begun its handshake.
+        """
+        return accept(self.endpoint.factory)
+
+    def client(self, **options: Any) -> Client:
+        """
+        Connect a client, and shake hands.
+        """
+        return Client(self.wire(), **options).shake()
+
+    @property
+    def session(self) -> Session:
+        """
+        The only session.
+        """
+        (session,) = self.balancer.sessions
+        return session
+
+    @property
+    def backend(self) -> Wire:
+        """
+        The connection to the destination.
+        """
+        (wire,) = self.rig.backends[0].wires
+        return wire
+
+    def outcome(self) -> Outcome | None:
+        """
+        How the first session has ended.
+        """
+        self.assertEqual(list(self.balancer.sessions), [])
+        return self.rig.recorder.outcomes[1]
+
+
+class HandshakeTests(Case):
+    """
+    Before a client enters the queue.
+    """
+
+    def test_slot(self) -> None:
+        """
+        A client takes a slot when its handshake is done, and not before.
+        """
+        client = Client(self.wire())
+        self.assertEqual((self.rig.recorder.pulls, self.balancer.waiting), ([], 0))
+        client.shake()
+        self.assertEqual(self.rig.recorder.pulls, [(1, "a")])
+        client.send(b"hello")
+        self.assertEqual(self.backend.written, b"hello")
+        self.assertEqual(self.certificates.handshakes, 1)
+
+    def test_pieces(self) -> None:
+        """
+        It does not matter how the client's bytes are split.
+        """
+        client = Client(self.wire()).shake(pieces=1)
+        self.backend.receive(b"hello")
+        self.assertEqual(client.read(), b"hello")
+
+    def test_atOnce(self) -> None:
+        """
+        What comes in the same read as the end of the handshake is not lost, nor is it
+        while the client waits.
+        """
+        self.rig.backends[0].hold = True
+        client = Client(self.wire(), version=SSL.TLS1_3_VERSION)
+        for _ in range(2):
+            try:
+                client.tls.do_handshake()
+            except SSL.WantReadError:
+                client.wire.receive(client.out())
+            client.take()
+        client.send(b"at once")
+        self.assertEqual(self.rig.backends[0].wires, [])
+        self.rig.backends[0].succeed()
+        self.assertEqual(self.backend.written, b"at once")
+
+    def test_info(self) -> None:
+        """
+        What the client has said is known to the log, to hooks and to metrics.
+        """
+        self.listen(
+            {
+                "alpn": ["h2"],
+                "clientCa": str(self.ca),
+                "clientCertificate": "required",
+            }
+        )
+        own = Issued("a client", CLIENTS)
+        self.client(name="localhost", alpn=(b"\xff", b"h2"), certificate=own)
+        info = self.session.info
+        assert info is not None and info.tls is not None
+        self.assertEqual(info.serverName, "localhost")
+        self.assertEqual((info.protocols, info.protocol), (("\\xff", "h2"), "h2"))
+        self.assertEqual(info.tls.version, "TLSv1.3")
+        self.assertTrue(info.tls.cipher.startswith("TLS_"))
+        self.assertEqual((info.tls.clientName, info.tls.verified), ("a client", True))
+
+    def test_noInfo(self) -> None:
+        """
+        A client that says no more than it must has no names.
+        """
+        self.client(version=SSL.TLS1_2_VERSION)
+        info = self.session.info
+        assert info is not None and info.tls is not None
+        self.assertEqual((info.serverName, info.protocols), (None, ()))
+        self.assertEqual((info.protocol, info.tls.version), (None, "TLSv1.2"))
+        self.assertEqual((info.tls.clientName, info.tls.verified), (None, False))
+
+    def test_namelessClient(self) -> None:
+        """
+        A client's certificate without a common name is known by its whole subject.
+        """
+        self.listen({"clientCa": str(self.ca), "clientCertificate": "asked"})
+        kind = NameOID.ORGANIZATION_NAME
+        self.client(certificate=Issued("a client", CLIENTS, kind=kind))
+        info = self.session.info
+        assert info is not None and info.tls is not None
+        self.assertEqual((info.tls.clientName, info.tls.verified), ("O=a client", True))
+
+    def test_slow(self) -> None:
+        """
+        A client that does not finish its handshake in time is closed.
+        """
+        self.listen(handshakeTimeout="5s")
+        client = Client(self.wire())
+        client.wire.receive(b"\x16\x03\x01")
+        self.rig.advance(4.9)
+        self.assertIsNone(client.wire.closing)
+        self.rig.advance(0.2)
+        self.assertEqual(client.wire.closing, "abort")
+        client.wire.lose()
+        self.assertEqual(self.outcome(), Outcome.HANDSHAKE_TIMEOUT)
+
+    def test_leaves(self) -> None:
+        """
+        A client that leaves during its handshake has left; it is no failure.
+        """
+        for lose in (
+            lambda wire: wire.lose(),
+            lambda wire: wire.lose(reset=True),
+            lambda wire: (wire.end(), wire.lose()),
+        ):
+            self.listen()
+            client = Client(self.wire())
+            with self.assertRaises(SSL.WantReadError):
+                client.tls.do_handshake()
+            client.wire.receive(client.out())
+            lose(client.wire)
+            self.assertEqual(self.outcome(), Outcome.CLIENT_LEFT_HANDSHAKE)
+        self.assertEqual(self.certificates.failed, 0)
+
+    def test_fails(self) -> None:
+        """
+        A client that speaks no TLS, or has nothing in common with the listener, is
+        closed. The log says why, once a second; nobody else is harmed.
+        """
+        events = logged(self)
+        self.listen({"alpn": ["h2"], "tlsMin": "1.3"})
+        for number in range(3):
+            wire = self.wire()
+            wire.receive(b"GET / HTTP/1.1\r\n\r\n")
+            self.assertEqual(wire.closing, "close")
+            wire.receive(b"more")
+            wire.lose()
+            outcome = self.rig.recorder.outcomes[number + 1]
+            self.assertEqual(outcome, Outcome.HANDSHAKE_FAILED)
+        self.rig.advance(1.1)
+        for options in (
+            {"alpn": (b"smtp",)},
+            {"version": SSL.TLS1_2_VERSION},
+        ):
+            with self.assertRaises(SSL.Error):
+                self.client(**options)
+            self.balancer.sessions  # noqa: B018
+        self.assertEqual(self.certificates.failed, 3)
+        lines = [formatEvent(each) for each in events if "refused" in formatEvent(each)]
+        self.assertEqual(len(lines), 2)
+        self.assertIn("the TLS handshake failed: http request", lines[0])
+        self.client(alpn=(b"h2",)).send(b"hello")
+        self.assertEqual(self.backend.written, b"hello")
+
+    def test_alerts(self) -> None:
+        """
+        A client is told why its handshake has failed, by TLS's own alert.
+        """
+        self.listen({"alpn": ["h2"], "tlsMin": "1.3"})
+        for words, options in (
+            ("no application protocol", {"alpn": (b"smtp",)}),
+            ("protocol version", {"version": SSL.TLS1_2_VERSION}),
+        ):
+            error = self.assertRaises(SSL.Error, self.client, **options)
+            self.assertIn(words, str(error))
+
+    def test_huge(self) -> None:
+        """
+        A ClientHello of 16 MB is refused long before all of it has come.
+        """
+        wire = self.wire()
+        record = b"\x16\x03\x01\x40\x00"
+        wire.receive(record + b"\x01\xff\xff\xff" + bytes(16380))
+        for _ in range(20):
+            if wire.closing is None:
+                wire.receive(record + bytes(16384))
+        self.assertEqual(wire.closing, "close")
+        wire.lose()
+        self.assertEqual(self.outcome(), Outcome.HANDSHAKE_FAILED)
+
+    def test_renegotiates(self) -> None:
+        """
+        A client that wants to shake hands again is told no, and goes on.
+        """
+        client = self.client(version=SSL.TLS1_2_VERSION)
+        client.tls.renegotiate()
+        with self.assertRaises(SSL.WantReadError):
+            client.tls.do_handshake()
+        client.wire.receive(client.out())
+        self.assertFalse(self.backend.written)
+        self.assertIsNone(self.backend.closing)
+
+    def test_raises(self) -> None:
+        """
+        If no connection can be made, that is one session's failure.
+        """
+        self.patch(self.certificates, "accept", lambda: 1 / 0)
+        wire = self.wire()
+        self.assertEqual(wire.closing, "close")
+        wire.lose()
+        self.assertEqual(self.outcome(), Outcome.FAILED)
+        self.flushLoggedErrors(ZeroDivisionError)
+
+
+class EndTests(Case):
+    """
+    What follows when one side ends, is reset or is lost.
+    """
+
+    def test_interface(self) -> None:
+        """
+        The transport says what it provides.
+        """
+        self.client()
+        side: Any = self.session.relay.client  # type: ignore[union-attr]
+        transport = side.transport
+        self.assertIsInstance(transport, TlsTransport)
+        verifyObject(IHalfCloseableProtocol, transport)
+        self.assertEqual(transport.logPrefix(), "iawlb")
+        self.assertIsNone(transport.negotiatedProtocol)
+        transport.writeConnectionLost()
+
+    def test_clientEnds(self) -> None:
+        """
+        A client that ends its half, by TLS's own end, still gets the answer.
+        """
+        client = self.client()
+        client.send(b"question")
+        client.end()
+        backend = self.backend
+        self.assertEqual((backend.written, backend.ended), (b"question", True))
+        self.assertFalse(client.wire.reading)
+        backend.receive(b"answer")
+        self.assertEqual(client.read(), b"answer")
+        self.assertFalse(client.ended)
+        backend.end()
+        client.read()
+        self.assertEqual((client.ended, client.wire.closing), (True, "close"))
+        backend.lose()
+        client.wire.lose()
+        self.assertEqual(self.outcome(), Outcome.DONE)
+
+    def test_destinationEnds(self) -> None:
+        """
+        A destination that ends its half still gets what the client sends.
+        """
+        client = self.client()
+        self.backend.receive(b"bye")
+        self.backend.end()
+        self.assertEqual((client.read(), client.ended), (b"bye", True))
+        self.assertEqual((client.wire.ended, client.wire.closing), (True, None))
+        client.send(b"more")
+        self.assertEqual(self.backend.written, b"more")
+        client.end()
+        self.assertEqual(client.wire.closing, "close")
+        self.backend.lose()
+        client.wire.lose()
+        self.assertEqual(self.outcome(), Outcome.DONE)
+
+    def test_destinationReset(self) -> None:
+        """
+        A reset of the destination's is one for the client, and TLS says no end in order
+        before it: the client does not take a cut answer for whole.
+        """
+        client = self.client()
+        self.backend.receive(b"half of an ans")
+        self.backend.lose(reset=True)
+        self.rig.advance(0.1)
+        self.assertEqual(client.read(), b"half of an ans")
+        self.assertEqual((client.ended, client.wire.closing), (False, "abort"))
+        client.wire.lose()
+        self.assertEqual(self.outcome(), Outcome.DESTINATION_RESET)
+
+    def test_clientReset(self) -> None:
+        """
+        So it is the other way round.
+        """
+        client = self.client()
+        client.send(b"half of a quest")
+        client.wire.lose(reset=True)
+        self.assertEqual(self.backend.written, b"half of a quest")
+        self.assertEqual(self.backend.closing, "abort")
+        self.backend.lose()
+        self.assertEqual(self.outcome(), Outcome.CLIENT_RESET)
+
+    def test_noCloseNotify(self) -> None:
+        """
+        A client that closes without TLS's own end has ended, if it has sent a whole
+        record; else it was cut off, and so it always was if that is asked for.
+        """
+        for strict, rest, outcome in (
+            (False, b"", Outcome.DONE),
+            (False, b"\x17\x03", Outcome.CLIENT_RESET),
+            (True, b"", Outcome.CLIENT_RESET),
+        ):
+            self.listen(strictTls=strict)
+            client = self.client()
+            client.send(b"question")
+            if rest:
+                client.wire.receive(rest)
+            client.wire.end()
+            self.assertEqual(client.wire.closing, "close")
+            client.wire.lose()
+            self.backend.lose()
+            self.assertEqual(self.outcome(), outcome)
+
+    def test_endBehindEnd(self) -> None:
+        """
+        The end of TCP behind the end of TLS means nothing more.
+        """
+        client = self.client()
+        client.end()
+        client.wire.end()
+        client.wire.receive(b"what follows is not looked at")
+        self.assertIsNone(client.wire.closing)
+        self.backend.receive(b"answer")
+        self.assertEqual(client.read(), b"answer")
+
+    def test_broken(self) -> None:
+        """
+        A record that was changed on its way ends the session as cut off.
+        """
+        client = self.client()
+        client.tls.sendall(b"question")
+        data = client.out()
+        client.wire.receive(data[:-1] + bytes([data[-1] ^ 1]))
+        self.assertEqual(client.wire.closing, "close")
+        client.wire.lose()
+        self.assertEqual(self.backend.closing, "abort")
+        self.backend.lose()
+        self.assertEqual(self.outcome(), Outcome.CLIENT_RESET)
+
+    def test_large(self) -> None:
+        """
+        Many records at once come whole.
+        """
+        client = self.client()
+        data = bytes(range(256)) * 2000
+        client.send(data)
+        self.assertEqual(self.backend.written, data)
+        self.backend.receive(data)
+        self.assertEqual(client.read(), data)
+
+    def test_unread(self) -> None:
+        """
+        A client that makes OpenSSL write and reads nothing is cut off.
+        """
+        client = self.client()
+        wire: Any = client.wire
+        wire.dataBuffer = bytes(MOST_UNREAD + 1)
+        client.send(b"once more")
+        self.assertEqual(wire.closing, "abort")
+
+    def test_noCycle(self) -> None:
+        """
+        A finished session leaves nothing for the garbage collector.
+        """
+        client = self.client()
+        side: Any = self.session.relay.client  # type: ignore[union-attr]
+        dead = weakref.ref(side.transport), weakref.ref(side)
+        del side
+        client.end()
+        self.backend.lose()
+        client.wire.lose()
+        self.assertEqual(self.outcome(), Outcome.DONE)
+        client.wire.protocol = None
+        self.assertEqual([each() for each in dead], [None, None])
