@@ -51,7 +51,6 @@ class Server:
 
         @raise SSL.Error: The client refuses the server.
         """
-        client.set_connect_state()
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         server = self.context.wrap_bio(incoming, outgoing, server_side=True)
         for _ in range(6):
@@ -104,7 +103,7 @@ class Case(SynchronousTestCase):
         Return what a client says about a certificate; nothing, if it accepts it.
         """
         attempt = self.client(host, **settings).attempt()
-        connection = attempt.clientConnectionForTLS(None)
+        connection = attempt.connection()
         server = Server(self.write(issued))
         if attempt.client.verify:
             with contextlib.suppress(SSL.Error):
@@ -206,7 +205,7 @@ class VerifyTests(Case):
         server = Server(leaf)
         for host in ("a.b", "192.0.2.1"):
             client = self.client(host, tlsAlpn="h2,http/1.1")
-            ours = client.attempt().clientConnectionForTLS(None)
+            ours = client.attempt().connection()
             server.meet(ours)
             self.assertEqual(ours.get_alpn_proto_negotiated(), b"http/1.1")
         self.assertEqual(server.names, ["a.b", None])
@@ -230,7 +229,7 @@ class OwnCertificateTests(Case):
         """
         server = Server(self.write(Issued("leaf", self.root, ["localhost"])), self.ca)
         client = self.client(**settings)
-        return server.meet(client.attempt().clientConnectionForTLS(None))
+        return server.meet(client.attempt().connection())
 
     def test_shown(self) -> None:
         """
@@ -304,7 +303,7 @@ class RenewalTests(Case):
         """
         attempt = self.made.attempt()
         with contextlib.suppress(SSL.Error):
-            self.server.meet(attempt.clientConnectionForTLS(None))
+            self.server.meet(attempt.connection())
         return not attempt.fault
 
     def replace(self, data: bytes) -> None:
@@ -367,7 +366,7 @@ class ResumeTests(Case):
         client = self.client()
 
         def meet() -> bool | None:
-            ours = client.attempt().clientConnectionForTLS(None)
+            ours = client.attempt().connection()
             resumed = server.meet(ours).session_reused
             client.succeeded(ours)
             return resumed
@@ -385,13 +384,13 @@ class ResumeTests(Case):
         """
         server = Server(self.write(Issued("leaf", self.root, ["localhost"])))
         client = self.client()
-        ours = client.attempt().clientConnectionForTLS(None)
+        ours = client.attempt().connection()
         server.meet(ours)
         os.utime(self.ca, ns=(1, 1))
         self.clock.advance(1)
         client.attempt()
         client.succeeded(ours)
-        ours = client.attempt().clientConnectionForTLS(None)
+        ours = client.attempt().connection()
         self.assertFalse(server.meet(ours).session_reused)
 
     def test_shared(self) -> None:

@@ -23,9 +23,8 @@ from service_identity.cryptography import (
     verify_certificate_ip_address,
 )
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from iawlb.backend.hints import quoted
 from iawlb.backend.pem import readCertificates, readIdentity
@@ -101,6 +100,7 @@ class TlsClient:
         session = None if self._last is None else self._last.get_session()
         if session is not None:
             connection.set_session(session)
+        connection.set_connect_state()
         return connection
 
     def succeeded(self, connection: SSL.Connection) -> None:
@@ -219,7 +219,6 @@ def _show(context: SSL.Context, key: str, certificate: str) -> None:
         ) from None
 
 
-@implementer(IOpenSSLClientConnectionCreator)
 class TlsAttempt:
     """
     One connection over TLS that is to be made.
@@ -231,7 +230,7 @@ class TlsAttempt:
         self.client = client
         self.fault = ""
 
-    def clientConnectionForTLS(self, tlsProtocol: object) -> SSL.Connection:
+    def connection(self) -> SSL.Connection:
         """
         Make the balancer's end of the connection.
         """

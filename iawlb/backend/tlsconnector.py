@@ -12,12 +12,14 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import (
+    IAddress,
     IProtocol,
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
 )
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.internet.protocol import ClientFactory
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -30,9 +32,11 @@ from iawlb.backend.connector import (
 from iawlb.backend.socketconnector import SocketConnector
 from iawlb.backend.tlsclient import TlsAttempt, TlsClient
 from iawlb.backend.tlsfaults import handshakeFault
+from iawlb.compat import wrappedProtocol
 from iawlb.relay.context import RelayContext
 from iawlb.relay.plain import PlainConnection, resetNow
 from iawlb.relay.side import Side
+from iawlb.relay.tlstransport import TlsTransport
 
 
 class TlsFailed(ConnectError):
@@ -137,7 +141,7 @@ class TlsConnect(Connect):
         """
         connector = self._tls
         attempt = connector.client.attempt()
-        over = _TlsEndpoint(endpoint, attempt, self._greeting, connector.clock)
+        over = _TlsEndpoint(endpoint, attempt, self._greeting)
         self.run(_Handshake(connector, self._succeeded, self._failed, over))
 
 
@@ -223,44 +227,64 @@ class _TlsEndpoint:
         plain: IStreamClientEndpoint,
         attempt: TlsAttempt,
         greeting: bytes,
-        clock: IReactorTime,
     ) -> None:
         self.attempt = attempt
         self._plain = plain
         self._greeting = greeting
-        self._clock = clock
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
         Connect, as L{IStreamClientEndpoint.connect}.
         """
-        factory = _Factory(self.attempt, True, protocolFactory, self._clock)
-        factory.greeting = self._greeting
+        factory = _Factory(protocolFactory, self.attempt, self._greeting)
         connecting: Deferred[IProtocol] = self._plain.connect(factory)
         return connecting
 
 
-class _Tls(TLSMemoryBIOProtocol):
+class _Tls(TlsTransport):
     """
-    A TLS connection in front of which bytes are sent.
+    A TLS connection in front of which bytes may be sent.
+
+    @ivar greeting: These bytes.
     """
 
-    def makeConnection(self, transport: Any) -> None:
+    greeting = b""
+
+    def connectionMade(self) -> None:
         """
         Send these bytes, and begin the handshake.
         """
-        factory: Any = self.factory
-        if factory.greeting:
-            transport.write(factory.greeting)
-        super().makeConnection(transport)
+        below = self.transport
+        # The wrapper that endpoints put around a protocol forgets the half-closes.
+        if isinstance(below, Connection) and wrappedProtocol(below.protocol) is self:
+            below.protocol = self
+        if self.greeting:
+            below.write(self.greeting)
+        super().connectionMade()
 
 
-class _Factory(TLSMemoryBIOFactory):
+class _Factory(ClientFactory[_Tls]):
     """
     Makes the TLS connection of one connect; more than one, if the endpoint tries
     several addresses.
     """
 
-    protocol = _Tls
     noisy = False
-    greeting = b""
+
+    def __init__(
+        self, sides: IProtocolFactory, attempt: TlsAttempt, greeting: bytes
+    ) -> None:
+        """
+        @param sides: Makes the sides above TLS.
+        """
+        self._sides: Any = sides
+        self._attempt = attempt
+        self._greeting = greeting
+
+    def buildProtocol(self, addr: IAddress | None) -> _Tls:
+        """
+        Make the protocol of a connection.
+        """
+        made = _Tls(self._attempt.connection(), self._sides.buildProtocol(addr))
+        made.greeting = self._greeting
+        return made
