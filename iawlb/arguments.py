@@ -41,6 +41,9 @@ class PoolArguments(TypedDict, total=False):
     slots: int
     poolSlots: int
     rest: Duration
+    affinity: str | Callable[[Any], object]
+    loadFactor: float
+    spillAfter: Duration
     whenDown: Literal["hold", "refuse"]
     queueSize: int
     backlog: int

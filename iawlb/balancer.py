@@ -32,7 +32,7 @@ from iawlb.core.events import (
     Observer,
 )
 from iawlb.core.outcome import Outcome
-from iawlb.core.policies import POLICIES, IPolicy, Policy
+from iawlb.core.policies import IPolicy, Policy
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.errors import IawlbError, InvalidSetting, UnknownPool
@@ -179,11 +179,9 @@ class Balancer(MultiService):
         if isinstance(policy, str):
             given["policy"] = policy
         own = Settings(**given)
-        if policy is None or isinstance(policy, str):
-            chosen: Policy = POLICIES[own.policy]()
-        else:
-            checkProvider(IPolicy, policy, "policy")
-            chosen = policy
+        chosen = None if isinstance(policy, str) else policy
+        if chosen is not None:
+            checkProvider(IPolicy, chosen, "policy")
         if choose is not None and not callable(choose):
             raise InvalidSetting(f"choose: {choose!r} is no function")
         pool = Pool(self._shared, name, own, chosen, choose)

@@ -61,7 +61,7 @@ class PausablePool(Roster):
     admission: Admission
 
     def __init__(
-        self, shared: Shared, name: str, settings: Settings, policy: Policy
+        self, shared: Shared, name: str, settings: Settings, policy: Policy | None
     ) -> None:
         super().__init__(shared, name, settings, policy)
         self.stopped = False

@@ -18,7 +18,7 @@ from iawlb.core.events import (
     POOL_CHANGED,
 )
 from iawlb.core.origin import PoolCount
-from iawlb.core.policies import POLICIES, Policy
+from iawlb.core.policies import Policy, sameChoice
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.retired import inUse
 from iawlb.frontend.admission import Admission
@@ -34,6 +34,7 @@ from iawlb.roster import NO_SETTINGS
 from iawlb.settings import ListenerSettings, Settings
 from iawlb.shared import Shared
 from iawlb.workers.deadlines import Deadlines
+from iawlb.workers.spiller import Spiller
 
 
 class Pool(PausablePool):
@@ -53,7 +54,7 @@ class Pool(PausablePool):
         shared: Shared,
         name: str,
         settings: Settings,
-        policy: Policy,
+        policy: Policy | None,
         choose: Choose | None = None,
     ) -> None:
         """
@@ -105,6 +106,7 @@ class Pool(PausablePool):
             self.deadlines.handshaking,
             self._stepsOf,
         )
+        self._spiller = Spiller(self.clock, self.queue, settings, self.gate)
         self.listeners = self.entrance.listeners
         self.factory = self.entrance.factory
         self.gate.setSlots(settings.poolSlots)
@@ -156,6 +158,7 @@ class Pool(PausablePool):
             if isinstance(chosen, Destination) and chosen.pool == pool.name:
                 worker = pool.workers.get(chosen.name)
                 if worker is not None and worker.destination is chosen:
+                    pool.queue.heedChosen()
                     return pool, chosen
         raise ValueError(
             f"choose returned {chosen!r}: return a pool or a destination of the "
@@ -233,8 +236,8 @@ class Pool(PausablePool):
         @param policy: A policy of your own; by default the one that the settings name,
             if they name another one than before.
         """
-        if policy is None and settings.policy != self.settings.policy:
-            policy = POLICIES[settings.policy]()
+        if policy is None and not sameChoice(self.settings, settings):
+            policy = self._policyOf(settings)
         if policy is not None:
             self.queue.setPolicy(policy)
         self.settings.take(settings)
@@ -244,6 +247,7 @@ class Pool(PausablePool):
         self.deadlines = self._deadlines(keepAlive)
         self.kinds = kindsFor(self.deadlines.reports, self.queue.measures)
         self.deadlines.queued()
+        self._spiller.start()
         self.entrance.configure(keepAlive, self.deadlines.handshaking)
         self._connectors.renew()
         for worker in (*self.workers.values(), *self._replaced):
@@ -267,6 +271,8 @@ class Pool(PausablePool):
         self._awaitEnds()
         self._rebinder.stop()
         self.alarm.stop()
+        self._spiller.stop()
+        self._affinity.stop()
         # If a removal waits for a slot to rest, it is finished now.
         for worker in (*self.workers.values(), *self._replaced):
             worker.stop()
@@ -296,6 +302,8 @@ class Pool(PausablePool):
         Called when sessions have come into the queue.
         """
         self.deadlines.queued()
+        if self.settings.spillAfter:
+            self._spiller.start()
         # The queue is looked at only while it matters that a session waits.
         if self._watchful and len(self.queue) > 0:
             self._hurry()

@@ -23,8 +23,10 @@ from iawlb.core.events import (
     DESTINATION_REMOVED,
     DESTINATION_RESUMED,
 )
+from iawlb.core.policies import policyOf
 from iawlb.core.policy import Policy
 from iawlb.core.queue import ConnectionQueue
+from iawlb.core.ratelimit import FailureLog
 from iawlb.errors import InvalidSetting, UnknownDestination
 from iawlb.frontend.listeners import Listeners
 from iawlb.setting import checkNames, splitSettings
@@ -55,13 +57,16 @@ class Roster(WorkerPool):
     listeners: Listeners
 
     def __init__(
-        self, shared: Shared, name: str, settings: Settings, policy: Policy
+        self, shared: Shared, name: str, settings: Settings, policy: Policy | None
     ) -> None:
         self.name = name
         self.settings = settings
         self.clock = shared.clock
         self.events = shared.events
         self.table = shared.table
+        self._affinity = FailureLog(self.clock, f"affinity of pool {name}")
+        if policy is None:
+            policy = self._policyOf(settings)
         self.queue = ConnectionQueue(
             policy, self._available, bindable=settings.queueSize
         )
@@ -79,6 +84,9 @@ class Roster(WorkerPool):
         )
         self._order = 0
         self._running = False
+
+    def _policyOf(self, settings: Settings) -> Policy:
+        return policyOf(settings, self.clock.seconds, self._affinity)
 
     @property
     def destinations(self) -> list[Destination]:

@@ -101,6 +101,11 @@ class TableTests(SynchronousTestCase):
             # The mode and the group of a Unix socket.
             self.assertEqual(value, "int | None")
             self.assertEqual((read(7), read(None)), (7, None))
+        elif taken is float:
+            self.assertEqual(value, "float")
+            self.assertEqual(read(1.25), 1.25)
+        elif taken == str | Callable[[Any], object]:
+            self.assertIs(read(len), len)
         elif taken is int:
             self.assertEqual(value, "int")
             self.assertEqual(read(7), 7)

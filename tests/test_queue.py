@@ -620,6 +620,130 @@ class OrderTests(SynchronousTestCase):
             queue.putBack(*sessions[1::2])
 
 
+class ChosenTests(SynchronousTestCase):
+    """
+    Sessions that wait for the destination that was chosen for them.
+    """
+
+    def setUp(self) -> None:
+        """
+        Make two destinations, and a queue whose policy binds nothing.
+        """
+        self.a, self.b = destination("a"), destination("b", 1)
+        self.queue = queueOf(Least(), self.a, self.b, bindable=40)
+        self.queue.heedChosen()
+        self.queue.heedChosen()
+
+    def chosen(self, number: int, who: Destination) -> Session:
+        """
+        Make a session for which a destination was chosen.
+        """
+        made = session(number)
+        made.learn().chosen = who
+        return made
+
+    def test_waitsForIt(self) -> None:
+        """
+        A session waits for its destination, also while the destination is down, paused
+        or draining and another one is free; those behind it are served meanwhile.
+        """
+        mine, other = self.chosen(1, self.a), session(2)
+        self.queue.put(mine)
+        self.queue.put(other)
+        for change in ("paused", "draining"):
+            setattr(self.a, change, True)
+            rebound(self.queue)
+        self.a.failed("refused")
+        rebound(self.queue)
+        self.assertIs(self.successResultOf(self.queue.get(self.b)), other)
+        self.assertNoResult(self.queue.get(self.b))
+        self.assertIs(self.successResultOf(self.queue.get(self.a)), mine)
+
+    def test_waitsBeforeIt(self) -> None:
+        """
+        A destination that waits gets its session at once, whichever waits longer.
+        """
+        self.queue.get(self.b)
+        getting = self.queue.get(self.a)
+        mine = self.chosen(1, self.a)
+        self.queue.put(mine)
+        self.assertIs(self.successResultOf(getting), mine)
+
+    def test_inOrder(self) -> None:
+        """
+        A destination serves those that wait for it and those that any may serve in the
+        order in which they came; one that comes back keeps its place.
+        """
+        made = [self.chosen(n, self.a) if n % 2 else session(n) for n in range(1, 9)]
+        for each in made:
+            self.queue.put(each)
+        got = [self.successResultOf(self.queue.get(self.a)) for _ in range(8)]
+        self.assertEqual(got, made)
+        self.queue.putBack(*reversed(got))
+        self.assertEqual(list(self.queue), made)
+        self.assertIs(self.queue.oldest(), made[0])
+
+    def test_replaced(self) -> None:
+        """
+        A destination that takes another's place serves the sessions that wait for
+        that one.
+        """
+        mine, later = self.chosen(1, self.a), self.chosen(2, self.a)
+        self.queue.put(mine)
+        self.queue.put(later)
+        new = destination("a", 2)
+        self.assertIs(self.successResultOf(self.queue.get(new)), mine)
+        self.assertIs(later.line.destination, new)
+
+    def test_partOfTheQueue(self) -> None:
+        """
+        Sessions for which one destination was chosen take no more of the queue than its
+        part.
+        """
+        for number in range(30):
+            self.queue.put(self.chosen(number, self.a))
+        self.assertEqual((len(self.queue), self.queue.charged()), (30, 20))
+        self.assertEqual(self.queue.waitingFor(self.a), 30)
+        self.assertEqual(self.queue.waitingFor(self.b), 0)
+
+    def test_linesAreForgotten(self) -> None:
+        """
+        What was chosen once takes no memory for ever.
+        """
+        for number in range(100):
+            who = destination(str(number))
+            self.queue.put(self.chosen(number, who))
+            self.successResultOf(self.queue.get(who))
+        rebound(self.queue)
+        self.assertEqual(len(self.queue._chosen), 0)
+
+    def test_othersPolicyChanges(self) -> None:
+        """
+        When the policy changes, what was chosen stays chosen.
+        """
+        mine = self.chosen(1, self.a)
+        self.queue.put(mine)
+        self.queue.setPolicy(Source())
+        rebound(self.queue)
+        self.assertNoResult(self.queue.get(self.b))
+        self.assertIs(self.successResultOf(self.queue.get(self.a)), mine)
+
+    def test_pausedPool(self) -> None:
+        """
+        What hands sessions over one by one, as after a pause, hands each to the
+        destination that was chosen for it.
+        """
+        self.queue.put(self.chosen(1, self.a))
+        self.queue.put(self.chosen(2, self.b))
+        getting: dict[Destination, list[Session]] = {}
+        for who in (self.b, self.a):
+            self.queue._takers[who] = getting.setdefault(who, []).append
+        while self.queue.handOverNext():
+            pass
+        self.assertEqual([each.number for each in getting[self.a]], [1])
+        self.assertEqual([each.number for each in getting[self.b]], [2])
+
+
 class FaultyPolicyTests(SynchronousTestCase):
     """
     With a policy of a user's own that has faults.
@@ -780,14 +904,20 @@ class MachineBase(RuleBasedStateMachine):
         who.connectEnded()
         del self.deferreds[who]
 
+    def come(self, host: int) -> Session:
+        """
+        Make the next client.
+        """
+        self.count += 1
+        # Their order of accept is another.
+        return session(1000 - self.count, f"192.0.2.{host}", accepted=self.count)
+
     @rule(host=st.integers(1, 6))
     def put(self, host: int) -> None:
         """
         A client comes.
         """
-        self.count += 1
-        # Their order of accept is another.
-        each = session(1000 - self.count, f"192.0.2.{host}", accepted=self.count)
+        each = self.come(host)
         full = False
         if not self.modelOffers(each):
             full = len(self.waiting) >= self.size
@@ -972,6 +1102,78 @@ class NamedMachine(SourceMachine):
     """
 
     policy = Named()
+
+
+class Choosing(MachineBase):
+    """
+    With a destination that was chosen for some of the clients, which may be full, down
+    or paused.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue.heedChosen()
+
+    def may(self, each: Session, who: Destination) -> bool:
+        """
+        Only what was chosen may serve the session.
+        """
+        if each.info is not None and each.info.chosen is not None:
+            return who is each.info.chosen
+        return super().may(each, who)
+
+    def come(self, host: int) -> Session:
+        """
+        Clients of some addresses have a destination chosen.
+        """
+        each = super().come(host)
+        if host <= 3:
+            each.learn().chosen = self.destinations[host - 1]
+        return each
+
+
+class ChoosingLeastMachine(Choosing, LeastMachine):
+    """
+    Any destination may serve the others.
+    """
+
+
+class ChoosingSourceMachine(Choosing, SourceMachine):
+    """
+    The policy binds the others.
+    """
+
+
+class SpillMachine(SourceMachine):
+    """
+    With clients that any destination may serve after some time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.since = -1.0
+
+    def may(self, each: Session, who: Destination) -> bool:
+        """
+        A client that has waited long enough may go to any destination.
+        """
+        return each.queued <= self.since or super().may(each, who)
+
+    @rule(ago=st.integers(0, 6), most=st.integers(1, 4))
+    def spill(self, ago: int, most: int) -> None:
+        """
+        Time passes.
+        """
+        self.since = max(self.since, self.count - ago)
+        while self.queue.spill(self.since, most):
+            pass
+        self.waiting = [each for each in self.waiting if not self.modelOffers(each)]
+
+
+class ChoosingSpillMachine(Choosing, SpillMachine):
+    """
+    Clients for whom a destination was chosen wait on.
+    """
 
 
 class StepsMachine(RuleBasedStateMachine):
@@ -1183,6 +1385,22 @@ class InterleavingTests(SynchronousTestCase):
         """
         self.check(NamedMachine)
 
+    def test_chosen(self) -> None:
+        """
+        The queue matches the model while a destination is chosen for some of the
+        clients, whether or not the policy binds others.
+        """
+        self.check(ChoosingLeastMachine)
+        self.check(ChoosingSourceMachine)
+
+    def test_spill(self) -> None:
+        """
+        The queue matches the model while clients that have waited long may go to any
+        destination, but those for whom one was chosen.
+        """
+        self.check(SpillMachine)
+        self.check(ChoosingSpillMachine)
+
     def test_steps(self) -> None:
         """
         The queue matches the model while it takes several steps to bind the waiting
@@ -1259,3 +1477,25 @@ class ManyTests(SynchronousTestCase):
         for each in pulled[1::2]:
             self.queue.discard(each)
         self.assertEqual(self.pulled()[:-1], pulled[::2])
+
+    def test_spill(self) -> None:
+        """
+        A crowd that waits for a thousand destinations may go to any in steps, none of
+        which takes long; then all are in the order in which they came.
+        """
+        many = [destination(str(n), n) for n in range(1000)]
+        queue = queueOf(Source(), *many)
+        crowd = [session(n, f"192.0.{n % 250}.{n}", n) for n in range(10_000)]
+        for each in crowd:
+            queue.put(each)
+        self.assertEqual(queue.firstToSpill(), 0)
+        steps = 0
+        while queue.spill(7_999, 100):
+            steps += 1
+        self.assertEqual(steps, 80)
+        self.assertEqual(queue.firstToSpill(), 8_000)
+        self.assertEqual(list(queue), crowd)
+        got = []
+        for who in many[:500]:
+            got.append(self.successResultOf(queue.get(who)))
+        self.assertEqual(got, crowd[:500])

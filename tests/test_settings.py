@@ -43,6 +43,9 @@ class SettingsTests(SynchronousTestCase):
             {each.name: getattr(own, each.name) for each in fields(own)},
             {
                 "policy": "least",
+                "affinity": "address",
+                "loadFactor": 0.0,
+                "spillAfter": 0.0,
                 "slots": 0,
                 "poolSlots": 0,
                 "rest": 0.0,

@@ -77,6 +77,7 @@ ROOMS = [
     "core.destination",
     "core.clientinfo",
     "core.session",
+    "core.affinity",
     "core.policy",
     "core.least",
     "core.source",
@@ -186,6 +187,7 @@ ROOMS = [
     "workers.wakingworker",
     "workers.alarm",
     "workers.rebinder",
+    "workers.spiller",
     # Where clients come in.
     "frontend",
     "frontend.limits",

@@ -515,8 +515,14 @@ class OptionsTests(_Case):
             "userTimeout": ("3s", 3.0),
             "backoff": ("200ms", 0.2),
             "backoffMax": ("9s", 9.0),
+            "sendProxy": ("v2", "v2"),
+            "proxyTlvs": ("alpn,ssl", ("alpn", "ssl")),
+            "clientTimeout": ("11s", 11.0),
+            "affinity": ("tlv:0xE0", "tlv:224"),
+            "loadFactor": ("125%", 1.25),
+            "spillAfter": ("2s", 2.0),
         }
-        self.assertEqual(list(given), [each.name for each in fields(Settings)])
+        self.assertEqual(set(given), {each.name for each in fields(Settings)})
         line = [
             f"--{optionName(each)}={given[each.name][0]}".rstrip("=")
             for each in fields(Settings)

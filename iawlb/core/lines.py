@@ -4,6 +4,7 @@ The lines in which the sessions of a queue wait, and which session stands in whi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
@@ -11,7 +12,12 @@ from twisted.logger import Logger
 
 from iawlb.core.destination import Destination
 from iawlb.core.line import PLACE, Line, inOrder
-from iawlb.core.policy import IMeasuringPolicy, IRankingPolicy, Policy
+from iawlb.core.policy import (
+    ICountingPolicy,
+    IMeasuringPolicy,
+    IRankingPolicy,
+    Policy,
+)
 from iawlb.core.session import Session
 
 SMALLEST_PART = 16
@@ -23,8 +29,12 @@ The number of sessions that the line of one destination may hold in any case.
 class Lines:
     """
     The base of L{ConnectionQueue<iawlb.core.queue.ConnectionQueue>}: a line for the
-    sessions that any destination may serve, and one for each destination that sessions
-    are bound to.
+    sessions that any destination may serve, one for each destination that the policy
+    binds sessions to, and one for each destination that was chosen for a session.
+
+    The policy binds anew when the available destinations have changed. What was chosen
+    stays chosen: the session waits for the destination of that name, or for the one
+    that takes its place, also while the destination is down or draining.
 
     @ivar policy: Binds sessions and chooses destinations.
     @ivar measures: Whether the policy wants to know how long destinations take to
@@ -46,6 +56,11 @@ class Lines:
         @param available: Returns the destinations that sessions can be bound to.
         @param bindable: See C{bindable} above.
         """
+        # Whether a session may have been chosen a destination. Set by L{heedChosen}.
+        self._heeds = False
+        self._chosen: dict[str, Line] = {}
+        # Sessions that have waited since then at least are bound no more.
+        self._spilled = -math.inf
         self._usePolicy(policy)
         self._available = available
         self.bindable = bindable
@@ -66,10 +81,18 @@ class Lines:
         Count the waiting sessions, but those in each destination's line only up to its
         part.
         """
-        if not self._binds or self.bindable is None:
+        if not self._sorts or self.bindable is None:
             return self._count
-        lines = sum(min(len(line), self._part) for line in self._bound.values())
+        own = (*self._bound.values(), *self._chosen.values())
+        lines = sum(min(len(line), self._part) for line in own)
         return lines + len(self._unbound) + sum(map(len, self._orphaned))
+
+    def waitingFor(self, destination: Destination) -> int:
+        """
+        Count the sessions that wait for a destination alone.
+        """
+        lines = (self._bound.get(destination), self._chosen.get(destination.name))
+        return sum(len(line) for line in lines if line is not None)
 
     def oldest(self) -> Session | None:
         """
@@ -101,11 +124,19 @@ class Lines:
         return inOrder(self._lines())
 
     def _lines(self) -> Iterable[Line]:
-        return (self._unbound, *self._bound.values(), *self._orphaned)
+        return (
+            self._unbound,
+            *self._bound.values(),
+            *self._orphaned,
+            *self._chosen.values(),
+        )
 
     def _usePolicy(self, policy: Policy) -> None:
         self.policy = policy
         self._binds = policy.binds
+        self._sorts = policy.binds or self._heeds
+        if ICountingPolicy.providedBy(policy):
+            policy.waiting = self.waitingFor
         self._ranks = IRankingPolicy.providedBy(policy)
         self.measures = IMeasuringPolicy.providedBy(policy)
 
@@ -127,6 +158,18 @@ class Lines:
         else:
             self._toRebind = inOrder(self._orphaned)
 
+    def heedChosen(self) -> None:
+        """
+        From now on let sessions for which a destination was chosen wait for it.
+        """
+        if not self._heeds:
+            self._heeds = self._sorts = True
+            self._setPart(len(self._available()))
+
+    def _setPart(self, number: int) -> None:
+        if self.bindable is not None:
+            self._part = max(SMALLEST_PART, self.bindable // max(1, number))
+
     def rebind(self) -> None:
         """
         Begin to bind the waiting sessions anew, because the available destinations have
@@ -135,6 +178,9 @@ class Lines:
         Until a session's turn comes, the destination that it was bound to may still
         serve it. Sessions whose destination has gone come first.
         """
+        if self._heeds:
+            self._chosen = {name: line for name, line in self._chosen.items() if line}
+            self._setPart(len(self._available()))
         if not self._binds:
             return
         known = self._known = tuple(self._available())
@@ -150,8 +196,7 @@ class Lines:
                 self._bound[each] = Line(each)
                 arrived.add(each)
         self._arrived = tuple(each for each in known if each in arrived)
-        if self.bindable is not None:
-            self._part = max(SMALLEST_PART, self.bindable // max(1, len(known)))
+        self._setPart(len(known))
         if not self._count:
             self._arrived = ()  # no session has to move
         self._toRebind = inOrder(self._orphaned)
@@ -172,7 +217,11 @@ class Lines:
             available.
         """
         unbound = self._unbound
-        if not self._binds:
+        if self._heeds:
+            info = session.info
+            if info is not None and info.chosen is not None:
+                return self._lineOfChosen(info.chosen)
+        if not self._binds or session.queued <= self._spilled:
             return unbound
         try:
             bound = self.policy.bind(session, among or self._knownNow())
@@ -180,6 +229,13 @@ class Lines:
         except Exception:
             self.log.failure("policy {policy!r} cannot bind", policy=self.policy)
             return unbound
+        return line
+
+    def _lineOfChosen(self, destination: Destination) -> Line:
+        line = self._chosen.get(destination.name)
+        if line is None:
+            line = self._chosen[destination.name] = Line(destination)
+        line.destination = destination  # one that has taken another's place, maybe
         return line
 
     def _knownNow(self) -> Sequence[Destination]:
@@ -196,6 +252,11 @@ class Lines:
         unbound = self._unbound.first()
         line = self._bound.get(destination)
         own = line.first() if line else None
+        if self._heeds and (line := self._chosen.get(destination.name)):
+            line.destination = destination
+            chosen = line.first()
+            if chosen is not None and (own is None or chosen.place < own.place):
+                own = chosen
         if own is None or (unbound is not None and unbound.place < own.place):
             return unbound
         return own

@@ -4,7 +4,7 @@ The interfaces of policies, which choose the destination that gets the next sess
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from zope.interface import Attribute, Interface
@@ -56,6 +56,17 @@ class IRankingPolicy(IPolicy):
     alone. When one comes, C{bind} is asked to pick between the new destination and the
     one that the session is bound to.
     """
+
+
+class ICountingPolicy(IPolicy):
+    """
+    A policy that binds by how many sessions each destination has.
+    """
+
+    waiting: Callable[[Destination], int] = Attribute(
+        "A function that returns the number of sessions that wait for a destination "
+        "alone. The queue that uses the policy sets it."
+    )
 
 
 class IMeasuringPolicy(IPolicy):

@@ -94,7 +94,7 @@ class ConnectionQueue(Lines, DeferredQueue[Session]):
         @raise QueueOverflow: C{size} sessions wait already.
         """
         self._entered = obj.place = self._entered + 1
-        line = self._lineFor(obj) if self._binds else self._unbound
+        line = self._lineFor(obj) if self._sorts else self._unbound
         gate = self.gate
         if (gate is None or gate.open) and self._handOver(obj, line.destination):
             return
@@ -215,6 +215,38 @@ class ConnectionQueue(Lines, DeferredQueue[Session]):
                 self._enqueue(session, line)
         return True
 
+    def spill(self, since: float, most: int) -> bool:
+        """
+        Let any destination serve the sessions that have waited long enough for the one
+        that the policy has bound them to.
+
+        @param since: Those that have waited since then, or longer.
+        @param most: The number of sessions to move at most.
+        @return: Whether there may be more.
+        """
+        self._spilled = since
+        moved = 0
+        for line in self._bound.values():
+            while (oldest := line.first()) is not None and oldest.queued <= since:
+                if moved == most:
+                    break
+                line.remove(oldest)
+                self._unbound.add(oldest)
+                moved += 1
+        for _ in range(moved):
+            shut = self.gate is not None and not self.gate.open
+            if shut or not self.handOverNext():
+                break
+        return moved == most
+
+    def firstToSpill(self) -> float | None:
+        """
+        Return since when the session waits that L{spill} would move first, or L{None}
+        if there is none.
+        """
+        heads = [line.first() for line in self._bound.values()]
+        return min((each.queued for each in heads if each is not None), default=None)
+
     def _enqueue(self, session: Session, line: Line) -> None:
         """
         Hand a session over, or let it wait at its place in a line.
@@ -249,6 +281,12 @@ class ConnectionQueue(Lines, DeferredQueue[Session]):
         lines = [self._unbound] if self._takers or self._unnamed else []
         if self._binds:
             lines += [self._bound[each] for each in self._takers if each in self._bound]
+        if self._chosen:
+            lines += [
+                self._lineOfChosen(each)
+                for each in self._takers
+                if each.name in self._chosen
+            ]
         heads = [head for line in lines if (head := line.first()) is not None]
         session = min(heads, key=PLACE, default=None)
         if session is None:

@@ -5,14 +5,15 @@ The policy that gives the same client the same destination.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
-from zope.interface import implementer
+from zope.interface import implementer, implementer_only
 
+from iawlb.core.affinity import KeyOf, addressKey
 from iawlb.core.destination import Destination
-from iawlb.core.policy import IPolicy, IRankingPolicy
+from iawlb.core.policy import ICountingPolicy, IPolicy, IRankingPolicy
 from iawlb.core.session import Session
 
 _BITS = 2**64 - 1
@@ -21,7 +22,7 @@ _BITS = 2**64 - 1
 @lru_cache(maxsize=4096)
 def _hashed(text: str) -> int:
     """
-    Return 64 bits of hash of a client's address or a destination's name, the same in
+    Return 64 bits of hash of a client's key or a destination's name, the same in
     every balancer.
     """
     data = text.encode("utf-8", "surrogateescape")
@@ -31,15 +32,21 @@ def _hashed(text: str) -> int:
 @implementer(IRankingPolicy, IPolicy)
 class Source:
     """
-    The same destination for the same client address.
+    The same destination for the same key, by default the client's address.
 
-    Weighted rendezvous hashing: each destination draws a number from the client's
-    address and the destination's name, and the highest wins. Balancers that know the
-    same names agree without talking. When a destination goes, only its own clients move
-    to others.
+    Weighted rendezvous hashing: each destination draws a number from the key and the
+    destination's name, and the highest wins. Balancers that know the same names agree
+    without talking. When a destination goes, only its own clients move to others.
     """
 
     binds = True
+    _key: KeyOf = staticmethod(addressKey)
+
+    def __init__(self, key: KeyOf = addressKey) -> None:
+        """
+        @param key: Returns the key of a session that has none of its own.
+        """
+        self._key = key
 
     def bind(
         self, session: Session, available: Sequence[Destination]
@@ -47,8 +54,12 @@ class Source:
         """
         Return the destination that draws the highest number.
         """
-        # Each host has its own name for the network interface of a link-local address.
-        client = _hashed(session.clientHost.partition("%")[0])
+        info = session.info
+        client = _hashed(
+            self._key(session)
+            if info is None or info.affinity is None
+            else info.affinity
+        )
         best, highest = None, 0.0
         for each in available:
             # Two rounds of multiply and shift, as in the finalizer of MurmurHash3, cost
@@ -68,3 +79,47 @@ class Source:
         none.
         """
         return waiting[0]
+
+
+@implementer_only(ICountingPolicy, IPolicy)
+class BoundedSource(Source):
+    """
+    The same, but a destination that has much more sessions than its share gets none of
+    those for which it is the first choice; these go to the destination that draws the
+    next highest number.
+
+    This is consistent hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam,
+    2016). What counts are the sessions that a destination serves and those that wait
+    for it alone.
+    """
+
+    waiting: Callable[[Destination], int] = staticmethod(lambda _: 0)
+
+    def __init__(self, factor: float, key: KeyOf = addressKey) -> None:
+        """
+        @param factor: How much more than its share a destination may have; more than 1.
+        @param key: Returns the key of a session that has none of its own.
+        """
+        super().__init__(key)
+        self._factor = factor
+
+    def bind(
+        self, session: Session, available: Sequence[Destination]
+    ) -> Destination | None:
+        """
+        Return the destination that draws the highest number, of those that have room.
+        """
+        waiting = self.waiting
+        own = None if session.line is None else session.line.destination
+        loads = [each.active + waiting(each) - (each is own) for each in available]
+        weights = sum(each.weight for each in available)
+        # One of the loads is below its bound, since the bounds add up to more.
+        bound = self._factor * (sum(loads) + 1)
+        return super().bind(
+            session,
+            [
+                each
+                for each, load in zip(available, loads, strict=True)
+                if load < math.ceil(bound * each.weight / weights)
+            ],
+        )
