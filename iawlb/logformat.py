@@ -45,6 +45,10 @@ FIELDS = {
     "sessions": ("INTEGER", "sessions of the whole process at that moment"),
     "poolSessions": ("INTEGER", "sessions of the pool"),
     "destinationSessions": ("INTEGER", "sessions that the destination served"),
+    "sni": ("WORD", "the name of the server that the client asked for over TLS"),
+    "alpn": ("WORD", "the application protocol that was agreed upon over TLS"),
+    "tls": ("WORD", "the version and the cipher of TLS that the balancer ended"),
+    "tlsClient": ("WORD", "the common name in the client's certificate"),
 }
 """
 The fields of a line: what each holds, and its meaning. C{json} has all of them, in this

@@ -9,13 +9,15 @@ from typing import Any
 from unittest.mock import Mock
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
+    IListeningPort,
     INegotiated,
     IPushProducer,
     IStreamClientEndpoint,
+    IStreamServerEndpoint,
     ITransport,
 )
 from twisted.internet.protocol import Factory
@@ -143,6 +145,33 @@ def accept(factory: Any, host: str = "192.0.2.1", port: int = 1234) -> Wire:
     wire = Wire(protocol)
     protocol.makeConnection(wire)
     return wire
+
+
+class _Port:
+    def getHost(self) -> str:
+        return "memory"
+
+    def stopListening(self) -> None:
+        pass
+
+
+@implementer(IStreamServerEndpoint)
+class MemoryListener:
+    """
+    The endpoint of a listener in memory.
+
+    @ivar factory: The factory that it listens with.
+    """
+
+    factory: Any
+
+    def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
+        """
+        Keep the factory.
+        """
+        self.factory = protocolFactory
+        port: Any = _Port()
+        return succeed(port)
 
 
 @implementer(IStreamClientEndpoint)

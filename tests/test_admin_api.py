@@ -5,7 +5,9 @@ Tests for the routes of the API, in memory.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address
@@ -27,7 +29,8 @@ from iawlb.observe.statistics import Statistics
 from iawlb.pool import Pool
 from iawlb.processsettings import ProcessSettings
 from tests.asking import Asking, Reply, Turns, request
-from tests.doubles import Backend, SecureWire, Wire, accept
+from tests.doubles import Backend, MemoryListener, SecureWire, Wire, accept
+from tests.pem import Issued
 
 ADMIN = Asker(Role.ADMIN, "uid 0 (pid 1)")
 
@@ -176,6 +179,20 @@ class ApiCase(SynchronousTestCase):
         self.on.server.access = access
         self.patch(type(access), "identify", lambda *_: ADMIN)
 
+    def secure(self, *parts: bytes) -> Path:
+        """
+        Add a TLS listener.
+
+        @param parts: The key and the certificate.
+        @return: The file that holds them.
+        """
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name, "own.pem")
+        path.write_bytes(b"".join(parts))
+        self.web.listen(MemoryListener(), {"name": "tls", "certificate": [str(path)]})
+        return path
+
     def get(self, target: str) -> Any:
         """
         Read, and return the value.
@@ -304,6 +321,33 @@ class ReadingTests(ApiCase):
         self.assertEqual(first["origin"], "runtime")
         for path in ("/destinations/web/x", "/destinations/x/a"):
             self.assertEqual(self.on.ask("GET", path).status, 404)
+
+    def test_tls(self) -> None:
+        """
+        A TLS listener says when the first of its certificates expires, and why changed
+        files cannot be used.
+        """
+        own = Issued("own", hosts=["www.example.org"])
+        path = self.secure(own.keyPem, own.pem)
+        (listener,) = self.get("/pools/web")["listeners"]
+        self.check("Pool", self.get("/pools/web"))
+        until = own.certificate.not_valid_after_utc
+        self.assertEqual(
+            listener["tls"],
+            {
+                "certificates": 1,
+                "expires": until.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+                "expiring": "www.example.org",
+                "problem": None,
+                "handshakes": 0,
+                "failed": 0,
+            },
+        )
+        path.write_bytes(b"half")
+        self.clock.advance(1)
+        (listener,) = self.get("/pools/web")["listeners"]
+        self.assertIn("no private key", listener["tls"]["problem"])
+        self.check("Pool", self.get("/pools/web"))
 
     def test_changed(self) -> None:
         """

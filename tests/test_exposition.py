@@ -5,7 +5,10 @@ Tests for the metrics as Prometheus reads them.
 from __future__ import annotations
 
 import gzip
+import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -31,7 +34,8 @@ from iawlb.admin.sources import Sources
 from iawlb.observe import bytecounts
 from iawlb.observe.looplag import LoopLag
 from iawlb.observe.statistics import KEEP_REMOVED
-from tests.doubles import Backend
+from tests.doubles import Backend, MemoryListener
+from tests.pem import Issued
 from tests.test_statistics import CountedRig
 
 PLAIN = chooseFormat("", None)
@@ -70,6 +74,12 @@ def assertNotDecreasing(before: str, after: str) -> None:
         assert later[key] >= value, key
 
 
+FOLDER = tempfile.TemporaryDirectory()
+CERTIFICATE = Path(FOLDER.name, "own.pem")
+OWN = Issued("own", hosts=["localhost"])
+CERTIFICATE.write_bytes(OWN.keyPem + OWN.pem)
+
+
 class ScrapedRig(CountedRig):
     """
     A balancer in memory whose metrics are read.
@@ -79,6 +89,9 @@ class ScrapedRig(CountedRig):
         super().__init__(number, **settings)
         self.sources = Sources(self.balancer, self.statistics, LoopLag(self.clock))
         self.exposition = Exposition(self.sources)
+        self.balancer.listen(
+            MemoryListener(), name="secure", certificate=[str(CERTIFICATE)]
+        )
 
     def text(
         self,
@@ -268,6 +281,27 @@ class TextTests(SynchronousTestCase):
             names = {parsedName(each) for each in families}
             found = {*rig.families(scopes=[scope])}
             self.assertEqual(found - NOT_ALWAYS, names - NOT_ALWAYS, scope)
+
+    def test_tls(self) -> None:
+        """
+        The metrics say when each certificate expires, and whether changed files cannot
+        be used.
+        """
+        rig = ScrapedRig()
+        rig.clock.advance(1)
+        found = rig.values()
+        key = ("secure", "default")
+        self.assertEqual(found["iawlb_certificates_current", *key], 1)
+        name = "iawlb_certificate_expiry_timestamp_seconds"
+        expiry = OWN.certificate.not_valid_after_utc.timestamp()
+        self.assertEqual(found[name, "localhost", *key], expiry)
+        away = CERTIFICATE.with_suffix(".away")
+        os.rename(CERTIFICATE, away)
+        self.addCleanup(os.rename, away, CERTIFICATE)
+        rig.clock.advance(1)
+        found = rig.values()
+        self.assertEqual(found["iawlb_certificates_current", *key], 0)
+        self.assertEqual(found[name, "localhost", *key], expiry)
 
     def test_pools(self) -> None:
         """

@@ -14,6 +14,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.trial.unittest import SynchronousTestCase
 
+from iawlb.core.clientinfo import TlsInfo
 from iawlb.core.origin import Origin, PoolCount
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
@@ -396,6 +397,44 @@ class TemplateTests(Case):
         self.assertEqual(
             self.line('client="{client}"', one), 'client="unix:/a\\" code=\\"--\\\\"'
         )
+
+
+class InfoTests(Case):
+    """
+    What is known of a client beyond its address.
+    """
+
+    TEMPLATE = '{sni} {alpn} {tls} "{tlsClient}"'
+
+    def test_tls(self) -> None:
+        """
+        The log has what the TLS handshake has told.
+        """
+        one = self.served()
+        info = one.learn()
+        info.serverName, info.protocol = "www.example.org", "h2"
+        info.tls = TlsInfo("TLSv1.3", "TLS_X", 'a "client"\\\n', True)
+        found = json.loads(self.line("json", one))
+        self.assertEqual(
+            [found[name] for name in ("sni", "alpn", "tls", "tlsClient")],
+            ["www.example.org", "h2", "TLSv1.3/TLS_X", 'a "client"\\\n'],
+        )
+        self.assertEqual(
+            self.line(self.TEMPLATE, one),
+            'www.example.org h2 TLSv1.3/TLS_X "a \\"client\\"\\\\\\\\n"',
+        )
+
+    def test_nothing(self) -> None:
+        """
+        Fields of which nothing is known are unset, also if something else is known.
+        """
+        one = self.served()
+        for _ in range(2):
+            found = json.loads(self.line("json", one))
+            for name in ("sni", "alpn", "tls", "tlsClient"):
+                self.assertIsNone(found[name])
+            self.assertEqual(self.line(self.TEMPLATE, one), '- - - "-"')
+            one.learn()
 
 
 class ClientTests(Case):

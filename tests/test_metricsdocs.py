@@ -19,6 +19,8 @@ HEADINGS = {
     "balancer": "The balancer",
     "pool": "Pools",
     "destination": "Destinations",
+    "listener": "TLS listeners",
+    "certificate": "Certificates",
 }
 
 ENDINGS = {

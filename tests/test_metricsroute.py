@@ -16,6 +16,8 @@ from iawlb.admin.place import readPlace
 from tests.asking import Asking, Line, Reply, request
 from tests.test_exposition import ScrapedRig
 
+SCOPED = "balancer, pool, destination, listener, certificate"
+
 
 class Scraping(Asking):
     """
@@ -106,10 +108,16 @@ class ScrapeTests(SynchronousTestCase):
         for query, right in (
             (
                 "?scope=pools",
-                "scope: 'pools' is not one of balancer, pool, destination",
+                f"scope: 'pools' is not one of {SCOPED}",
             ),
-            ("?scope=", "scope: '' is not one of balancer, pool, destination"),
-            ("?scope=pool,", "scope: '' is not one of balancer, pool, destination"),
+            (
+                "?scope=",
+                f"scope: '' is not one of {SCOPED}",
+            ),
+            (
+                "?scope=pool,",
+                f"scope: '' is not one of {SCOPED}",
+            ),
             ("?pool=default&pool=default", "pool is given twice"),
             ("?pools=web", "pools is not known: write pool"),
         ):

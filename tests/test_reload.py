@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from iawlb.backend.address import parseDestination
@@ -33,8 +35,16 @@ from iawlb.control.reload import Reloader
 from iawlb.pool import Pool
 from tests.doubles import Recorder
 from tests.net import LIMIT, Echo, Peer, Server, connected, freePort, reactor, until
+from tests.pem import Issued
 from tests.stage import stopServer
 from tests.test_live import assertEchoed, leave
+
+
+def shownBy(port: int) -> bytes:
+    """
+    Return the certificate that a TLS listener shows.
+    """
+    return ssl.get_server_certificate(("127.0.0.1", port), timeout=LIMIT).encode()
 
 
 class Reloading:
@@ -1045,3 +1055,40 @@ async def test_raisesLate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert len(on.servers[1].peers) == 1
         assert await on.changed() == [("remove", "pools.web")]
         assert list(on.balancer.pools) == ["shop"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_certificates(tmp_path: Path) -> None:
+    """
+    A reload reads certificates again, also if a file looks as it did; and it fails, and
+    changes nothing, if one cannot be used.
+    """
+    one, two = (Issued(name, hosts=["localhost"]) for name in ("one", "two"))
+    path = tmp_path / "own.pem"
+    path.write_bytes(one.keyPem + one.pem)
+    async with reloads(tmp_path, 1) as on:
+        on.start(
+            f"""
+            [pools.web]
+            listen = {{ address = "127.0.0.1:$P", certificate = "{path}" }}
+            destinations = {{ a = "$0" }}
+            """
+        )
+        (listener,) = on.pool().listeners
+        certificates = listener.certificates
+        assert certificates is not None
+        # As if the next look were far ahead.
+        certificates._looked = certificates._clock.seconds()
+        assert await deferToThread(shownBy, on.port) == one.pem
+        path.write_bytes(two.keyPem + two.pem)
+        certificates._seen = certificates._look()
+        assert await on.changed() == []
+        assert await deferToThread(shownBy, on.port) == two.pem
+        path.write_bytes(one.keyPem + two.pem)
+        result = await on.reload()
+        assert result["result"] == "failed"
+        assert "do not belong together" in result["mistakes"][0]
+        assert await deferToThread(shownBy, on.port) == two.pem
+        path.write_bytes(one.keyPem + one.pem)
+        assert await on.changed() == []
+        assert await deferToThread(shownBy, on.port) == one.pem

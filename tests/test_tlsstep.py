@@ -12,51 +12,22 @@ from typing import Any
 
 from cryptography.x509 import NameOID
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
-    IListeningPort,
-    IStreamServerEndpoint,
 )
 from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
 from iawlb.relay.tlstransport import MOST_UNREAD, TlsTransport
 from iawlb.service import LoadBalancer
-from tests.doubles import Rig, Wire, accept, logged
+from tests.doubles import MemoryListener, Rig, Wire, accept, logged
 from tests.pem import Issued
 
 OWN = Issued("own", hosts=["localhost"])
 CLIENTS = Issued("clients", authority=True)
-
-
-class _Port:
-    def getHost(self) -> str:
-        return "memory"
-
-    def stopListening(self) -> None:
-        pass
-
-
-@implementer(IStreamServerEndpoint)
-class Endpoint:
-    """
-    A listener in memory.
-    """
-
-    factory: Any
-
-    def listen(self, protocolFactory: Any) -> Deferred[IListeningPort]:
-        """
-        Keep the factory.
-        """
-        self.factory = protocolFactory
-        port: Any = _Port()
-        return succeed(port)
 
 
 class Client:
@@ -182,7 +153,7 @@ class Case(SynchronousTestCase):
         @param settings: Those of the balancer.
         """
         self.rig = Rig(relay="portable", **settings)
-        self.endpoint = Endpoint()
+        self.endpoint = MemoryListener()
         own = {"name": "secure", "certificate": [str(self.own)], **(tls or {})}
         self.balancer: LoadBalancer = self.rig.balancer
         self.balancer.listen(self.endpoint, **own)

@@ -19,10 +19,12 @@ from iawlb.admin.balancerfamilies import BALANCER
 from iawlb.admin.families import ALL, DESTINATION, LABELS, POOL
 from iawlb.admin.family import BalancerView, DestinationView, Family, PoolView
 from iawlb.admin.sources import Sources
+from iawlb.admin.tlsfamilies import CERTIFICATE, LISTENER, CertificateView
 from iawlb.core.destination import Destination
 from iawlb.observe.bytecounts import ByteCounts
 from iawlb.observe.counts import ConnectCounts, PoolStatistics
 from iawlb.observe.processfigures import ProcessFigures
+from iawlb.pool import Pool
 
 SCOPES = tuple(ALL)
 """
@@ -222,7 +224,35 @@ class Exposition:
             yield from _families(text, POOL, LABELS["pool"], poolViews)
         if "destination" in scopes:
             yield from _families(text, DESTINATION, LABELS["destination"], views)
+        if "listener" in scopes or "certificate" in scopes:
+            yield from self._tls(text, scopes, wanted.values())
         yield text.end()
+
+    def _tls(
+        self, text: _Text, scopes: Sequence[str], pools: Iterable[Pool]
+    ) -> Iterator[bytes]:
+        """
+        Write the metrics of listeners that end TLS.
+        """
+        listeners: list[tuple[Values, Any]] = []
+        shown: dict[Values, CertificateView] = {}
+        for pool in pools:
+            for each in pool.listeners:
+                own = each.certificates
+                if own is None:
+                    continue
+                own.look()
+                labels = pool.name, each.name
+                listeners.append((labels, own))
+                for certificate in own.shown:
+                    until = CertificateView(certificate.until.timestamp())
+                    shown[*labels, certificate.name] = until
+                yield b""
+        if "listener" in scopes:
+            yield from _families(text, LISTENER, LABELS["listener"], listeners)
+        if "certificate" in scopes:
+            views = list(shown.items())
+            yield from _families(text, CERTIFICATE, LABELS["certificate"], views)
 
     def _balancer(self, text: _Text) -> Iterator[bytes]:
         """

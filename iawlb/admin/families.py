@@ -16,6 +16,7 @@ from iawlb.admin.family import (
     PoolView,
 )
 from iawlb.admin.gauges import oldestWait, slotsMissing
+from iawlb.admin.tlsfamilies import CERTIFICATE, LISTENER
 from iawlb.core.destination import Destination
 
 
@@ -303,6 +304,8 @@ ALL: Mapping[str, tuple[Family[Any], ...]] = {
     "balancer": BALANCER,
     "pool": POOL,
     "destination": DESTINATION,
+    "listener": LISTENER,
+    "certificate": CERTIFICATE,
 }
 """
 All metrics, by their scope.
@@ -312,6 +315,8 @@ LABELS: Mapping[str, tuple[str, ...]] = {
     "balancer": (),
     "pool": ("pool",),
     "destination": ("pool", "destination"),
+    "listener": ("pool", "listener"),
+    "certificate": ("pool", "listener", "certificate"),
 }
 """
 The names of the labels of all metrics of a scope.

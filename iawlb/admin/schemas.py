@@ -93,6 +93,19 @@ SCHEMAS: dict[str, Any] = {
                 name=_text,
                 address=_text,
                 state={"enum": ["listening", "refusing", "closed"]},
+                tls={
+                    "oneOf": [
+                        {"type": "null"},
+                        _object(
+                            certificates=_whole,
+                            expires=_text,
+                            expiring=_text,
+                            problem=_textOrNull,
+                            handshakes=_whole,
+                            failed=_whole,
+                        ),
+                    ]
+                },
             )
         ),
         destinations=_list(ref("Destination")),

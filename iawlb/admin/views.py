@@ -11,6 +11,7 @@ from time import time
 from typing import Any, Protocol
 
 from iawlb.admin.gauges import oldestWait, slotsMissing
+from iawlb.backend.tlslistener import Certificates
 from iawlb.balancer import Balancer
 from iawlb.control.overlay import Difference
 from iawlb.core.destination import Destination
@@ -173,11 +174,31 @@ class Views:
             "bytesOut": bytesOut,
             "ends": dict(found.ends) if found is not None else {},
             "listeners": [
-                {"name": each.name, "address": each.address, "state": each.state}
+                {
+                    "name": each.name,
+                    "address": each.address,
+                    "state": each.state,
+                    "tls": self._tls(each.certificates),
+                }
                 for each in pool.listeners
             ],
             "destinations": self.destinations(pool, look),
             "changed": look.changed.get((pool.name, None), []),
+        }
+
+    def _tls(self, certificates: Certificates | None) -> dict[str, Any] | None:
+        if certificates is None:
+            return None
+        certificates.look()
+        shown = certificates.shown
+        soonest = min(shown, key=lambda each: each.until)
+        return {
+            "certificates": len(shown),
+            "expires": isoTime(soonest.until.timestamp()),
+            "expiring": soonest.name,
+            "problem": certificates.problem,
+            "handshakes": certificates.handshakes,
+            "failed": certificates.failed,
         }
 
     def _paused(self, pool: Pool) -> dict[str, Any] | None:

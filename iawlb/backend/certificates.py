@@ -47,6 +47,7 @@ class Certificates:
     files now. If changed files cannot be used, the certificates read before stay in
     use.
 
+    @ivar shown: The certificates that clients are shown, the default one first.
     @ivar problem: Why the files cannot be used as they are now, or L{None} if the
         certificates in use are those of the files.
     @ivar handshakes: The number of handshakes that were done.
@@ -55,6 +56,7 @@ class Certificates:
     """
 
     log = Logger()
+    shown: Sequence[Shown]
 
     def __init__(
         self,
@@ -80,13 +82,6 @@ class Certificates:
         # later.
         self._seen = self._look()
         self._contexts = self._make()
-
-    @property
-    def shown(self) -> list[Shown]:
-        """
-        The certificates that clients are shown, the default one first.
-        """
-        return [_shown(each) for each in self._contexts.identities]
 
     def accept(self) -> SSL.Connection:
         """
@@ -119,7 +114,9 @@ class Certificates:
 
     def _make(self) -> Contexts:
         identities = [each for source in self._sources for each in source.read()]
-        return Contexts(identities, self._options)
+        made = Contexts(identities, self._options)
+        self.shown = [_shown(each) for each in identities]
+        return made
 
     def _renew(self, changed: bool) -> None:
         """

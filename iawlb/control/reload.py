@@ -143,6 +143,10 @@ class Reloader:
             self.running = applied(self.running, application.done)
             mistakes = [str(error) or repr(error), *failed]
             return self._failed(mistakes, application.done, diff, by)
+        for pool in self._balancer.pools.values():
+            for listener in pool.listeners:
+                if listener.certificates is not None:
+                    listener.certificates.readAgain()
         for each in changes:
             if each.pool is None and each.where[0] != "global" and isLive(each):
                 application.done.append(each)

@@ -17,6 +17,8 @@ from twisted.logger import formatTime
 from iawlb.core.session import Session
 from iawlb.core.text import printable
 from iawlb.logformat import parseTemplate
+from iawlb.observe import clientfields
+from iawlb.observe.clientfields import jsonFields
 from iawlb.observe.moments import haproxySecond, isoSecond, syslogSecond
 
 Counts = tuple[int, int, int]
@@ -28,7 +30,16 @@ CountSessions = Callable[[Session], Counts]
 
 NAMESPACE = "iawlb.observe.eventlog.EventLog"
 
-STATUS = {"-": 200, "C": 400, "c": 408, "S": 502, "s": 504, "K": 503, "I": 500}
+STATUS = {
+    "-": 200,
+    "P": 403,
+    "C": 400,
+    "c": 408,
+    "S": 502,
+    "s": 504,
+    "K": 503,
+    "I": 500,
+}
 """
 The HTTP status that C{halog} counts a session as, by the first of the two letters.
 """
@@ -255,7 +266,8 @@ class JsonFormat:
             f'"bytesIn":{session.bytesIn},"bytesOut":{session.bytesOut},'
             f'"tries":{session.tries},'
             f'"ahead":{session.ahead},"sessions":{every},'
-            f'"poolSessions":{pool},"destinationSessions":{served}}}\n'
+            f'"poolSessions":{pool},"destinationSessions":{served}'
+            f"{jsonFields(session)}}}\n"
         )
 
 
@@ -294,6 +306,14 @@ def _connect(session: Session, now: float, event: str, counts: Counts) -> Any:
     return session.connected - session.pulled
 
 
+def _ofClient(read: Callable[[Session], str | None]) -> Getter:
+    def get(session: Session, now: float, event: str, counts: Counts) -> Any:
+        value = read(session)
+        return UNSET if value is None else clientfields.plainText(value)
+
+    return get
+
+
 GETTERS: dict[str, Getter] = {
     "time": _acceptTime,
     "event": lambda session, now, event, counts: event,
@@ -318,6 +338,7 @@ GETTERS: dict[str, Getter] = {
     "sessions": lambda session, now, event, counts: counts[0],
     "poolSessions": lambda session, now, event, counts: counts[1],
     "destinationSessions": lambda session, now, event, counts: counts[2],
+    **{name: _ofClient(read) for name, read in clientfields.FIELDS.items()},
 }
 """
 The value of each field.
