@@ -8,6 +8,7 @@ C{"64k"}. L{Settings} says what each setting means.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from inspect import signature
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict
@@ -72,6 +73,24 @@ class PoolArguments(TypedDict, total=False):
     tlsCertificate: str
     tlsKey: str
     tlsAlpn: str | Sequence[str]
+    healthCheck: str | Callable[..., Any]
+    checkAddress: str | int
+    checkInterval: Duration
+    checkFast: Duration
+    checkDown: Duration
+    checkTimeout: Duration
+    rise: int
+    fall: int
+    checkMethod: str
+    checkStatus: Iterable[str] | str
+    checkSend: str | bytes
+    checkExpect: str | bytes | re.Pattern[bytes]
+    checkCommand: Iterable[str] | str
+    checkPasswordFile: str
+    agent: str | int
+    ejectAfter: int
+    slowStart: Duration
+    endOnDown: bool
 
 
 class GlobalArguments(TypedDict, total=False):
@@ -119,6 +138,25 @@ class DestinationArguments(TypedDict, total=False):
     wakeTimeout: Duration
     readyAfter: Duration
     stopTimeout: Duration
+    healthCheck: str | Callable[..., Any]
+    checkAddress: str | int
+    checkInterval: Duration
+    checkFast: Duration
+    checkDown: Duration
+    checkTimeout: Duration
+    rise: int
+    fall: int
+    checkMethod: str
+    checkStatus: Iterable[str] | str
+    checkSend: str | bytes
+    checkExpect: str | bytes | re.Pattern[bytes]
+    checkCommand: Iterable[str] | str
+    checkPasswordFile: str
+    agent: str | int
+    ejectAfter: int
+    slowStart: Duration
+    endOnDown: bool
+    backup: bool
 
 
 class ListenerArguments(TypedDict, total=False):

@@ -207,9 +207,7 @@ class PausablePool(Roster):
             return
         refusing = self.stopped
         if self.settings.whenDown == "refuse" and self.gate.paused is None:
-            up = any(
-                each.down is None and not each.draining for each in self.destinations
-            )
+            up = any(each.serves for each in self.destinations)
             refusing = refusing or not up
         if self.listeners.refusing != refusing:
             self.listeners.setRefusing(refusing)

@@ -312,6 +312,7 @@ class Pool(PausablePool):
         """
         Called when a destination came, went, or changed its state.
         """
+        self._arrangeBackups()
         self._nothingAvailable = not self._available()
         self._watchful = self._nothingAvailable or bool(self.alarm.wakers)
         self._rebinder.start()

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 
 from iawlb.arguments import ClientEndpoint, checkAddress
 from iawlb.backend.address import checkCircle
+from iawlb.backend.connector import DestinationConnector
 from iawlb.backend.names import lookedUp
 from iawlb.backend.tlsextra import sameTls
 from iawlb.core.destination import Destination
@@ -20,8 +21,10 @@ from iawlb.core.events import (
     DESTINATION_ADDED,
     DESTINATION_CHANGED,
     DESTINATION_DRAINING,
+    DESTINATION_NEEDED,
     DESTINATION_REMOVED,
     DESTINATION_RESUMED,
+    DESTINATION_STANDBY,
 )
 from iawlb.core.policies import policyOf
 from iawlb.core.policy import Policy
@@ -29,6 +32,7 @@ from iawlb.core.queue import ConnectionQueue
 from iawlb.core.ratelimit import FailureLog
 from iawlb.errors import InvalidSetting, UnknownDestination
 from iawlb.frontend.listeners import Listeners
+from iawlb.health.making import Checks, checkPlaces
 from iawlb.setting import checkNames, splitSettings
 from iawlb.settings import DestinationSettings, Settings, inherited
 from iawlb.shared import Shared
@@ -38,6 +42,11 @@ from iawlb.workers.rebinder import Rebinder
 from iawlb.workers.wakingworker import WakingWorker
 from iawlb.workers.worker import Worker
 from iawlb.workers.workerpool import WorkerPool
+
+PLAIN = DestinationSettings()
+"""
+The settings for connecting without TLS.
+"""
 
 NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
@@ -82,6 +91,7 @@ class Roster(WorkerPool):
         self.alarm = Alarm(
             self.clock, self.queue, shared.context.resets, lambda: self.destinations
         )
+        self.checks = Checks(shared.reactor)
         self._order = 0
         self._running = False
 
@@ -133,12 +143,16 @@ class Roster(WorkerPool):
                 "another name with name="
             )
         connector = self._connectors.to(address, own)
+        checkPlaces(connector.text, own)
         destination = Destination(
             connector.text, own, self.settings, self._order, self.name
         )
         if not ready:
             destination.paused = True
             destination.down = "not probed yet"
+            destination.fresh = True
+        # Until it is known that it is needed.
+        destination.standby = own.backup
         worker: Worker
         if own.sleeps:
             worker = WakingWorker(destination, connector, self)
@@ -225,6 +239,7 @@ class Roster(WorkerPool):
         new = replace(settings, name=name)
         if new == old:
             return
+        checkPlaces(destination.address, new)
         if not sameTls(old, new):
             connector = self._connectors.to(worker.connector.address, new)
             worker.connectBy(connector)
@@ -237,9 +252,9 @@ class Roster(WorkerPool):
         worker.configured(old)
         self.events.destination(destination, DESTINATION_CHANGED)
         if new.weight != old.weight:
-            # The shares of all have changed, also of those bound before.
-            self.queue.setPolicy(self.queue.policy)
-            self._rebinder.start()
+            self.sharesChanged()
+        if new.backup != old.backup:
+            self.destinationChanged()
         worker.check()
 
     def remove(self, name: str) -> Deferred[None]:
@@ -342,6 +357,65 @@ class Roster(WorkerPool):
         worker.start()
         # A name that does not resolve makes its destination down from the start.
         lookedUp(worker.connector.endpoint).addErrback(worker.nameFailed)
+
+    def _arrangeBackups(self) -> None:
+        """
+        Put the backups on standby while another destination takes sessions, or would if
+        it were started; else have them take sessions.
+        """
+        workers = self.workers.values()
+        backups = [each for each in workers if each.destination.settings.backup]
+        standing = [each for each in workers if each.destination.standby]
+        if not backups and not standing:
+            return
+        needed = not any(
+            each.serves and not each.paused and not each.heldOff
+            for each in (worker.destination for worker in workers)
+            if not each.settings.backup
+        )
+        changed = []
+        for worker in {*backups, *standing}:
+            destination = worker.destination
+            standby = destination.settings.backup and not needed
+            if destination.standby != standby:
+                destination.standby = standby
+                changed.append(worker)
+                event = DESTINATION_STANDBY if standby else DESTINATION_NEEDED
+                self.events.destination(destination, event)
+        for worker in changed:
+            worker.check()
+
+    # What the workers call.
+
+    def connectorTo(self, address: str) -> DestinationConnector:
+        """
+        Make a connector to an address that is not a destination's.
+        """
+        return self._connectors.to(address, PLAIN)
+
+    def sharesChanged(self) -> None:
+        """
+        Called when the weight of a destination has changed.
+        """
+        # The shares of all have changed, also of those bound before.
+        self.queue.setPolicy(self.queue.policy)
+        self._rebinder.start()
+
+    def isLast(self, destination: Destination) -> bool:
+        """
+        Return whether no other destination takes sessions.
+        """
+        return all(each is destination for each in self._available())
+
+    def shareOf(self, destination: Destination) -> float:
+        """
+        Return how many sessions a destination would have by its share of those that
+        there are.
+        """
+        serving = [each for each in self.destinations if each.ready]
+        weights = sum(each.weight for each in serving) or destination.weight
+        sessions = sum(each.active for each in serving) + len(self.queue)
+        return sessions * destination.weight / weights
 
     def _available(self) -> list[Destination]:
         return [each for each in self.destinations if each.available]

@@ -32,9 +32,9 @@ from iawlb.options.wake import DestinationWake, ListenerWake, PoolWake
 # The fields of the last base come first, in the help too.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(
+    PoolHealth,
     PoolWake,
     PoolAffinity,
-    PoolHealth,
     PoolBounds,
     PoolAdmission,
     PoolRouting,

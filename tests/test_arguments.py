@@ -36,12 +36,35 @@ from iawlb.arguments import (
     ServerEndpoint,
     Size,
 )
+from iawlb.checkvalues import (
+    check,
+    commandLine,
+    escaped,
+    expected,
+    method,
+    place,
+    statuses,
+)
 from iawlb.errors import InvalidSetting
 from iawlb.settings import DestinationSettings, ListenerSettings, Settings
 from iawlb.tlsvalues import hostName
 from tests.doubles import Recorder
 
 LONGEST = 200
+
+
+CHECKS: dict[Any, tuple[str, str]] = {
+    check: ("tcp", "str"),
+    place: ("9001", "str"),
+    method: ("GET", "str"),
+    statuses: ("2xx", "tuple[str, ...]"),
+    escaped: ("PING", "str"),
+    expected: ("PONG", "str"),
+    commandLine: ("true", "tuple[str, ...]"),
+}
+"""
+A value that each validator of what checks ask takes, and the type that it returns.
+"""
 
 
 class TableTests(SynchronousTestCase):
@@ -84,6 +107,10 @@ class TableTests(SynchronousTestCase):
         elif taken is bool:
             self.assertEqual(value, "bool")
             self.assertEqual((read(True), read("no")), (True, False))
+        elif read in CHECKS:
+            text, of = CHECKS[read]
+            self.assertEqual(value, of)
+            self.assertIn(read(text), (text, (text,)))
         elif taken == Iterable[str] | str:
             self.assertEqual(value, "tuple[str, ...]")
             self.assertEqual((read(["/a", "/b"]), read("/a")), (("/a", "/b"), ("/a",)))

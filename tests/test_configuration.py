@@ -347,7 +347,7 @@ class MistakeTests(Case):
         """
         A key that is like one of another section by chance gets no wrong advice.
         """
-        for key in ("stats", "rise", "timeout", "acl", "backup"):
+        for key in ("stats", "timeout", "acl", "mailers"):
             self.pool(f"{key} = 1", f"{key}: there is no such key; docs/configuration")
 
     def test_sections(self) -> None:

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.backend import socketconnector
+from iawlb.backend.shortage import SHORTAGES, shortageOf
 from iawlb.backend.socketconnector import (
     PendingConnect,
     PlainEndpoint,
@@ -32,7 +33,6 @@ from iawlb.backend.socketconnector import (
     targetOf,
 )
 from iawlb.relay.poller import SocketPoller
-from iawlb.workers.shortage import SHORTAGES, shortageOf
 from tests.doubles import Backend, Handling
 from tests.net import freePort, listening
 

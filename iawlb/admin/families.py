@@ -199,7 +199,7 @@ DESTINATION: tuple[Family[DestinationView], ...] = (
         "iawlb_destination_up",
         "gauge",
         "1 if the destination is up, 0 if connects to it fail.",
-        _now(lambda each: int(each.down is None)),
+        _now(lambda each: int(each.isUp)),
     ),
     Family(
         "iawlb_destination_paused",

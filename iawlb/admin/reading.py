@@ -129,7 +129,7 @@ class Reading:
                 "reload": self._process.lastReload(),
                 "log": self._process.logState(),
                 "loopLag": round(self._process.loopLag(), 6),
-                "destinationsUp": sum(each.down is None for each in destinations),
+                "destinationsUp": sum(each.isUp for each in destinations),
                 "destinations": len(destinations),
             }
         )
@@ -234,16 +234,18 @@ class Reading:
             for destination in list(pool.destinations):
                 name = destination.name
                 path = (*where, "destinations", name)
-                yield from self._those(DESTINATION, destination, path)
+                yield from self._those(DESTINATION, destination.settings, path)
 
     def _those(
         self, keys: Keys, settings: object, section: tuple[str, ...]
     ) -> Iterator[dict[str, Any]]:
         for key, each in keys.items():
             path = pathOf((*section, key))
+            value = getattr(settings, each.name)
             yield {
                 "path": path,
-                "value": getattr(settings, each.name),
+                # A function that a program has given is only named.
+                "value": repr(value) if callable(value) else value,
                 "default": each.default,
                 "origin": self._configuration.originOf(path),
                 "live": each.metadata["live"],

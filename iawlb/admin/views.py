@@ -232,10 +232,10 @@ class Views:
             "address": destination.address,
             "state": destination.state,
             "since": self.timeOf(found.since),
-            "why": destination.down,
+            "why": destination.why,
             "active": destination.active,
             "slots": destination.slots,
-            "weight": destination.weight,
+            "weight": destination.settings.weight,
             "served": destination.served,
             "failures": destination.failures,
             "answerTime": _rounded(destination.answerTime),
@@ -308,9 +308,7 @@ def readiness(balancer: Balancer) -> tuple[bool, str]:
     down = [
         pool.name
         for pool in pools
-        if not any(
-            each.down is None and not each.draining for each in pool.destinations
-        )
+        if not any(each.serves for each in pool.destinations)
     ]
     if len(down) == len(pools):
         return False, "no destination is up"

@@ -285,4 +285,4 @@ def _whyNot(pool: Pool, worker: Worker) -> str | None:
     """
     if pool.workers.get(worker.destination.name) is not worker:
         return "it was removed"
-    return worker.destination.down
+    return worker.destination.why

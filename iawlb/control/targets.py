@@ -67,7 +67,7 @@ class Target:
         """
         if self.worker is not None:
             found = self.worker.destination
-            why = f": {found.down}" if found.down else ""
+            why = f": {found.why}" if found.why else ""
             return [f"{self.name} is {found.state}{why}"]
         down = [each for each in self.pools if each.state != "up"]
         return [f"{each.name} is {each.state}" for each in down[:MOST_NAMES]]

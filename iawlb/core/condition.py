@@ -18,7 +18,8 @@ class Condition:
     C{ready} and C{limit} anew, and for a session only these two are read.
 
     @ivar ready: Whether the destination takes sessions, now or when a slot is free: it
-        is not C{down}, C{paused}, C{draining}, C{withdrawn}, C{standby} or C{asleep}.
+        is not C{down}, C{reportedDown}, C{paused}, C{draining}, C{withdrawn},
+        C{standby} or C{asleep}.
     @ivar limit: The number of sessions that the destination may serve at a time now; 0
         is no limit. It is the least of C{slots}, C{startSlots} and C{agentSlots}.
     @ivar active: Sessions that hold a slot now, including those that are connecting.
@@ -31,6 +32,7 @@ class Condition:
         self.heldOff = False
         self.ready = True
         self._down: str | None = None
+        self._reportedDown: str | None = None
         self._paused = False
         self._draining = False
         self._standby = False
@@ -43,7 +45,7 @@ class Condition:
     @property
     def down(self) -> str | None:
         """
-        Why the destination is down, or L{None} while it is up.
+        Why the destination is down, as connects and checks have found, or L{None}.
         """
         return self._down
 
@@ -51,6 +53,40 @@ class Condition:
     def down(self, why: str | None) -> None:
         self._down = why
         self._setReady()
+
+    @property
+    def reportedDown(self) -> str | None:
+        """
+        Why the destination is down, as its agent has said, or L{None}.
+        """
+        return self._reportedDown
+
+    @reportedDown.setter
+    def reportedDown(self, why: str | None) -> None:
+        self._reportedDown = why
+        self._setReady()
+
+    @property
+    def isUp(self) -> bool:
+        """
+        Whether the destination is up, as far as is known, whatever its user wants.
+        """
+        return self._down is None and self._reportedDown is None
+
+    @property
+    def serves(self) -> bool:
+        """
+        Whether the destination takes sessions, or would if it were not paused, asleep
+        or on standby.
+        """
+        return self.isUp and not self._draining and self._withdrawn is None
+
+    @property
+    def why(self) -> str | None:
+        """
+        Why the destination is down, or takes no more sessions; L{None} if it is well.
+        """
+        return self._down or self._reportedDown or self._withdrawn
 
     @property
     def paused(self) -> bool:
@@ -80,7 +116,7 @@ class Condition:
     @property
     def withdrawn(self) -> str | None:
         """
-        Why the destination itself has asked, by its check, for no more sessions while
+        Why the destination itself has asked, by its agent, for no more sessions while
         it finishes those it has; or L{None}.
         """
         return self._withdrawn
@@ -118,6 +154,7 @@ class Condition:
     def _setReady(self) -> None:
         self.ready = not (
             self._down is not None
+            or self._reportedDown is not None
             or self._paused
             or self._draining
             or self._standby
@@ -153,7 +190,7 @@ class Condition:
     @property
     def agentSlots(self) -> int | None:
         """
-        The same as the destination itself has asked for by its check: at least 1; or
+        The same as the destination itself has asked for by its agent: at least 1; or
         L{None}.
         """
         return self._agentSlots
@@ -179,7 +216,7 @@ class Condition:
             return "paused"
         if self._asleep is not None:
             return self._asleep
-        if self._down is not None:
+        if not self.isUp:
             return "down"
         if self._withdrawn is not None:
             return "draining"

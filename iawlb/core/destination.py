@@ -8,6 +8,7 @@ from __future__ import annotations
 from iawlb.core.answertimes import AnswerTimes
 from iawlb.core.condition import Condition
 from iawlb.core.pause import Pause
+from iawlb.core.standing import Checked
 from iawlb.core.text import printable
 from iawlb.settings import DestinationSettings, Settings
 
@@ -75,7 +76,8 @@ class Destination(Condition):
     @ivar address: The destination's address as the user wrote it.
     @ivar order: The destination's position among all, in the order in which the user
         gave them.
-    @ivar weight: The destination's share, under policies that use shares.
+    @ivar weight: The destination's share, under policies that use shares; a part of the
+        one that is set while the destination's agent asks for less.
     @ivar load: active / weight, where L{TRIFLE} of a session decides between equals.
     @ivar turn: The destination's position in the turns that destinations with equal
         loads take.
@@ -83,7 +85,10 @@ class Destination(Condition):
     @ivar pause: Who has paused it, and for how long, if that is known.
     @ivar removing: Whether the destination is removed when its sessions have ended.
     @ivar served: Sessions connected since the destination was added.
-    @ivar failures: Failed connects and probes since the destination was added.
+    @ivar failures: Failed connects, probes and checks since the destination was added.
+    @ivar fresh: Whether the destination was added as one that is not known to be up,
+        and nothing has been found out yet.
+    @ivar checked: What the last check has found, or L{None} if there was none.
     @ivar times: How long the recent sessions waited for the first byte, while the
         policy wants to know; else L{None}.
     """
@@ -104,7 +109,8 @@ class Destination(Condition):
         self.pool = pool
         self.address = address
         self.order = order
-        self.weight = own.weight
+        self.weight: float = own.weight
+        self._percent: int | None = None
         self.load = TRIFLE / own.weight
         self.turn = 0.0
         self.connecting = 0
@@ -112,6 +118,8 @@ class Destination(Condition):
         self.removing = False
         self.served = 0
         self.failures = 0
+        self.fresh = False
+        self.checked: Checked | None = None
         self._window = 1
         # Most connects that were under way at once since the last review.
         self._peak = 0
@@ -139,8 +147,26 @@ class Destination(Condition):
         """
         self.settings = settings
         self.slots = settings.slots
-        self.weight = settings.weight
-        self.load = (self.active + TRIFLE) / settings.weight
+        self._weigh()
+
+    @property
+    def percent(self) -> int | None:
+        """
+        How much of its weight the destination's agent asks for, in percent, at least 1;
+        or L{None}.
+        """
+        return self._percent
+
+    @percent.setter
+    def percent(self, percent: int | None) -> None:
+        self._percent = percent
+        self._weigh()
+
+    def _weigh(self) -> None:
+        self.weight = self.settings.weight
+        if self._percent is not None:
+            self.weight *= self._percent / 100
+        self.load = (self.active + TRIFLE) / self.weight
 
     def canPull(self) -> bool:
         """
@@ -232,6 +258,7 @@ class Destination(Condition):
         Mark the destination as up, after a probe that succeeded.
         """
         self.down = None
+        self.fresh = False
         self._servedAtFailure = -1
         self._probes.reset()
 

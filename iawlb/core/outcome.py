@@ -40,6 +40,7 @@ class Outcome(Enum):
     CLIENT_TIMEOUT = "cD", "client was silent for too long"
     KILLED_QUEUE = "KQ", "closed by the balancer while it waited"
     KILLED = "KD", "closed by the balancer"
+    DESTINATION_DOWN = "DD", "its destination went down"
     FAILED = "ID", "closed after an internal error"
 
     def __init__(self, code: str, text: str) -> None:

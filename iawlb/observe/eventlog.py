@@ -88,14 +88,14 @@ class EventLog:
             self.log.warn(
                 "destination {destination} is down: {why}",
                 destination=destination.name,
-                why=destination.down,
+                why=destination.why,
             )
         elif event == DESTINATION_CHANGED:
             self.log.info(
                 "destination {destination} has slots {slots}, weight {weight}",
                 destination=destination.name,
                 slots=destination.slots,
-                weight=destination.weight,
+                weight=destination.settings.weight,
             )
         else:
             self.log.info(

@@ -247,7 +247,7 @@ class ServiceManager:
         sessions = len(self._balancer.sessions)
         waiting = sum(len(each.queue) for each in self._balancer.pools.values())
         every = list(self._destinations())
-        up = sum(1 for each in every if each.down is None)
+        up = sum(1 for each in every if each.isUp)
         counted = f"{sessions} sessions, {waiting} of them waiting"
         if self._stopping:
             return f"Stopping: {counted}"

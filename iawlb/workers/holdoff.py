@@ -11,9 +11,9 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 
+from iawlb.backend.shortage import Shortage, ShortageLog
 from iawlb.core.destination import Destination
 from iawlb.workers.prober import sooner
-from iawlb.workers.shortage import Shortage, ShortageLog
 from iawlb.workers.timers import Timers
 from iawlb.workers.workerpool import WorkerPool
 

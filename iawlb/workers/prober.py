@@ -8,13 +8,11 @@ from collections.abc import Callable
 from random import random
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.python.failure import Failure
 
-from iawlb.backend.connector import Connect, Connected, DestinationConnector
+from iawlb.backend.connector import DestinationConnector
 from iawlb.core.destination import HURRY, Destination
-from iawlb.core.events import DESTINATION_UP
-from iawlb.relay.side import Side
-from iawlb.workers.shortage import shortageOf
+from iawlb.health.connecting import ConnectingCheck, headerOf
+from iawlb.health.verdict import Verdict
 from iawlb.workers.workerpool import WorkerPool
 
 
@@ -39,34 +37,40 @@ class Prober:
         onUp: Callable[[], None],
     ) -> None:
         """
-        @param onUp: Called when the destination has come up.
+        @param onUp: Called when a probe has succeeded.
         """
         self._destination = destination
         self.connector = connector
         self._pool = pool
         self._onUp = onUp
         self._timer: IDelayedCall | None = None
-        self._connect: Connect | None = None
+        self._check: ConnectingCheck | None = None
 
     def start(self) -> None:
         """
         Probe after a wait, which is longer each time.
         """
-        if self._destination.draining or self._timer is not None:
+        if self._destination.draining or self._timer or self._check:
             return
         wait = self._destination.nextProbe(random())
         if self._pool.inHurry():
             wait = min(wait, HURRY)
         self._timer = self._pool.clock.callLater(wait, self._probe)
 
+    def later(self, seconds: float) -> None:
+        """
+        Probe after a time.
+        """
+        self._timer = self._pool.clock.callLater(seconds, self._probe)
+
     def stop(self) -> None:
         """
         Stop probing.
         """
-        for waiting in (self._timer, self._connect):
+        for waiting in (self._timer, self._check):
             if waiting is not None:
                 waiting.cancel()
-        self._timer = self._connect = None
+        self._timer = self._check = None
 
     def hurry(self) -> None:
         """
@@ -76,24 +80,15 @@ class Prober:
 
     def _probe(self) -> None:
         self._timer = None
-        try:
-            self._connect = self.connector.connect(self._succeeded, self._failed)
-        except Exception:
-            self._failed(Failure())
+        header = headerOf(self._destination.settings)
+        self._check = ConnectingCheck(self.connector, None, header)
+        self._check.start(self._done)
 
-    def _succeeded(self, connection: Connected) -> None:
-        # TLS would wait for the peer's answer to its end, which nobody reads.
-        if isinstance(connection, Side) and connection.whole:
-            connection.abort()
-        else:
-            connection.close()
-        self._connect = None
-        self._destination.recovered()
-        self._pool.events.destination(self._destination, DESTINATION_UP)
-        self._onUp()
-
-    def _failed(self, failure: Failure) -> None:
-        self._connect = None
-        if shortageOf(failure) is None:
-            self._destination.failed(failure.getErrorMessage())
+    def _done(self, verdict: Verdict) -> None:
+        self._check = None
+        if verdict.passed:
+            self._onUp()
+            return
+        if verdict.passed is not None:
+            self._destination.failed(verdict.why)
         self.start()

@@ -142,6 +142,12 @@ class Serving(SideOwner):
         """
         return self._session.bytesIn > 0
 
+    def serves(self, worker: ServingWorker) -> bool:
+        """
+        Return whether the session is served by a worker.
+        """
+        return self._worker is worker
+
     def cancelConnect(self) -> None:
         """
         Give the connect up.

@@ -55,7 +55,7 @@ class WakefulWorker(Protocol):
         Begin or stop to wait for a session, as the destination's state requires.
         """
 
-    def goDown(self, failure: Failure) -> None:
+    def goDown(self, why: str) -> None:
         """
         Mark the destination as down, and put the sessions back whose connects are under
         way.
@@ -331,7 +331,7 @@ class Waker:
 
     def _down(self, why: str) -> None:
         self._cancel()
-        self._worker.goDown(Failure(CannotStart(why)))
+        self._worker.goDown(why)
 
     def wentDown(self) -> None:
         """

@@ -5,15 +5,16 @@ relays, and gives the slot back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.python.failure import Failure
 
 from iawlb.backend.connector import DestinationConnector
+from iawlb.backend.shortage import shortageOf
 from iawlb.core.destination import Destination
-from iawlb.core.events import DESTINATION_DOWN, SESSION_PUT_BACK
+from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP, SESSION_PUT_BACK
 from iawlb.core.outcome import Outcome
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import Session
@@ -23,10 +24,9 @@ from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.greeting import greeted, greetingOf
 from iawlb.workers.holdoff import MACHINE_PAUSE, HoldOff
 from iawlb.workers.measuring import servingFor
-from iawlb.workers.prober import Prober
 from iawlb.workers.serving import Serving
-from iawlb.workers.shortage import shortageOf
 from iawlb.workers.timers import Timers
+from iawlb.workers.watch import Watch
 from iawlb.workers.workerpool import WorkerPool
 
 PULLS_PER_TURN = 32
@@ -64,8 +64,6 @@ class Worker:
         self.settings = pool.settings
         self.queue = pool.queue
         self.table = pool.table
-        self.relayed: Callable[[Session], None] = pool.deadlines.relayed
-        self.kinds = pool.kinds
         self.events = pool.events
         self._pool = pool
         self._stopping = False
@@ -73,7 +71,9 @@ class Worker:
         self._waiting = False
         self._busy = False
         self._timers = Timers(pool.clock)
-        self._prober = Prober(destination, connector, pool, self._recovered)
+        self._watch = watch = Watch(self, pool)
+        self.relayed = watch.relayedBy(pool.deadlines.relayed)
+        self.kinds = watch.kindsOf(pool.kinds)
         # Oldest first.
         self._connecting: dict[Serving, None] = {}
         self._whenIdle: list[Deferred[None]] = []
@@ -97,15 +97,16 @@ class Worker:
         under way go on.
         """
         self.connectBy(connector)
-        self.relayed = deadlines.relayed
-        self.kinds = kinds
+        self.relayed = self._watch.relayedBy(deadlines.relayed)
+        self.kinds = self._watch.kindsOf(kinds)
         self._chooseKind()
 
     def connectBy(self, connector: DestinationConnector) -> None:
         """
         Connect in another way from now on. Connects that are under way go on.
         """
-        self.connector = self._prober.connector = connector
+        self.connector = connector
+        self._watch.use(connector)
 
     def configured(self, old: DestinationSettings) -> None:
         """
@@ -113,7 +114,13 @@ class Worker:
 
         @param old: The settings that it had before.
         """
+        watch, pool = self._watch, self._pool
+        watch.configured(old)
+        self.relayed = watch.relayedBy(pool.deadlines.relayed)
+        self.kinds = watch.kindsOf(pool.kinds)
         self._chooseKind()
+        if self.destination.down is not None and not self._stopping:
+            self._awaitRecovery()
 
     def resume(self) -> None:
         """
@@ -132,6 +139,7 @@ class Worker:
         """
         self._stopping = False
         self._holdOff.start()
+        self._watch.start()
         self.resume()
 
     def stop(self) -> None:
@@ -139,7 +147,7 @@ class Worker:
         Stop pulling and probing. Sessions that are served go on.
         """
         self._stopping = True
-        self._prober.stop()
+        self._watch.stop()
         self._timers.stop()
         self._holdOff.stop()
         self.failures.stop()
@@ -301,7 +309,7 @@ class Worker:
         ):
             self._holdOff.tryAgain()
         else:
-            self.goDown(failure)
+            self.goDown(failure.getErrorMessage())
             return
         self._putBack([serving])
 
@@ -354,15 +362,18 @@ class Worker:
 
     # The destination is down.
 
-    def goDown(self, failure: Failure) -> None:
+    def goDown(self, why: str) -> None:
         """
-        Mark the destination as down, and put the sessions back whose connects are under
-        way.
+        Called when the destination is down.
         """
-        self.destination.failed(failure.getErrorMessage())
+        self.destination.failed(why)
+        self._wentDown()
+
+    def _wentDown(self) -> None:
         self.events.destination(self.destination, DESTINATION_DOWN)
         self.check()
         self._pool.destinationChanged()
+        self._watch.wentDown()
         if not self._stopping:  # by an observer
             self._awaitRecovery()
         # The other sessions that connect to this destination would wait as long for
@@ -373,19 +384,44 @@ class Worker:
         """
         Begin to look whether the destination is up again.
         """
-        self._prober.start()
+        self._watch.awaitRecovery()
 
     def hurry(self) -> None:
         """
         Shorten the wait for the next probe or pull, because sessions wait and no
         destination is up.
         """
-        self._prober.hurry()
+        self._watch.hurry()
         self._holdOff.hurry()
 
-    def _recovered(self) -> None:
+    def cameUp(self) -> None:
+        """
+        Called when the destination is up again.
+        """
+        if self.destination.isUp:
+            self.events.destination(self.destination, DESTINATION_UP)
         self._pool.destinationChanged()
         self.check()
+
+    def reported(self, why: str | None) -> None:
+        """
+        Called when the destination has said that it is down, and why; or that it is up.
+        """
+        up = self.destination.isUp
+        self.destination.reportedDown = why
+        if why is None:
+            self.cameUp()
+        elif up:
+            self._wentDown()
+
+    def sessions(self) -> Iterator[Session]:
+        """
+        Iterate over the sessions that the destination serves.
+        """
+        for session in self.table:
+            holder = session.holder if session.relay is not None else None
+            if isinstance(holder, Serving) and holder.serves(self):
+                yield session
 
     def nameFailed(self, failure: Failure) -> None:
         """
@@ -393,4 +429,4 @@ class Worker:
         from the start.
         """
         if self.destination.down is None and not self._stopping:
-            self.goDown(failure)
+            self.goDown(failure.getErrorMessage())

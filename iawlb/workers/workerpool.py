@@ -8,9 +8,12 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from iawlb.backend.connector import DestinationConnector
+from iawlb.core.destination import Destination
 from iawlb.core.events import Events
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.table import SessionTable
+from iawlb.health.making import Checks
 from iawlb.programs.shared import Programs
 from iawlb.relay.kinds import Kinds
 from iawlb.settings import Settings
@@ -27,9 +30,31 @@ class WorkerPool(Protocol):
     queue: ConnectionQueue
     table: SessionTable
     deadlines: Deadlines
+    checks: Checks
     kinds: Kinds
     events: Events
     programs: Programs
+
+    def connectorTo(self, address: str) -> DestinationConnector:
+        """
+        Make a connector to an address that is not a destination's.
+        """
+
+    def shareOf(self, destination: Destination) -> float:
+        """
+        Return how many sessions a destination would have by its share of those that
+        there are.
+        """
+
+    def isLast(self, destination: Destination) -> bool:
+        """
+        Return whether no other destination takes sessions.
+        """
+
+    def sharesChanged(self) -> None:
+        """
+        Called when the weight of a destination has changed.
+        """
 
     def destinationChanged(self) -> None:
         """

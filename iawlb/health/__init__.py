@@ -1,0 +1,3 @@
+"""
+Checks of destinations: what is sent, what counts as an answer, and who asks.
+"""

@@ -1,0 +1,187 @@
+"""
+Checks that run a program.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from iawlb.core.text import printable
+from iawlb.health.verdict import LONGEST_REASON, Verdict
+
+MOST_OUTPUT = 4096
+"""
+The most bytes of a program's output that are kept.
+"""
+
+AT_A_TIME = 20
+"""
+The number of programs that run at a time for the checks of a pool; the others wait for
+their turn.
+"""
+
+
+class Turns:
+    """
+    Lets so many things be done at a time, and the others wait.
+    """
+
+    def __init__(self, number: int = AT_A_TIME) -> None:
+        self._free = number
+        self._waiting: dict[Callable[[], None], None] = {}
+
+    def take(self, begin: Callable[[], None]) -> None:
+        """
+        Call a function as soon as there is a turn. L{give} has to follow.
+        """
+        if self._free:
+            self._free -= 1
+            begin()
+        else:
+            self._waiting[begin] = None
+
+    def leave(self, begin: Callable[[], None]) -> bool:
+        """
+        Give up the wait.
+
+        @return: Whether the function had not been called yet.
+        """
+        waited = begin in self._waiting
+        self._waiting.pop(begin, None)
+        return waited
+
+    def give(self) -> None:
+        """
+        Give a turn to the next one.
+        """
+        if self._waiting:
+            begin = next(iter(self._waiting))
+            del self._waiting[begin]
+            begin()
+        else:
+            self._free += 1
+
+
+@cache
+def _launcher() -> tuple[str, ...]:
+    """
+    Return what has to stand before a command for it to lead a group of its own, which
+    can be ended together with all that it has started.
+    """
+    found = shutil.which("setsid")
+    return (found,) if found else ()
+
+
+class CommandCheck(ProcessProtocol):
+    """
+    A check that runs a program, and succeeds if the program ends with status 0.
+    """
+
+    transport: IProcessTransport | None
+
+    def __init__(
+        self,
+        reactor: Any,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        turns: Turns,
+    ) -> None:
+        """
+        @param environment: What to add to the environment of this process.
+        """
+        self._reactor = reactor
+        self._command = command
+        self._environment = environment
+        self._turns = turns
+        self._onDone: Callable[[Verdict], None] | None = None
+        self._output = b""
+        self._process: int | None = None
+        self._begun = False
+
+    def start(self, onDone: Callable[[Verdict], None]) -> None:
+        """
+        Run the program, once it is its turn.
+        """
+        self._onDone = onDone
+        self._turns.take(self._begin)
+
+    def _begin(self) -> None:
+        self._begun = True
+        words = [*_launcher(), *self._command]
+        try:
+            process = self._reactor.spawnProcess(
+                self,
+                words[0],
+                words,
+                env={**os.environ, **self._environment},
+                childFDs={0: "w", 1: "r", 2: "r"},
+            )
+        except Exception as error:
+            self._over(Verdict(False, f"cannot run {words[0]}: {error}"))
+            return
+        self._process = process.pid
+        process.closeStdin()
+
+    def cancel(self) -> None:
+        """
+        End the program, with all that it has started.
+        """
+        self._onDone = None
+        if self._turns.leave(self._begin):
+            return
+        if self._process is not None:
+            # The end of the program gives the turn back.
+            self._kill()
+
+    def _kill(self) -> None:
+        number = self._process
+        if number is None:
+            return
+        with suppress(OSError):
+            if _launcher():
+                os.killpg(number, signal.SIGKILL)
+        with suppress(OSError):
+            os.kill(number, signal.SIGKILL)
+
+    # What the process reports.
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """
+        Keep the beginning of the output, and throw the rest away.
+        """
+        self._output = (self._output + data)[:MOST_OUTPUT]
+
+    def processExited(self, reason: Failure) -> None:
+        """
+        Called when the program has ended. What it may have left behind is ended, too.
+        """
+        status: Any = reason.value
+        with suppress(OSError):
+            if _launcher() and self._process is not None:
+                os.killpg(self._process, signal.SIGKILL)
+        self._process = None
+        assert self.transport is not None
+        self.transport.loseConnection()
+        line = self._output.decode("utf-8", "replace").strip().partition("\n")[0]
+        said = f": {printable(line)[:LONGEST_REASON]}" if line else ""
+        if status.signal is not None:
+            why = f"ended by signal {status.signal}{said}"
+        else:
+            why = f"status {status.exitCode}{said}"
+        self._over(Verdict(status.exitCode == 0, why))
+
+    def _over(self, verdict: Verdict) -> None:
+        self._turns.give()
+        onDone, self._onDone = self._onDone, None
+        if onDone is not None:
+            onDone(verdict)
