@@ -25,6 +25,7 @@ from iawlb.errors import InvalidSetting
 
 Duration: TypeAlias = float | str
 Size: TypeAlias = int | str
+Rate: TypeAlias = int | str
 PolicyName: TypeAlias = Literal["least", "fifo", "first", "source", "quick"]
 
 SHOWN = 60
@@ -57,6 +58,15 @@ class PoolArguments(TypedDict, total=False):
     idleTimeout: Duration
     halfClosedTimeout: Duration
     answerTimeout: Duration
+    allow: Sequence[str] | str
+    deny: Sequence[str] | str
+    maxSessions: int
+    sessionRate: Rate
+    maxPerSource: int
+    sourceRate: Rate
+    sourceMask: tuple[int, int] | str
+    overLimit: Literal["delay", "refuse"]
+    fairness: bool
     clientTimeout: Duration
     sendProxy: Literal["off", "v1", "v2"]
     proxyTlvs: str | Sequence[str]
@@ -168,6 +178,7 @@ class ListenerArguments(TypedDict, total=False):
     mode: int | str
     group: int | str
     v6only: bool
+    priority: int
     certificate: Iterable[str] | str
     certificateKey: Iterable[str] | str
     clientCa: str

@@ -14,6 +14,7 @@ from iawlb.arguments import ServerEndpoint
 from iawlb.backend.address import checkCircle
 from iawlb.backend.tlslistener import Certificates
 from iawlb.core.destination import Destination
+from iawlb.core.discipline import Discipline
 from iawlb.core.events import (
     POOL_CHANGED,
 )
@@ -23,6 +24,7 @@ from iawlb.core.ratelimit import FailureLog
 from iawlb.core.retired import inUse
 from iawlb.frontend.admission import Admission
 from iawlb.frontend.choosing import Choose, ChooseStep
+from iawlb.frontend.door import Door
 from iawlb.frontend.entrance import Entrance
 from iawlb.frontend.firstbyte import FirstByte
 from iawlb.frontend.listener import Listener
@@ -44,6 +46,7 @@ class Pool(PausablePool):
 
     @ivar count: The counts of the pool's sessions.
     @ivar acceptPauses: How many times accepting was paused, for lack of room.
+    @ivar door: Says who may come in, and delays those who are over a limit.
     @ivar admission: Lets clients into the queue.
     @ivar entrance: Where clients come in.
     @ivar factory: Puts the connections of any endpoint into the queue.
@@ -86,6 +89,9 @@ class Pool(PausablePool):
             self._freeSlots,
             self.sessionsPutBack,
         )
+        self.door = Door(
+            self.clock, settings, self.count, self.table, lambda: self.admission.full
+        )
         keepAlive = _keepAlive(settings)
         self.deadlines = self._deadlines(keepAlive)
         self.kinds = kindsFor(self.deadlines.reports, self.queue.measures)
@@ -105,11 +111,14 @@ class Pool(PausablePool):
             keepAlive,
             self.deadlines.handshaking,
             self._stepsOf,
+            self.door.guard,
+            self._arrange,
         )
         self._spiller = Spiller(self.clock, self.queue, settings, self.gate)
         self.listeners = self.entrance.listeners
         self.factory = self.entrance.factory
         self.gate.setSlots(settings.poolSlots)
+        self._arrange()
 
     @property
     def accepting(self) -> bool:
@@ -130,7 +139,7 @@ class Pool(PausablePool):
         @param certificates: Those of the listener, if it ends TLS.
         """
         settings, choose = self.settings, self._choose
-        steps: list[Step] = []
+        steps: list[Step] = self.door.steps(listener)
         if certificates is not None:
             # TLS is an extra, which may not be installed.
             from iawlb.frontend.tlsstep import TlsStep
@@ -146,6 +155,14 @@ class Pool(PausablePool):
                 )
             )
         return steps
+
+    def _arrange(self) -> None:
+        """
+        Serve the queue in the order that the settings ask for.
+        """
+        priorities = any(each.settings.priority for each in self.listeners)
+        self.queue.setDiscipline(Discipline.of(self.settings, priorities))
+        self._rebinder.start()
 
     def _find(self, chosen: object) -> tuple[Pool, Destination | None]:
         """
@@ -248,6 +265,7 @@ class Pool(PausablePool):
         self.kinds = kindsFor(self.deadlines.reports, self.queue.measures)
         self.deadlines.queued()
         self._spiller.start()
+        self.door.configure()
         self.entrance.configure(keepAlive, self.deadlines.handshaking)
         self._connectors.renew()
         for worker in (*self.workers.values(), *self._replaced):
@@ -256,6 +274,7 @@ class Pool(PausablePool):
             )
             worker.use(connector, self.deadlines, self.kinds)
         self.queue.bindable = settings.queueSize
+        self._arrange()
         self.gate.setSlots(settings.poolSlots)
         self._roomAwaited = True
         self.checkRoom()
@@ -277,6 +296,7 @@ class Pool(PausablePool):
         for worker in (*self.workers.values(), *self._replaced):
             worker.stop()
         self.entrance.stop()
+        self.door.stop()
         self._failures.stop()
         self._choosing.stop()
         self._connectors.stop()

@@ -157,6 +157,14 @@ class ReferenceTests(SynchronousTestCase):
                 read("db.example.org")
                 self.assertRaises(InvalidSetting, read, "a b")
                 continue
+            if said == "networks":
+                read("10.0.0.0/8, ::1")
+                self.assertRaises(InvalidSetting, read, "10.0.0.0/33")
+                continue
+            if said == "bits":
+                read("32,128")
+                self.assertRaises(InvalidSetting, read, "33,128")
+                continue
             if said == "protocols":
                 read("h2,http/1.1")
                 self.assertRaises(InvalidSetting, read, ",")

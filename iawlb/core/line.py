@@ -76,9 +76,17 @@ class Line:
         elif len(self._places) > 2 * len(beside):
             self._places = sorted(beside)
 
+    def oldest(self) -> Session | None:
+        """
+        Return the session that entered the queue first, or L{None} if the line is
+        empty.
+        """
+        return self.first()
+
     def first(self) -> Session | None:
         """
-        Return the oldest session, without removing it, or L{None} if the line is empty.
+        Return the session that is served next, which is the oldest one, without
+        removing it, or L{None} if the line is empty.
         """
         head = next(iter(self._appended), None)
         if not self._beside:

@@ -11,6 +11,7 @@ from itertools import chain
 from twisted.logger import Logger
 
 from iawlb.core.destination import Destination
+from iawlb.core.discipline import FIRST_COME, Discipline
 from iawlb.core.line import PLACE, Line, inOrder
 from iawlb.core.policy import (
     ICountingPolicy,
@@ -64,7 +65,9 @@ class Lines:
         self._usePolicy(policy)
         self._available = available
         self.bindable = bindable
-        self._unbound = Line()
+        self._discipline = FIRST_COME
+        self._order = FIRST_COME.order
+        self._unbound = self._discipline.line()
         # Used if the policy binds: the available destinations, and the line of each.
         self._known: Sequence[Destination] | None = None
         self._bound: dict[Destination, Line] = {}
@@ -98,7 +101,7 @@ class Lines:
         """
         Return the session that has waited longest, without removing it, or L{None}.
         """
-        heads = [head for line in self._lines() if (head := line.first()) is not None]
+        heads = [head for line in self._lines() if (head := line.oldest()) is not None]
         return min(heads, key=PLACE, default=None)
 
     def boundTo(self, destination: Destination | None) -> Iterator[Session]:
@@ -170,6 +173,22 @@ class Lines:
         if self.bindable is not None:
             self._part = max(SMALLEST_PART, self.bindable // max(1, number))
 
+    def setDiscipline(self, discipline: Discipline) -> None:
+        """
+        Serve the lines in another order from now on. L{rebindSome} then moves the
+        sessions that wait.
+        """
+        if discipline == self._discipline:
+            return
+        self._discipline = discipline
+        self._order = discipline.order
+        for line in self._chosen.values():
+            line.destination = None
+        self._orphaned += [self._unbound, *self._chosen.values()]
+        self._unbound = discipline.line()
+        self._chosen = {}
+        self.setPolicy(self.policy)
+
     def rebind(self) -> None:
         """
         Begin to bind the waiting sessions anew, because the available destinations have
@@ -193,7 +212,7 @@ class Lines:
         self._orphaned = [line for line in self._orphaned if line]
         for each in known:
             if each not in self._bound:
-                self._bound[each] = Line(each)
+                self._bound[each] = self._discipline.line(each)
                 arrived.add(each)
         self._arrived = tuple(each for each in known if each in arrived)
         self._setPart(len(known))
@@ -234,7 +253,7 @@ class Lines:
     def _lineOfChosen(self, destination: Destination) -> Line:
         line = self._chosen.get(destination.name)
         if line is None:
-            line = self._chosen[destination.name] = Line(destination)
+            line = self._chosen[destination.name] = self._discipline.line(destination)
         line.destination = destination  # one that has taken another's place, maybe
         return line
 
@@ -246,8 +265,9 @@ class Lines:
 
     def _nextFor(self, destination: Destination) -> Session | None:
         """
-        Return the session that a destination serves next: the older of the heads of the
-        destination's own line and of the line that any destination serves.
+        Return the session that a destination serves next: of the heads of the
+        destination's own line and of the line that any destination serves, the older
+        one, unless priorities say otherwise.
         """
         unbound = self._unbound.first()
         line = self._bound.get(destination)
@@ -255,8 +275,10 @@ class Lines:
         if self._heeds and (line := self._chosen.get(destination.name)):
             line.destination = destination
             chosen = line.first()
-            if chosen is not None and (own is None or chosen.place < own.place):
+            if own is None or (
+                chosen is not None and self._order(chosen) < self._order(own)
+            ):
                 own = chosen
-        if own is None or (unbound is not None and unbound.place < own.place):
-            return unbound
-        return own
+        if own is None or unbound is None:
+            return unbound or own
+        return unbound if self._order(unbound) < self._order(own) else own

@@ -50,10 +50,12 @@ class Origin:
 
     @ivar pool: The counts of the pool.
     @ivar listener: The name of the listener.
+    @ivar priority: The priority of the listener's clients.
     """
 
-    __slots__ = ("listener", "pool")
+    __slots__ = ("listener", "pool", "priority")
 
-    def __init__(self, pool: PoolCount, listener: str) -> None:
+    def __init__(self, pool: PoolCount, listener: str, priority: int = 0) -> None:
         self.pool = pool
         self.listener = listener
+        self.priority = priority

@@ -227,7 +227,7 @@ class ConnectionQueue(Lines, DeferredQueue[Session]):
         self._spilled = since
         moved = 0
         for line in self._bound.values():
-            while (oldest := line.first()) is not None and oldest.queued <= since:
+            while (oldest := line.oldest()) is not None and oldest.queued <= since:
                 if moved == most:
                     break
                 line.remove(oldest)
@@ -244,7 +244,7 @@ class ConnectionQueue(Lines, DeferredQueue[Session]):
         Return since when the session waits that L{spill} would move first, or L{None}
         if there is none.
         """
-        heads = [line.first() for line in self._bound.values()]
+        heads = [line.oldest() for line in self._bound.values()]
         return min((each.queued for each in heads if each is not None), default=None)
 
     def _enqueue(self, session: Session, line: Line) -> None:
@@ -288,7 +288,7 @@ class ConnectionQueue(Lines, DeferredQueue[Session]):
                 if each.name in self._chosen
             ]
         heads = [head for line in lines if (head := line.first()) is not None]
-        session = min(heads, key=PLACE, default=None)
+        session = min(heads, key=self._order, default=None)
         if session is None:
             return False
         bound = session.line.destination

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 
+from iawlb.core.ends import Ends
 from iawlb.core.events import SESSION_ACCEPTED, SESSION_ENDED, Events
 from iawlb.core.origin import Origin, PoolCount
 from iawlb.core.outcome import Outcome
@@ -42,6 +43,8 @@ class SessionTable:
         self._live: dict[Session, None] = {}
         self._whenEmpty: list[Deferred[None]] = []
         self._count = 0
+        # An observer that is called for each end, once there is somebody to call.
+        self._ends: Ends | None = None
 
     def __len__(self) -> int:
         return len(self._live)
@@ -84,7 +87,7 @@ class SessionTable:
         accepted the session.
         """
         before = session.origin.pool
-        session.origin = Origin(pool, session.listener)
+        session.origin = Origin(pool, session.listener, session.origin.priority)
         pool.accepted += 1
         pool.live += 1
         before.live -= 1
@@ -108,6 +111,15 @@ class SessionTable:
             waiting, self._whenEmpty = self._whenEmpty, []
             for each in waiting:
                 each.callback(None)
+
+    def whenEnded(self, session: Session, call: Callable[[Session], None]) -> None:
+        """
+        Call a function when a session has ended.
+        """
+        if self._ends is None:
+            self._ends = Ends()
+            self._events.add(self._ends)
+        self._ends.calls[session] = call
 
     def whenEmpty(self) -> Deferred[None]:
         """

@@ -27,7 +27,7 @@ from iawlb.compat import acceptOf, inherit
 from iawlb.core.ratelimit import FailureLog, OncePerSecond
 from iawlb.frontend.factory import Frontend
 from iawlb.frontend.unixpath import claim
-from iawlb.relay.plain import addressOf
+from iawlb.relay.plain import addressOf, resetNow
 from iawlb.relay.poller import SocketPoller
 
 ACCEPTS_PER_TURN = 8
@@ -56,8 +56,7 @@ _GONE = frozenset(
     )
 )
 """
-Errors of accept that concern one connection, and not the listening socket (see Linux's
-accept(2)).
+Errors of accept that concern one connection, not the listening socket (see accept(2)).
 """
 
 
@@ -82,12 +81,15 @@ class Acceptor:
         name: str,
         room: Callable[[], int],
         readers: IReactorFDSet | SocketPoller,
+        admits: Callable[[Any], bool] = lambda address: True,
     ) -> None:
         """
         @param name: The listener's name.
         @param room: Returns how many more connections may be accepted now.
         @param readers: Reports when there are connections to accept.
+        @param admits: Returns whether a client may come in, where a wrapper asks not.
         """
+        self._admits = admits
         self._reactor = reactor
         self._readers = readers
         self._port = port
@@ -107,8 +109,7 @@ class Acceptor:
             ),
         )
         self._failures = FailureLog(reactor, f"accepting from {name}")
-        # A Unix socket that was renamed into place does not know the path by which it
-        # is reached.
+        # A Unix socket that was renamed into place does not know its path.
         self._path = port.socket.getsockname()
         self._claim: socket.socket | None = None
         self._mode = 0o777
@@ -194,11 +195,12 @@ class Acceptor:
         try:
             address = addressOf(port.addressFamily, peer)
             if isinstance(factory, Frontend):
-                # There is no wrapper, such as TLS, that needs the port's own kind of
-                # transport.
+                # No wrapper, such as TLS, needs the port's own kind of transport.
                 accepted.setblocking(False)
                 factory.accepted(accepted, address)
                 return
+            if not self._admits(address):
+                return resetNow(accepted)
             protocol = factory.buildProtocol(address)
         except Exception:
             # A factory that an endpoint has wrapped around ours may raise.
@@ -296,8 +298,7 @@ class Acceptor:
                 self._claim = claim(self._path)
         listening = self._port.socket
         address = listening.getsockname()
-        # Otherwise another process could bind the address, since no socket listens on
-        # it.
+        # Otherwise another process could bind it, since no socket listens there.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         listening.shutdown(socket.SHUT_RD)
         if self._port.addressFamily != socket.AF_UNIX:

@@ -21,6 +21,7 @@ from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.errors import InvalidSetting
 from iawlb.frontend.admission import Admission
+from iawlb.frontend.door import Guard
 from iawlb.frontend.factory import Arrival, Frontend
 from iawlb.frontend.handover import SharedSocket
 from iawlb.frontend.listener import Listener
@@ -63,6 +64,8 @@ class Entrance:
         keepAlive: KeepAlive,
         onHandshake: Callable[[Session], None],
         stepsOf: StepsOf,
+        guardOf: Callable[[ListenerSettings], Guard | None],
+        onChange: Callable[[], None],
     ) -> None:
         """
         @param room: Returns how many more connections may be accepted now.
@@ -71,6 +74,9 @@ class Entrance:
         @param onHandshake: Called when a session's TLS handshake has begun.
         @param stepsOf: Returns what has to be done before the clients of a listener
             enter the queue.
+        @param guardOf: Returns the function that says which clients of a listener may
+            come in.
+        @param onChange: Called when a listener has come or gone.
         """
         self.listeners = Listeners(checkNoCircle)
         self._reactor = reactor
@@ -86,6 +92,8 @@ class Entrance:
         self.keepAlive = keepAlive
         self._onHandshake = onHandshake
         self._stepsOf = stepsOf
+        self._guardOf = guardOf
+        self._onChange = onChange
         # Those that have changed stay until their last client has come in.
         self._steps: list[Steps] = []
         embedded = ListenerSettings(**inherited(settings, ListenerSettings))
@@ -123,6 +131,7 @@ class Entrance:
         self.listeners.add(listener)
         self._numbered += 1
         self._frontends.append(listener.frontend)
+        self._onChange()
         return listener
 
     def make(
@@ -196,6 +205,7 @@ class Entrance:
         """
         self.listeners.admit(listener, instead)
         self._frontends.append(listener.frontend)
+        self._onChange()
 
     def forget(self, listener: Listener) -> None:
         """
@@ -203,6 +213,7 @@ class Entrance:
         """
         self._frontends.remove(listener.frontend)
         self.listeners.forget(listener)
+        self._onChange()
 
     def unlisten(self, listener: Listener) -> Deferred[None]:
         """
@@ -212,13 +223,15 @@ class Entrance:
         @return: Fires when the listener is closed.
         """
         self._frontends.remove(listener.frontend)
-        return self.listeners.remove(listener)
+        closing = self.listeners.remove(listener)
+        self._onChange()
+        return closing
 
     def _frontend(
         self, settings: ListenerSettings, certificates: Certificates | None = None
     ) -> Frontend:
         frontend = Frontend(
-            Origin(self._count, settings.name),
+            Origin(self._count, settings.name, settings.priority),
             self._clock,
             self._admission,
             self._table,
@@ -233,6 +246,7 @@ class Entrance:
     def _prepare(self, frontend: Frontend) -> None:
         frontend.onHandshake = self._onHandshake
         frontend.readers = self._readers
+        frontend.setGuard(self._guardOf(frontend.settings))
         steps = self._stepsOf(frontend.settings, frontend.certificates)
         if steps:
             frontend.steps = Steps(self._clock, steps)

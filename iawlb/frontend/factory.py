@@ -20,7 +20,7 @@ from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
 from iawlb.frontend.admission import Admission
 from iawlb.relay.context import RelayContext
-from iawlb.relay.plain import PlainClient
+from iawlb.relay.plain import PlainClient, resetNow
 from iawlb.relay.side import Side, SideOwner
 from iawlb.settings import ListenerSettings
 
@@ -33,6 +33,7 @@ class Frontend(ServerFactory):
 
     @ivar settings: The settings of the listener.
     @ivar certificates: Its certificates, if it ends TLS.
+    @ivar guard: Returns whether a client may come in; L{None} if all may.
     @ivar arrive: Makes the arrival of a client that comes from now on.
     @ivar steps: What such a client has to do first, each with those that do it now.
     @ivar readers: The reactor or a poller, which reports when there are bytes on a
@@ -43,6 +44,7 @@ class Frontend(ServerFactory):
     noisy = False
     settings: ListenerSettings
     certificates: Certificates | None = None
+    guard: Callable[[IAddress | None], bool] | None = None
     arrive: Callable[[Frontend, IAddress | None], Arrival]
     steps: Iterable[Any] = ()
     readers: Any
@@ -85,6 +87,8 @@ class Frontend(ServerFactory):
         """
         Make the side of a client, if there is room.
         """
+        if not self.admits(addr):
+            return None
         if self.admission.room() <= 0:
             self._turnedAway.add()
             return None
@@ -103,6 +107,32 @@ class Frontend(ServerFactory):
             client.drop()
             return
         arrival.sideReady(client)
+
+    def setGuard(self, guard: Callable[[IAddress | None], bool] | None) -> None:
+        """
+        Ask a function about each client that comes from now on. While there is none,
+        nothing is asked for.
+        """
+        self.guard = guard
+        vars(self).pop("accepted", None)
+        if guard is not None:
+            vars(self)["accepted"] = self._acceptedIfAdmitted
+
+    def admits(self, addr: IAddress | None) -> bool:
+        """
+        Return whether a client may come in.
+        """
+        return self.guard is None or self.guard(addr)
+
+    def _acceptedIfAdmitted(self, handle: socket.SocketType, addr: IAddress) -> None:
+        """
+        Begin the session of an accepted socket, or reset it if the client may not come
+        in.
+        """
+        if self.admits(addr):
+            Frontend.accepted(self, handle, addr)
+        else:
+            resetNow(handle)
 
     def refused(self, session: Session, why: str) -> None:
         """

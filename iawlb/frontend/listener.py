@@ -209,7 +209,12 @@ class Listener:
         if isinstance(port, tcp.Port):
             self._keepAlive.apply(port.socket)
             self._acceptor = Acceptor(
-                self._reactor, port, self.name, self._room, self._readers
+                self._reactor,
+                port,
+                self.name,
+                self._room,
+                self._readers,
+                self.frontend.admits,
             )
         if not self._held:
             self._listens()

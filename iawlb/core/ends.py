@@ -1,0 +1,46 @@
+"""
+Calls functions when sessions have ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zope.interface import implementer
+
+from iawlb.core.destination import Destination
+from iawlb.core.events import SESSION_ENDED, IObserver
+from iawlb.core.session import Session
+
+
+@implementer(IObserver)
+class Ends:
+    """
+    An observer that calls a function for each of some sessions, when it has ended.
+
+    @ivar calls: The functions.
+    """
+
+    endsOnly = True
+
+    def __init__(self) -> None:
+        self.calls: dict[Session, Callable[[Session], None]] = {}
+
+    def sessionChanged(self, session: Session, event: str) -> None:
+        """
+        Call the function of a session that has ended.
+        """
+        if event == SESSION_ENDED:
+            call = self.calls.pop(session, None)
+            if call is not None:
+                call(session)
+
+    def destinationChanged(self, destination: Destination, event: str) -> None:
+        """
+        Do nothing.
+        """
+
+    def listenerChanged(self, name: str, address: str, event: str) -> None:
+        """
+        Do nothing.
+        """
