@@ -211,6 +211,7 @@ DESTINATION_A: dict[str, Any] = {
     "weight": 1,
     "served": 120,
     "failures": 0,
+    "answerTime": None,
     "attempts": 122,
     "errors": 1,
     "putBacks": 1,

@@ -62,6 +62,24 @@ def test_list(admin: FakeAdmin, run: Commands) -> None:
         ]
 
 
+def test_listAnswerTimes(admin: FakeAdmin, run: Commands) -> None:
+    """
+    Under a policy that times answers, C{list} shows the median of each destination.
+    """
+    times: list[Any] = [0.0004, 0.0123, 2.5, None]
+    pool = {
+        **POOL,
+        "destinations": [
+            {**DESTINATION_A, "answerTime": each, "changed": []} for each in times
+        ],
+    }
+    admin.answers["GET /pools"] = http([pool], more=DATE)
+    ended = run("list")
+    assert ended.lines[0].split()[-2:] == ["ANSWER", "ADDRESS"]
+    shown = [line.split()[-2] for line in ended.lines[2:]]
+    assert shown == ["0.4ms", "12ms", "2.5s", "120"]
+
+
 def test_listOne(admin: FakeAdmin, run: Commands) -> None:
     """
     One pool can be listed; its name is quoted in the request.

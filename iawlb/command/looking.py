@@ -24,7 +24,7 @@ from iawlb.command.client import LIMIT, Answer
 from iawlb.command.failures import ERROR, CommandError, Denied
 from iawlb.command.output import columns, painter, say, sayJson
 from iawlb.command.tables import Column, layOut
-from iawlb.command.text import age, number, plain, since, size
+from iawlb.command.text import age, briefly, number, plain, since, size
 
 _LIST = (
     Column("POOL", importance=9, flexible=True),
@@ -36,6 +36,7 @@ _LIST = (
     Column("MAXWAIT", right=True, importance=5),
     Column("WEIGHT", right=True, importance=1),
     Column("SERVED", right=True, importance=2),
+    Column("ANSWER", right=True, importance=3, optional=True),
     Column("ADDRESS", importance=0, flexible=True),
 )
 
@@ -122,6 +123,7 @@ def poolRows(pools: list[dict[str, Any]], now: datetime) -> list[list[str]]:
                 age(pool.get("oldestWait")),
                 "",
                 number(pool.get("accepted")),
+                "",
                 plain(
                     [each.get("address") for each in items(pool.get("listeners", []))]
                 ),
@@ -140,6 +142,7 @@ def poolRows(pools: list[dict[str, Any]], now: datetime) -> list[list[str]]:
                     "",
                     f"{number(each.get('weight'))}{star}",
                     number(each.get("served")),
+                    briefly(each.get("answerTime")),
                     plain(each.get("address")),
                 ]
             )

@@ -30,12 +30,14 @@ class Column:
     @ivar importance: Where the terminal is narrow, columns of the least importance are
         left out first, and those at the right before those at the left.
     @ivar flexible: Whether cells may be shortened.
+    @ivar optional: Whether the column is left out while all its cells are empty.
     """
 
     head: str
     right: bool = False
     importance: int = 1
     flexible: bool = False
+    optional: bool = False
 
 
 def _unpainted(head: str, cell: str) -> str:
@@ -58,7 +60,12 @@ def layOut(
         max(width(column.head), *(width(row[place]) for row in rows), 0)
         for place, column in enumerate(columns)
     ]
-    shown = _fit(columns, widths, available)
+    empty = [
+        place
+        for place, column in enumerate(columns)
+        if column.optional and not any(row[place] for row in rows)
+    ]
+    shown = _fit(columns, widths, available, empty)
     lines: list[str] = []
     for row in ([column.head for column in columns], *rows):
         cells = []
@@ -76,14 +83,18 @@ def layOut(
 
 
 def _fit(
-    columns: Sequence[Column], widths: list[int], available: int | None
+    columns: Sequence[Column],
+    widths: list[int],
+    available: int | None,
+    empty: Sequence[int],
 ) -> list[int]:
     """
     Choose the columns that fit, and narrow the widths of those that can be shortened.
 
+    @param empty: The places of columns to leave out.
     @return: The places of the columns to show.
     """
-    shown = list(range(len(columns)))
+    shown = [place for place in range(len(columns)) if place not in empty]
 
     def over() -> int:
         taken = sum(widths[place] for place in shown) + 2 * (len(shown) - 1)

@@ -42,6 +42,19 @@ def age(seconds: Any) -> str:
     return f"{whole}s"
 
 
+def briefly(seconds: Any) -> str:
+    """
+    Write a duration that may be short: C{0.4ms}, C{12ms}, or as L{age} does; nothing if
+    it is not known.
+    """
+    if not isinstance(seconds, int | float):
+        return ""
+    milliseconds = seconds * 1000
+    if milliseconds < 9.95:
+        return f"{milliseconds:.1f}ms"
+    return f"{milliseconds:.0f}ms" if milliseconds < 999.5 else age(seconds)
+
+
 def size(count: Any) -> str:
     """
     Write a number of bytes: C{812}, C{1.2k}, C{34M}, C{1.2G}; a k is 1024.
