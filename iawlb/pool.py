@@ -35,6 +35,7 @@ from iawlb.relay.kinds import kindsFor
 from iawlb.roster import NO_SETTINGS
 from iawlb.settings import ListenerSettings, Settings
 from iawlb.shared import Shared
+from iawlb.workers.backups import arrangeBackups
 from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.spiller import Spiller
 
@@ -332,7 +333,7 @@ class Pool(PausablePool):
         """
         Called when a destination came, went, or changed its state.
         """
-        self._arrangeBackups()
+        arrangeBackups(self.workers.values(), self.events)
         self._nothingAvailable = not self._available()
         self._watchful = self._nothingAvailable or bool(self.alarm.wakers)
         self._rebinder.start()

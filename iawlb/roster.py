@@ -21,10 +21,8 @@ from iawlb.core.events import (
     DESTINATION_ADDED,
     DESTINATION_CHANGED,
     DESTINATION_DRAINING,
-    DESTINATION_NEEDED,
     DESTINATION_REMOVED,
     DESTINATION_RESUMED,
-    DESTINATION_STANDBY,
 )
 from iawlb.core.policies import policyOf
 from iawlb.core.policy import Policy
@@ -357,33 +355,6 @@ class Roster(WorkerPool):
         worker.start()
         # A name that does not resolve makes its destination down from the start.
         lookedUp(worker.connector.endpoint).addErrback(worker.nameFailed)
-
-    def _arrangeBackups(self) -> None:
-        """
-        Put the backups on standby while another destination takes sessions, or would if
-        it were started; else have them take sessions.
-        """
-        workers = self.workers.values()
-        backups = [each for each in workers if each.destination.settings.backup]
-        standing = [each for each in workers if each.destination.standby]
-        if not backups and not standing:
-            return
-        needed = not any(
-            each.serves and not each.paused and not each.heldOff
-            for each in (worker.destination for worker in workers)
-            if not each.settings.backup
-        )
-        changed = []
-        for worker in {*backups, *standing}:
-            destination = worker.destination
-            standby = destination.settings.backup and not needed
-            if destination.standby != standby:
-                destination.standby = standby
-                changed.append(worker)
-                event = DESTINATION_STANDBY if standby else DESTINATION_NEEDED
-                self.events.destination(destination, event)
-        for worker in changed:
-            worker.check()
 
     # What the workers call.
 

@@ -42,9 +42,15 @@ PLAIN = chooseFormat("", None)
 
 EVERY: list[Family[Any]] = [each for families in ALL.values() for each in families]
 
-NOT_ALWAYS = {"iawlb_destination_ends", "iawlb_destination_answer_time_seconds"}
+NOT_ALWAYS = {
+    "iawlb_destination_ends",
+    "iawlb_destination_answer_time_seconds",
+    "iawlb_destination_check_passed",
+    "iawlb_destination_check_seconds",
+}
 """
-Metrics that have no value before a session has ended, or under other policies.
+Metrics that have no value before a session or a check has ended, or under other
+policies.
 """
 
 Values = dict[tuple[str, ...], float]
@@ -190,10 +196,11 @@ class TextTests(SynchronousTestCase):
         All metrics of the table are there, with their help and kind; in both formats
         the same.
         """
-        rig = ScrapedRig(2, policy="quick")
+        rig = ScrapedRig(2, policy="quick", healthCheck="tcp")
         client = rig.client()
         rig.backends[0].wires[0].receive(b"answer")
         rig.finish(client)
+        rig.advance(2.5)
         found = rig.families()
         self.assertEqual(
             sorted(found),

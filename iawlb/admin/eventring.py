@@ -172,7 +172,7 @@ class EventRing:
         """
         Add an event of a destination.
         """
-        why = destination.why if event == "down" else None
+        why = destination.why if event in ("down", "withdrawn") else None
         self.publish(
             f"destination-{event.replace(' ', '-')}",
             pool=destination.pool,

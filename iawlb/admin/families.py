@@ -198,7 +198,7 @@ DESTINATION: tuple[Family[DestinationView], ...] = (
     Family(
         "iawlb_destination_up",
         "gauge",
-        "1 if the destination is up, 0 if connects to it fail.",
+        "1 if the destination is up, 0 if connects to it or checks fail.",
         _now(lambda each: int(each.isUp)),
     ),
     Family(
@@ -224,6 +224,42 @@ DESTINATION: tuple[Family[DestinationView], ...] = (
         "gauge",
         "Sessions that the destination may serve at a time; 0 is no limit.",
         _now(lambda each: each.slots),
+    ),
+    Family(
+        "iawlb_destination_limit",
+        "gauge",
+        "Slots it has now, by slow start and its agent, too; 0 is no limit.",
+        _now(lambda each: each.limit),
+    ),
+    Family(
+        "iawlb_destination_standby",
+        "gauge",
+        "1 if the destination is a backup that is not needed, else 0.",
+        _now(lambda each: int(each.standby)),
+    ),
+    Family(
+        "iawlb_destination_check_passed",
+        "gauge",
+        "1 if the last check has succeeded, else 0; missing before the first.",
+        _now(lambda each: None if each.checked is None else int(each.checked.passed)),
+    ),
+    Family(
+        "iawlb_destination_check_seconds",
+        "gauge",
+        "How long the last check took.",
+        _now(lambda each: None if each.checked is None else each.checked.took),
+    ),
+    Family(
+        "iawlb_destination_checks",
+        "counter",
+        "Checks of the destination that have ended.",
+        _now(lambda each: each.checks),
+    ),
+    Family(
+        "iawlb_destination_checks_failed",
+        "counter",
+        "Those of them that have failed.",
+        _now(lambda each: each.checksFailed),
     ),
     Family(
         "iawlb_destination_answer_time_seconds",

@@ -52,9 +52,16 @@ SCHEMAS: dict[str, Any] = {
         why=_textOrNull,
         active=_whole,
         slots=_whole,
+        limit=_whole,
         weight=_whole,
         served=_whole,
         failures=_whole,
+        check={
+            "oneOf": [
+                {"type": "null"},
+                _object(passed=_truth, why=_text, at=_text, took=_number),
+            ]
+        },
         answerTime=_numberOrNull,
         attempts=_whole,
         errors=_whole,

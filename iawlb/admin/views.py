@@ -235,9 +235,11 @@ class Views:
             "why": destination.why,
             "active": destination.active,
             "slots": destination.slots,
+            "limit": destination.limit,
             "weight": destination.settings.weight,
             "served": destination.served,
             "failures": destination.failures,
+            "check": self._check(destination),
             "answerTime": _rounded(destination.answerTime),
             "attempts": found.attempts,
             "errors": found.errors,
@@ -247,6 +249,17 @@ class Views:
             "ends": dict(found.ends),
             "origin": self._configured.destinationOrigin(*key),
             "changed": look.changed.get(key, []),
+        }
+
+    def _check(self, destination: Destination) -> dict[str, Any] | None:
+        found = destination.checked
+        if found is None:
+            return None
+        return {
+            "passed": found.passed,
+            "why": found.why,
+            "at": self.timeOf(found.at),
+            "took": round(found.took, 6),
         }
 
     # Sessions.

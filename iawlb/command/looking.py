@@ -4,6 +4,7 @@ Commands that show what the balancer does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -169,11 +170,28 @@ def poolNotes(pools: list[dict[str, Any]], now: datetime) -> list[str]:
             of = name if each is pool else f"{name}/{plain(each.get('name'))}"
             if each.get("why"):
                 notes.append(f"{of}: {plain(each['why'])[:LONGEST_WHY]}")
+            notes += _healthNotes(of, each, now)
             changed = each.get("changed")
             if isinstance(changed, list) and changed:
                 listed = ", ".join(plain(one) for one in changed)
                 notes.append(f"{of}: not as in the file: {listed}")
     return notes
+
+
+def _healthNotes(
+    name: str, destination: dict[str, Any], now: datetime
+) -> Iterator[str]:
+    """
+    List a check that has failed while the destination is up, and slots that are fewer
+    than those that are set.
+    """
+    found = destination.get("check") or {"passed": True}
+    if not found.get("passed") and not destination.get("why"):
+        why = plain(found.get("why"))[:LONGEST_WHY]
+        yield f"{name}: a check failed {age(since(found.get('at'), now))} ago: {why}"
+    limit = destination.get("limit")
+    if limit and limit != destination.get("slots"):
+        yield f"{name}: takes {number(limit)} at a time for now"
 
 
 @asking("list")

@@ -89,6 +89,8 @@ class Destination(Condition):
     @ivar fresh: Whether the destination was added as one that is not known to be up,
         and nothing has been found out yet.
     @ivar checked: What the last check has found, or L{None} if there was none.
+    @ivar checks: Checks since the destination was added.
+    @ivar checksFailed: Those of them that have failed.
     @ivar times: How long the recent sessions waited for the first byte, while the
         policy wants to know; else L{None}.
     """
@@ -120,6 +122,8 @@ class Destination(Condition):
         self.failures = 0
         self.fresh = False
         self.checked: Checked | None = None
+        self.checks = 0
+        self.checksFailed = 0
         self._window = 1
         # Most connects that were under way at once since the last review.
         self._peak = 0

@@ -11,6 +11,7 @@ from iawlb.core.destination import Destination
 from iawlb.core.events import (
     DESTINATION_CHANGED,
     DESTINATION_DOWN,
+    DESTINATION_WITHDRAWN,
     LISTENER_LISTENING,
     LISTENER_REFUSING,
     POOL_ADDED,
@@ -84,9 +85,10 @@ class EventLog:
         """
         Write a line about a destination's change.
         """
-        if event == DESTINATION_DOWN:
+        if event in (DESTINATION_DOWN, DESTINATION_WITHDRAWN):
             self.log.warn(
-                "destination {destination} is down: {why}",
+                "destination {destination} is {event}: {why}",
+                event=event,
                 destination=destination.name,
                 why=destination.why,
             )

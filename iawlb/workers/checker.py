@@ -242,6 +242,8 @@ class Checker:
         why = printable(verdict.why)[:LONGEST_REASON]
         now = self._worker.clock.seconds()
         destination.checked = Checked(passed, why, now, took)
+        destination.checks += 1
+        destination.checksFailed += not passed
         settings = destination.settings
         if passed:
             if self._standing.passed(settings.rise) and destination.down is not None:

@@ -142,7 +142,7 @@ class Serving(SideOwner):
         """
         return self._session.bytesIn > 0
 
-    def serves(self, worker: ServingWorker) -> bool:
+    def serves(self, worker: object) -> bool:
         """
         Return whether the session is served by a worker.
         """

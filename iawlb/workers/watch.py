@@ -12,9 +12,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from iawlb.backend.connector import DestinationConnector
 from iawlb.core.destination import Destination
-from iawlb.core.events import Events
+from iawlb.core.events import DESTINATION_UP, Events
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
+from iawlb.core.table import SessionTable
 from iawlb.health.making import addressOf
 from iawlb.health.verdict import Check
 from iawlb.relay.judging import judging
@@ -24,6 +25,7 @@ from iawlb.workers.agent import Agent, Says
 from iawlb.workers.checker import Checker
 from iawlb.workers.ejector import Ejector
 from iawlb.workers.prober import Prober
+from iawlb.workers.serving import Serving
 from iawlb.workers.slowstart import SlowStart
 from iawlb.workers.workerpool import WorkerPool
 
@@ -48,15 +50,11 @@ class WatchedWorker(Protocol):
     connector: DestinationConnector
     clock: IReactorTime
     events: Events
+    table: SessionTable
 
     def check(self) -> None:
         """
         Begin or stop to wait for a session, as the destination's state requires.
-        """
-
-    def cameUp(self) -> None:
-        """
-        Called when the destination is up again.
         """
 
     def goDown(self, why: str) -> None:
@@ -67,11 +65,6 @@ class WatchedWorker(Protocol):
     def reported(self, why: str | None) -> None:
         """
         Called when the destination has said that it is down, and why; or that it is up.
-        """
-
-    def sessions(self) -> Iterator[Session]:
-        """
-        Iterate over the sessions that the destination serves.
         """
 
 
@@ -244,7 +237,7 @@ class Watch:
         if self._slowStart is not None:
             self._slowStart.stop()
         if self._running and self.destination.settings.endOnDown:
-            self._endSessions(self._worker.sessions())
+            self._endSessions(self._sessions())
 
     def _endSessions(self, left: Iterator[Session]) -> None:
         """
@@ -265,6 +258,24 @@ class Watch:
         # Not now: this may be called during a step of one of them.
         self._ending = self.clock.callLater(0, end)
 
+    def _sessions(self) -> Iterator[Session]:
+        """
+        Iterate over the sessions that the destination serves.
+        """
+        for session in self._worker.table:
+            holder = session.holder if session.relay is not None else None
+            if isinstance(holder, Serving) and holder.serves(self._worker):
+                yield session
+
+    def cameUp(self) -> None:
+        """
+        Do what follows when the destination is up.
+        """
+        if self.destination.isUp:
+            self.events.destination(self.destination, DESTINATION_UP)
+        self._pool.destinationChanged()
+        self._worker.check()
+
     # What those that watch call.
 
     def recovered(self) -> None:
@@ -283,7 +294,7 @@ class Watch:
         if ejector is None or not ejector.tryAgain():
             if not fresh:
                 self._startSlowly()
-        self._worker.cameUp()
+        self.cameUp()
 
     def reported(self, why: str | None) -> None:
         """

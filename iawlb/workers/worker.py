@@ -5,7 +5,7 @@ relays, and gives the slot back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import TimeoutError as ConnectTimeout
@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from iawlb.backend.connector import DestinationConnector
 from iawlb.backend.shortage import shortageOf
 from iawlb.core.destination import Destination
-from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP, SESSION_PUT_BACK
+from iawlb.core.events import DESTINATION_DOWN, SESSION_PUT_BACK
 from iawlb.core.outcome import Outcome
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import Session
@@ -394,15 +394,6 @@ class Worker:
         self._watch.hurry()
         self._holdOff.hurry()
 
-    def cameUp(self) -> None:
-        """
-        Called when the destination is up again.
-        """
-        if self.destination.isUp:
-            self.events.destination(self.destination, DESTINATION_UP)
-        self._pool.destinationChanged()
-        self.check()
-
     def reported(self, why: str | None) -> None:
         """
         Called when the destination has said that it is down, and why; or that it is up.
@@ -410,18 +401,9 @@ class Worker:
         up = self.destination.isUp
         self.destination.reportedDown = why
         if why is None:
-            self.cameUp()
+            self._watch.cameUp()
         elif up:
             self._wentDown()
-
-    def sessions(self) -> Iterator[Session]:
-        """
-        Iterate over the sessions that the destination serves.
-        """
-        for session in self.table:
-            holder = session.holder if session.relay is not None else None
-            if isinstance(holder, Serving) and holder.serves(self):
-                yield session
 
     def nameFailed(self, failure: Failure) -> None:
         """

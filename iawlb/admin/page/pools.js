@@ -126,9 +126,14 @@ class Row {
     this.state.update(state);
     write(this.since, destination.since ? `for ${ago(destination.since)}` : "");
     set(this.since, "title", destination.since ? `since ${moment(destination.since)}` : "");
-    write(this.why, reason(destination.why));
-    this.bar.update(active, slots);
-    write(this.fill, `${fill(active, slots)}${slots && active >= slots ? ", full" : ""}`);
+    const { check, limit } = destination;
+    const failed = check && !check.passed ? `last check: ${check.why}` : "";
+    write(this.why, reason(destination.why || failed));
+    const seen = check ? `last check, ${ago(check.at)} ago: ${check.why}` : "";
+    set(this.state.element, "title", seen);
+    const most = limit ?? slots; // fewer during a slow start, or as an agent asks
+    this.bar.update(active, most);
+    write(this.fill, `${fill(active, most)}${most && active >= most ? ", full" : ""}`);
     const sum = destination.bytesIn + destination.bytesOut;
     const earlier = before ? before.bytesIn + before.bytesOut : sum;
     const rate = before && passed > 0 && sum >= earlier ? (sum - earlier) / passed : 0;
