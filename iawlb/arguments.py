@@ -70,6 +70,8 @@ class PoolArguments(TypedDict, total=False):
     clientTimeout: Duration
     sendProxy: Literal["off", "v1", "v2"]
     proxyTlvs: str | Sequence[str]
+    bandwidthIn: Size
+    bandwidthOut: Size
     keepaliveIdle: Duration
     keepaliveInterval: Duration
     keepaliveCount: int

@@ -45,6 +45,7 @@ from iawlb.relay.context import RelayContext
 from iawlb.relay.poller import SocketPoller
 from iawlb.relay.resets import ResetWatch
 from iawlb.relay.sends import SendWatch
+from iawlb.relay.throttle import Throttle
 from iawlb.relay.watchtimer import WatchTimer
 from iawlb.setting import checkNames
 from iawlb.settings import Settings, checkLive, checkScope
@@ -121,6 +122,7 @@ class Balancer(MultiService):
             self.clock.seconds,
             self.settings.strictTls,
         )
+        self._throttle = Throttle(self.clock)
         self._pools: dict[str, Pool] = {}
         self._shared = Shared(
             reactor,
@@ -130,6 +132,7 @@ class Balancer(MultiService):
             context,
             Programs(reactor, self.clock),
             self._pools,
+            self._throttle,
         )
         self.closing: list[Pool] = []
 
@@ -360,6 +363,7 @@ class Balancer(MultiService):
             pool.stop()
         await self._shared.programs.whenStopped()
         self._watching.stop()
+        self._throttle.stop()
         if self._poller is not None:
             self._poller.stop()
         await super().stopService()

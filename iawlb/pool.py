@@ -31,7 +31,8 @@ from iawlb.frontend.listener import Listener
 from iawlb.frontend.steps import Step
 from iawlb.pausing import PausablePool
 from iawlb.relay.keepalive import KeepAlive
-from iawlb.relay.kinds import kindsFor
+from iawlb.relay.kinds import Kinds, kindsFor
+from iawlb.relay.limited import Bandwidth
 from iawlb.roster import NO_SETTINGS
 from iawlb.settings import ListenerSettings, Settings
 from iawlb.shared import Shared
@@ -95,7 +96,8 @@ class Pool(PausablePool):
         )
         keepAlive = _keepAlive(settings)
         self.deadlines = self._deadlines(keepAlive)
-        self.kinds = kindsFor(self.deadlines.reports, self.queue.measures)
+        self._throttle = shared.throttle
+        self.kinds = self._kinds()
         # Time-outs of running sessions that have changed since.
         self._retired: list[Deadlines] = []
         self.entrance = Entrance(
@@ -235,6 +237,13 @@ class Pool(PausablePool):
             self.clock, self.queue, self.settings, keepAlive, self.gate.due
         )
 
+    def _kinds(self) -> Kinds:
+        settings = self.settings
+        bandwidth = Bandwidth(
+            settings.bandwidthIn, settings.bandwidthOut, self._throttle
+        )
+        return kindsFor(self.deadlines.reports, self.queue.measures, bandwidth)
+
     def close(self) -> Deferred[Any]:
         """
         Close the listeners. The sessions continue.
@@ -263,7 +272,7 @@ class Pool(PausablePool):
         self.deadlines.retire()
         self._retired = inUse([*self._retired, self.deadlines])
         self.deadlines = self._deadlines(keepAlive)
-        self.kinds = kindsFor(self.deadlines.reports, self.queue.measures)
+        self.kinds = self._kinds()
         self.deadlines.queued()
         self._spiller.start()
         self.door.configure()

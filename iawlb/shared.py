@@ -12,6 +12,7 @@ from iawlb.core.events import Events
 from iawlb.core.table import SessionTable
 from iawlb.programs.shared import Programs
 from iawlb.relay.context import RelayContext
+from iawlb.relay.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Shared:
     @ivar context: What all connections share.
     @ivar programs: The programs that were started for destinations.
     @ivar pools: The pools of the balancer, by their names.
+    @ivar throttle: Reads again the connections with a bandwidth limit.
     """
 
     reactor: Any
@@ -35,3 +37,4 @@ class Shared:
     context: RelayContext
     programs: Programs
     pools: Mapping[str, Any]
+    throttle: Throttle

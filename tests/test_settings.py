@@ -90,6 +90,8 @@ class SettingsTests(SynchronousTestCase):
                 "tlsCertificate": "",
                 "tlsKey": "",
                 "tlsAlpn": (),
+                "bandwidthIn": 0,
+                "bandwidthOut": 0,
                 "drainTimeout": 30.0,
                 "backoff": 0.1,
                 "backoffMax": 5.0,

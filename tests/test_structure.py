@@ -131,6 +131,8 @@ ROOMS = [
     "relay.fast",
     "relay.timed",
     "relay.measured",
+    "relay.throttle",
+    "relay.limited",
     "relay.kinds",
     "relay.judging",
     # What is told of it.

@@ -148,7 +148,7 @@ class Socket(SideOwner):
         self.pending: memoryview | None = None
         self.isClient = isClient
         self.number: int = handle.fileno()
-        self.recvInto = handle.recv_into
+        self.recvInto: Callable[[memoryview], int] = handle.recv_into
         self.send: Callable[[memoryview, int], int] = handle.send
 
     def start(self) -> None:

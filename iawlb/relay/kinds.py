@@ -6,10 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import NamedTuple
 
 from iawlb.core.session import IRelay
 from iawlb.relay.fast import FastRelay
+from iawlb.relay.limited import (
+    Bandwidth,
+    LimitedFastRelay,
+    LimitedPortableRelay,
+    MeasuredLimitedFastRelay,
+    MeasuredLimitedPortableRelay,
+)
 from iawlb.relay.measured import MeasuredFastRelay, MeasuredPortableRelay
 from iawlb.relay.portable import PortableRelay
 from iawlb.relay.timed import (
@@ -54,12 +62,18 @@ _KINDS = {
 _MEASURED = Kinds(MeasuredFastRelay, MeasuredPortableRelay)
 
 
-def kindsFor(reports: Reports, measures: bool = False) -> Kinds:
+def kindsFor(reports: Reports, measures: bool, bandwidth: Bandwidth) -> Kinds:
     """
     Return the cheapest relays that do what is needed.
 
     @param measures: Whether the relays report the destination's first byte.
+    @param bandwidth: The limit of each direction.
     """
+    if bandwidth.fromClient or bandwidth.fromDestination:
+        fast, portable = LimitedFastRelay, LimitedPortableRelay
+        if measures:
+            fast, portable = MeasuredLimitedFastRelay, MeasuredLimitedPortableRelay
+        return Kinds(partial(fast, bandwidth), partial(portable, bandwidth))
     if measures:
         return _MEASURED
     return _KINDS[reports]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from zope.interface import implementer
 
@@ -59,7 +60,7 @@ class PortableRelay(Rules[Side], SideOwner):
         pair = (self.client, self.destination)
         for side in pair:
             side.owner = self
-            side.other.feedFrom(side)
+            side.other.feedFrom(self.producerOf(side))
         for side in pair:
             early, side.early = side.early, []
             for data in early:
@@ -68,7 +69,13 @@ class PortableRelay(Rules[Side], SideOwner):
                 side.watchForReset()
                 self.sideEnded(side)
             else:
-                side.resumeProducing()
+                self.producerOf(side).resumeProducing()
+
+    def producerOf(self, side: Side) -> Any:
+        """
+        Return what the other side's transport pauses while it has enough to write.
+        """
+        return side
 
     # What the sides report.
 

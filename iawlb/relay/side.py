@@ -370,7 +370,7 @@ class Side(Protocol):
 
     # What the relay calls.
 
-    def feedFrom(self, producer: Side) -> None:
+    def feedFrom(self, producer: Any) -> None:
         """
         Let this side's transport pause the other side when it has enough to write.
         """
