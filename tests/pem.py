@@ -59,6 +59,29 @@ class Issued:
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(days=days))
             .add_extension(x509.BasicConstraints(authority, None), True)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(
+                    issuer.key.public_key()
+                ),
+                False,
+            )
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), False
+            )
+            .add_extension(
+                x509.KeyUsage(
+                    digital_signature=True,
+                    content_commitment=False,
+                    key_encipherment=False,
+                    data_encipherment=False,
+                    key_agreement=False,
+                    key_cert_sign=authority,
+                    crl_sign=authority,
+                    encipher_only=False,
+                    decipher_only=False,
+                ),
+                True,
+            )
         )
         if hosts or addresses:
             names: list[x509.GeneralName] = [x509.DNSName(each) for each in hosts]
