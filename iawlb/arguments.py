@@ -72,6 +72,8 @@ class PoolArguments(TypedDict, total=False):
     proxyTlvs: str | Sequence[str]
     bandwidthIn: Size
     bandwidthOut: Size
+    acceptProxy: str | Sequence[str]
+    proxyTimeout: Duration
     keepaliveIdle: Duration
     keepaliveInterval: Duration
     keepaliveCount: int
@@ -181,6 +183,8 @@ class ListenerArguments(TypedDict, total=False):
     group: int | str
     v6only: bool
     priority: int
+    acceptProxy: str | Sequence[str]
+    proxyTimeout: Duration
     certificate: Iterable[str] | str
     certificateKey: Iterable[str] | str
     clientCa: str

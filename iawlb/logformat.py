@@ -49,6 +49,15 @@ FIELDS = {
     "alpn": ("WORD", "the application protocol that was agreed upon over TLS"),
     "tls": ("WORD", "the version and the cipher of TLS that the balancer ended"),
     "tlsClient": ("WORD", "the common name in the client's certificate"),
+    "proxy": (
+        "WORD",
+        "the address of the proxy, if a PROXY header has named the client",
+    ),
+    "tlvs": ("WORD", "what else that header said, as name=value with spaces between"),
+    "uniqueId": (
+        "WORD",
+        "the connection's unique id, received or sent in a PROXY header",
+    ),
 }
 """
 The fields of a line: what each holds, and its meaning. C{json} has all of them, in this

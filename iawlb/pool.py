@@ -28,8 +28,10 @@ from iawlb.frontend.door import Door
 from iawlb.frontend.entrance import Entrance
 from iawlb.frontend.firstbyte import FirstByte
 from iawlb.frontend.listener import Listener
+from iawlb.frontend.proxyheader import HeaderCounts, ProxyHeader
 from iawlb.frontend.steps import Step
 from iawlb.pausing import PausablePool
+from iawlb.proxyvalidators import Trusted
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.relay.kinds import Kinds, kindsFor
 from iawlb.relay.limited import Bandwidth
@@ -52,6 +54,7 @@ class Pool(PausablePool):
     @ivar admission: Lets clients into the queue.
     @ivar entrance: Where clients come in.
     @ivar factory: Puts the connections of any endpoint into the queue.
+    @ivar headers: Counts of the PROXY headers of clients.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Pool(PausablePool):
         self.kinds = self._kinds()
         # Time-outs of running sessions that have changed since.
         self._retired: list[Deadlines] = []
+        self.headers = HeaderCounts()
         self.entrance = Entrance(
             self._reactor,
             self.clock,
@@ -142,7 +146,11 @@ class Pool(PausablePool):
         @param certificates: Those of the listener, if it ends TLS.
         """
         settings, choose = self.settings, self._choose
-        steps: list[Step] = self.door.steps(listener)
+        steps: list[Step] = []
+        if listener.acceptProxy:
+            trusted = Trusted(listener.acceptProxy)
+            steps.append(ProxyHeader(listener.proxyTimeout, trusted, self.headers))
+        steps += self.door.steps(listener)
         if certificates is not None:
             # TLS is an extra, which may not be installed.
             from iawlb.frontend.tlsstep import TlsStep

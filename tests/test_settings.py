@@ -92,6 +92,8 @@ class SettingsTests(SynchronousTestCase):
                 "tlsAlpn": (),
                 "bandwidthIn": 0,
                 "bandwidthOut": 0,
+                "acceptProxy": (),
+                "proxyTimeout": 5.0,
                 "drainTimeout": 30.0,
                 "backoff": 0.1,
                 "backoffMax": 5.0,

@@ -230,6 +230,7 @@ ROOMS = [
     "frontend.tlsstep",
     "frontend.refusals",
     "frontend.door",
+    "frontend.proxyheader",
     "frontend.choosing",
     "frontend.unixpath",
     "frontend.acceptor",

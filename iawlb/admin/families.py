@@ -31,6 +31,15 @@ def _allEnds(view: PoolView) -> Mapping[str, int]:
     return {code: view.counts.ends.get(code, 0) for code in CODES}
 
 
+def _headers(view: PoolView) -> Mapping[str, int]:
+    counts = view.pool.headers
+    return {
+        "read": counts.read,
+        "wrong": counts.wrong,
+        "incomplete": counts.incomplete,
+    }
+
+
 POOL: tuple[Family[PoolView], ...] = (
     Family(
         "iawlb_pool_up",
@@ -127,6 +136,14 @@ POOL: tuple[Family[PoolView], ...] = (
         _allEnds,
         label="code",
         samples=len(CODES),
+    ),
+    Family(
+        "iawlb_pool_proxy_headers",
+        "counter",
+        "PROXY headers of clients, by what became of them.",
+        _headers,
+        label="result",
+        samples=3,
     ),
     Family(
         "iawlb_pool_bytes_in",

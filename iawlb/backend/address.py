@@ -22,7 +22,6 @@ from twisted.internet.endpoints import (
     serverFromString,
 )
 from twisted.internet.interfaces import IStreamClientEndpoint, IStreamServerEndpoint
-from twisted.protocols.haproxy import proxyEndpoint
 
 from iawlb.backend.binding import GroupEndpoint, SixEndpoint
 from iawlb.backend.checks import checkHost, checkPath, checkPort
@@ -55,12 +54,14 @@ class Listen:
     @ivar path: The path of a Unix socket that has to be removed first when it is stale,
         or L{None}.
     @ivar certificates: What clients are shown, if the listener is to end TLS.
+    @ivar proxied: Whether all clients begin with a header of the PROXY protocol.
     """
 
     text: str
     endpoint: IStreamServerEndpoint
     path: str | None
     certificates: Certificates | None
+    proxied: bool
 
 
 def parseListen(
@@ -128,10 +129,8 @@ def _readListen(
     else:
         certificates = certificatesOf(reactor, text, settings)
     if proxied:
-        # The header comes in front of TLS, not in it.
-        endpoint = proxyEndpoint(endpoint)
         words = Words("haproxy", (words.kind, *words.args), words.named)
-    return Listen(words.joined(), endpoint, path, certificates)
+    return Listen(words.joined(), endpoint, path, certificates, proxied)
 
 
 def _bound(reactor: Any, text: str, words: Words, settings: ListenerSettings) -> Any:

@@ -131,7 +131,7 @@ class Door:
         return []
 
     def _proxied(self, listener: ListenerSettings) -> bool:
-        return bool(getattr(listener, "acceptProxy", ()))
+        return bool(listener.acceptProxy)
 
     @property
     def _refuses(self) -> bool:

@@ -28,6 +28,7 @@ from iawlb.frontend.listener import Listener
 from iawlb.frontend.listeners import Listeners
 from iawlb.frontend.stepped import SteppedArrival
 from iawlb.frontend.steps import Step, Steps
+from iawlb.proxyvalidators import ALL
 from iawlb.relay.context import RelayContext
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.setting import checkNames, splitSettings
@@ -182,7 +183,10 @@ class Entrance:
         else:
             certificates = certificatesOf(self._reactor, text, socketOptions)
         own = ListenerSettings(**given)
-        frontend = self._frontend(own, certificates)
+        heads = own
+        if isinstance(address, str) and parsed.proxied and not own.acceptProxy:
+            heads = replace(own, acceptProxy=(ALL,))
+        frontend = self._frontend(heads, certificates)
         return Listener(
             self._reactor,
             endpoint,

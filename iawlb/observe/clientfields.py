@@ -4,10 +4,15 @@ The fields of an access log that say what is known of a client beyond its addres
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from json.encoder import encode_basestring_ascii as quoted
 
-from iawlb.core.session import Session
+from iawlb.core.session import Session, describe
 from iawlb.core.text import printable
+from iawlb.proxyprotocol.tlvs import named
+
+Value = str | Mapping[str, str] | None
 
 
 def serverName(session: Session) -> str | None:
@@ -40,14 +45,40 @@ def tlsClient(session: Session) -> str | None:
     return None if tls is None else tls.clientName
 
 
-FIELDS = {
+def proxy(session: Session) -> str | None:
+    """
+    Return the address of the proxy whose header has named the client.
+    """
+    peer = None if session.info is None else session.info.peer
+    return None if peer is None else describe(peer)[0]
+
+
+def tlvs(session: Session) -> Mapping[str, str] | None:
+    """
+    Return what else that header said, by name.
+    """
+    return None if session.info is None else dict(named(session.info.tlvs)) or None
+
+
+def uniqueId(session: Session) -> str | None:
+    """
+    Return the unique id that a header has given the connection, or is to give.
+    """
+    known = None if session.info is None else session.info.uniqueId
+    return None if known is None else known.decode("ascii", "backslashreplace")
+
+
+FIELDS: dict[str, Callable[[Session], Value]] = {
     "sni": serverName,
     "alpn": protocol,
     "tls": tlsSession,
     "tlsClient": tlsClient,
+    "proxy": proxy,
+    "tlvs": tlvs,
+    "uniqueId": uniqueId,
 }
 """
-The function that returns each field.
+The function that returns each field: a text, several by name, or L{None} if unset.
 """
 
 _NOTHING = "".join(f',"{name}":null' for name in FIELDS)
@@ -62,13 +93,19 @@ def jsonFields(session: Session) -> str:
     text = ""
     for name, read in FIELDS.items():
         value = read(session)
-        text += f',"{name}":{"null" if value is None else quoted(value)}'
+        if isinstance(value, str):
+            text += f',"{name}":{quoted(value)}'
+        else:
+            text += f',"{name}":{json.dumps(value)}'
     return text
 
 
-def plainText(value: str) -> str:
+def plainText(value: str | Mapping[str, str]) -> str:
     """
     Write a field for a line of a template, in which the client must not end a quoted
-    value.
+    value. Of several values each is one word.
     """
+    if not isinstance(value, str):
+        words = (f"{name}={plainText(text)}" for name, text in value.items())
+        return " ".join(word.replace(" ", "\\x20") for word in words)
     return printable(value).replace("\\", "\\\\").replace('"', '\\"')

@@ -36,6 +36,7 @@ STATUS = {
     "C": 400,
     "c": 408,
     "S": 502,
+    "D": 502,
     "s": 504,
     "K": 503,
     "I": 500,
@@ -306,7 +307,7 @@ def _connect(session: Session, now: float, event: str, counts: Counts) -> Any:
     return session.connected - session.pulled
 
 
-def _ofClient(read: Callable[[Session], str | None]) -> Getter:
+def _ofClient(read: Callable[[Session], clientfields.Value]) -> Getter:
     def get(session: Session, now: float, event: str, counts: Counts) -> Any:
         value = read(session)
         return UNSET if value is None else clientfields.plainText(value)

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iawlb.proxyvalidators import tlvWords
+from iawlb.proxyvalidators import tlvWords, trusted
 from iawlb.setting import Validated, setting
-from iawlb.validators import oneOf
+from iawlb.validators import duration, oneOf
 
 PROXYING = "The PROXY protocol, which carries the client's address"
 
@@ -23,6 +23,21 @@ class PoolProxy(Validated):
 
     __slots__ = ()
 
+    acceptProxy: tuple[str, ...] = setting(
+        "",
+        trusted,
+        "NETWORKS",
+        PROXYING,
+        "clients of these networks, with commas, begin with such a header, which is "
+        "read and taken off; unix is those of Unix sockets, and all is everybody",
+    )
+    proxyTimeout: float = setting(
+        "5s",
+        duration,
+        "TIME",
+        PROXYING,
+        "longest time until such a header has come",
+    )
     sendProxy: str = setting(
         "off",
         _VERSION,
@@ -68,3 +83,14 @@ class ListenerProxy(Validated):
     """
 
     __slots__ = ()
+
+    acceptProxy: tuple[str, ...] = setting(
+        "",
+        trusted,
+        "NETWORKS",
+        "",
+        "which clients begin with a header of the PROXY protocol, as --accept-proxy",
+    )
+    proxyTimeout: float = setting(
+        "5s", duration, "TIME", "", "longest time until such a header has come"
+    )
