@@ -515,6 +515,8 @@ class OptionsTests(_Case):
             "userTimeout": ("3s", 3.0),
             "backoff": ("200ms", 0.2),
             "backoffMax": ("9s", 9.0),
+            "acceptProxy": ("::1,unix", ("::1", "unix")),
+            "proxyTimeout": ("12s", 12.0),
             "sendProxy": ("v2", "v2"),
             "proxyTlvs": ("alpn,ssl", ("alpn", "ssl")),
             "clientTimeout": ("11s", 11.0),

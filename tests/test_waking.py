@@ -207,6 +207,16 @@ class WakeTests(SynchronousTestCase):
         bed.advance(0.3)
         self.assertEqual(bed.recorder.pulls, [(1, "a"), (2, "a")])
 
+    def test_header(self) -> None:
+        """
+        The connect that finds it ready is the balancer's own: a destination that gets
+        PROXY headers is told so.
+        """
+        bed = Bed(sendProxy="v1")
+        bed.come()
+        written = [wire.written[:11] for wire in bed.backends[0].wires]
+        self.assertEqual(written, [b"PROXY UNKNO", b"PROXY TCP4 "])
+
     def test_readyAfter(self) -> None:
         """
         A destination may be given some time from its first connect on.

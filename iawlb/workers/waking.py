@@ -14,11 +14,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.backend.connector import Connect, Connected, DestinationConnector
+from iawlb.backend.connector import DestinationConnector
 from iawlb.core.destination import Backoff, Destination
 from iawlb.core.events import DESTINATION_ASLEEP, DESTINATION_AWAKE, DESTINATION_WAKING
+from iawlb.health.connecting import ConnectingCheck, headerOf
+from iawlb.health.verdict import Verdict
 from iawlb.programs.program import CannotStart
-from iawlb.relay.side import Side
 from iawlb.workers.starters import Starter, nameOf, starterOf
 from iawlb.workers.workerpool import WorkerPool
 
@@ -93,7 +94,7 @@ class Waker:
         # The end of the phase, and the next step within it.
         self._end: IDelayedCall | None = None
         self._next: IDelayedCall | None = None
-        self._connect: Connect | None = None
+        self._check: ConnectingCheck | None = None
         self._wait = SOONEST
         self._why = ""
         self._backoff = Backoff(pool.settings)
@@ -186,17 +187,21 @@ class Waker:
         Connect, to see whether the destination is ready.
         """
         self._next = None
-        try:
-            self._connect = self._worker.connector.connect(self._ready, self._notReady)
-        except Exception:
-            self._notReady(Failure())
+        header = headerOf(self.destination.settings)
+        check = ConnectingCheck(self._worker.connector, None, header)
+        self._check = check
+        check.start(self._tried)
 
-    def _ready(self, connection: Connected) -> None:
-        self._connect = None
-        if isinstance(connection, Side) and connection.secure:
-            connection.abort()
-        else:
-            connection.close()
+    def _tried(self, verdict: Verdict) -> None:
+        """
+        Called when the connect has succeeded or failed.
+        """
+        self._check = None
+        if not verdict.passed:
+            self._why = verdict.why
+            self._next = self._clock.callLater(self._wait, self._try)
+            self._wait = min(2 * self._wait, LATEST)
+            return
         wait = self.destination.settings.readyAfter
         if wait:
             self._next = self._clock.callLater(wait, self._settled)
@@ -206,12 +211,6 @@ class Waker:
     def _settled(self) -> None:
         self._next = None
         self._awake()
-
-    def _notReady(self, failure: Failure) -> None:
-        self._connect = None
-        self._why = failure.getErrorMessage()
-        self._next = self._clock.callLater(self._wait, self._try)
-        self._wait = min(2 * self._wait, LATEST)
 
     def _tooLate(self) -> None:
         limit = self.destination.settings.wakeTimeout
@@ -390,8 +389,8 @@ class Waker:
         Cancel all that is under way, but what stops the destination.
         """
         starting, self._starting = self._starting, None
-        for each in (self._end, self._next, self._connect, starting):
+        for each in (self._end, self._next, self._check, starting):
             if each is not None:
                 each.cancel()
-        self._end = self._next = self._connect = None
+        self._end = self._next = self._check = None
         self._due = False
