@@ -132,6 +132,7 @@ class Row:
     @ivar direct: Whether measuring without a proxy makes sense.
     @ivar seconds: How many times as long as others it is measured.
     @ivar log: Whether each connection gets a log line.
+    @ivar tls: Whether the clients speak TLS with the proxy.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Row:
     direct: bool = True
     seconds: int = 1
     log: bool = False
+    tls: bool = False
 
 
 def _cpu(unit: str, scale: float = 1e6) -> tuple[Metric, ...]:
@@ -166,10 +168,15 @@ Seconds after which the connections of C{wrk} are all there and warm.
 """
 
 
-def _http(connections: int) -> Callable[[Run], Sample]:
+def _http(
+    connections: int,
+    scheme: str = "http",
+    path: str = "/",
+    header: str = "Connection: keep-alive",
+) -> Callable[[Run], Sample]:
     """
-    Measure keep-alive requests: C{wrk} asks, and the backend's own counter says
-    how many came, so that the time in which the connections are made is left out.
+    Measure requests: C{wrk} asks, and the backend's own counter says how many came, so
+    that the time in which the connections are made is left out.
     """
 
     def look(run: Run) -> tuple[float, int, Cpu]:
@@ -182,7 +189,7 @@ def _http(connections: int) -> Callable[[Run], Sample]:
     def measure(run: Run) -> Sample:
         with run.start(
             *("wrk", "-t1", f"-c{connections}", f"-d{PATIENCE}s"),
-            f"http://127.0.0.1:{run.port}/",
+            *("-H", header, f"{scheme}://127.0.0.1:{run.port}{path}"),
         ) as wrk:
             time.sleep(WARM)
             before = look(run)
@@ -205,6 +212,34 @@ def _http(connections: int) -> Callable[[Run], Sample]:
         }
 
     return measure
+
+
+LARGE = 1 << 20
+"""
+The size of the backend's large page.
+"""
+
+
+def _handshakes(run: Run) -> Sample:
+    """
+    Measure requests that have a connection and a full handshake each.
+    """
+    return _http(32, "https", "/", "Connection: close")(run)
+
+
+def _tlsBulk(connections: int) -> Callable[[Run], Sample]:
+    """
+    Measure bulk transfer over TLS: pages of a megabyte on open connections.
+    """
+    measure = _http(connections, "https", "/large", "Connection: keep-alive")
+
+    def measureBytes(run: Run) -> Sample:
+        sample = measure(run)
+        for key in ("units", "rate"):
+            sample[key] *= LARGE
+        return sample
+
+    return measureBytes
 
 
 def _connections(run: Run) -> Sample:
@@ -398,6 +433,27 @@ ROWS: Sequence[Row] = (
         ),
         _mixed,
         seconds=2,
+    ),
+    Row(
+        "tls-handshakes",
+        "a full TLS handshake, ask, answer, close; 32 at a time",
+        (Metric("rate", "handshakes/s", "more"), *_cpu("us/handshake")),
+        _handshakes,
+        backend="web",
+        direct=False,
+        tls=True,
+    ),
+    *(
+        Row(
+            f"tls-bulk-{count}",
+            f"bulk over TLS, one way, {count} connection{'s' * (count > 1)}",
+            _BULK_METRICS,
+            _tlsBulk(count),
+            backend="web",
+            direct=False,
+            tls=True,
+        )
+        for count in (1, 4)
     ),
     Row(
         "memory",

@@ -37,6 +37,7 @@ from servers import (
     PROXY_CPUS,
     CannotStart,
     Peer,
+    certificate,
     freePort,
     httpServer,
     iawlb,
@@ -246,6 +247,7 @@ class Bench:
             if (not each.only or row.name in each.only)
             and (each.balances or row.destinations == 1)
             and (each.logs or not row.log)
+            and (each.tls or not row.tls)
         ]
         if row.destinations > 1:
             names.append(ALONE)
@@ -274,7 +276,8 @@ class Bench:
         wanted = BASE if name == ALONE else name
         peer = next(each for each in self._peers if each.name == wanted)
         port = freePort()
-        command = peer.command(self._workspace, port, [backend] * count, row.log)
+        own = certificate(self._workspace) if row.tls else None
+        command = peer.command(self._workspace, port, [backend] * count, row.log, own)
         with running(name, command, port, PROXY_CPUS, self._workspace) as proxy:
             before = proxy.cpu()
             sample = row.measure(Run(self._load, port, backend, proxy, seconds))

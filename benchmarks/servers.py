@@ -258,6 +258,7 @@ def httpServer(workspace: Path) -> Iterator[int]:
     its requests under C{/status}.
     """
     port = freePort()
+    (workspace / "large").write_bytes(bytes(1 << 20))
     temporary = "".join(
         f"{kind}_temp_path {workspace}/web-{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -274,12 +275,34 @@ def httpServer(workspace: Path) -> Iterator[int]:
             server {{
                 listen 127.0.0.1:{port} backlog={BACKLOG};
                 location / {{ return 200 "Hello from the backend.\\n"; }}
+                location /large {{ root {workspace}; }}
                 location /status {{ stub_status; }}
             }}
         }}""",
     )
     with running("web", command, port, LOAD_CPUS, workspace):
         yield port
+
+
+def certificate(workspace: Path) -> Path:
+    """
+    Make a certificate for 127.0.0.1, with its key in the same file: P-256, as those of
+    Let's Encrypt.
+    """
+    parts = (workspace / "key.pem", workspace / "certificate.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=localhost"),
+            *("-keyout", str(parts[0]), "-out", str(parts[1])),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    both = workspace / "own.pem"
+    both.write_bytes(b"".join(each.read_bytes() for each in parts))
+    both.chmod(0o644)
+    return both
 
 
 def _nginx(workspace: Path, name: str, head: str, body: str) -> list[str]:
@@ -302,20 +325,22 @@ class Peer:
 
     @ivar name: What it is called on the command line and in results.
     @ivar command: Says how to run it, from a directory for its files, the port
-        to listen on, the ports to forward to, and whether each connection gets a
-        log line.
+        to listen on, the ports to forward to, whether each connection gets a
+        log line, and the file of the certificate and its key, if clients speak TLS.
     @ivar missing: Says what is not installed, or C{""}.
     @ivar only: The rows it takes part in, or none for all.
     @ivar balances: Whether it knows more than one destination.
     @ivar logs: Whether it can write a log line for each connection.
+    @ivar tls: Whether it can end TLS.
     """
 
     name: str
-    command: Callable[[Path, int, Sequence[int], bool], list[str]]
+    command: Callable[[Path, int, Sequence[int], bool, Path | None], list[str]]
     missing: Callable[[], str] = lambda: ""
     only: frozenset[str] = field(default_factory=frozenset)
     balances: bool = True
     logs: bool = False
+    tls: bool = False
 
 
 ALONE = "iawlb-one"
@@ -339,21 +364,26 @@ def iawlb(
     """
 
     def command(
-        workspace: Path, port: int, ports: Sequence[int], log: bool
+        workspace: Path,
+        port: int,
+        ports: Sequence[int],
+        log: bool,
+        tls: Path | None,
     ) -> list[str]:
         destinations = [
             f"--dest=tcp:127.0.0.1:{each} name=d{number}"
             for number, each in enumerate(ports, 1)
         ]
         twistd = Path(python).with_name("twistd")
+        secure = "" if tls is None else f" certificate={tls}"
         return [
             *(python, str(twistd), "-n", "--pidfile=", "iawlb"),
-            f"--listen=tcp:{port}:interface=127.0.0.1",
+            f"--listen=tcp:{port}:interface=127.0.0.1{secure}",
             f"--log={'all' if log else 'errors'}",
             *(*destinations, *arguments),
         ]
 
-    return Peer(name, command, logs=True)
+    return Peer(name, command, logs=True, tls=True)
 
 
 def _haproxy(name: str, tuning: str, only: frozenset[str] = frozenset()) -> Peer:
@@ -362,7 +392,11 @@ def _haproxy(name: str, tuning: str, only: frozenset[str] = frozenset()) -> Peer
     """
 
     def command(
-        workspace: Path, port: int, ports: Sequence[int], log: bool
+        workspace: Path,
+        port: int,
+        ports: Sequence[int],
+        log: bool,
+        tls: Path | None,
     ) -> list[str]:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         # Two descriptors a connection; it refuses to start when they do not fit.
@@ -387,7 +421,7 @@ defaults
     timeout client 1h
     timeout server 1h
 listen benchmark
-    bind 127.0.0.1:{port} backlog {BACKLOG}
+    bind 127.0.0.1:{port} backlog {BACKLOG} {f"ssl crt {tls}" if tls else ""}
     balance leastconn
 {servers}
 """)
@@ -396,7 +430,7 @@ listen benchmark
     def missing() -> str:
         return "" if shutil.which("haproxy") else "haproxy (apt install haproxy)"
 
-    return Peer(name, command, missing, only, logs=True)
+    return Peer(name, command, missing, only, logs=True, tls=True)
 
 
 def _nginxStream(name: str, tuning: str, only: frozenset[str] = frozenset()) -> Peer:
@@ -406,9 +440,16 @@ def _nginxStream(name: str, tuning: str, only: frozenset[str] = frozenset()) -> 
     module = next((each for each in _STREAM_MODULES if each.exists()), None)
 
     def command(
-        workspace: Path, port: int, ports: Sequence[int], log: bool
+        workspace: Path,
+        port: int,
+        ports: Sequence[int],
+        log: bool,
+        tls: Path | None,
     ) -> list[str]:
         servers = "\n".join(f"server 127.0.0.1:{each};" for each in ports)
+        secure = ";"
+        if tls is not None:
+            secure = f"ssl; ssl_certificate {tls}; ssl_certificate_key {tls};"
         return _nginx(
             workspace,
             name,
@@ -416,7 +457,7 @@ def _nginxStream(name: str, tuning: str, only: frozenset[str] = frozenset()) -> 
             f"""stream {{
                 upstream destinations {{ least_conn; {servers} }}
                 server {{
-                    listen 127.0.0.1:{port} backlog={BACKLOG};
+                    listen 127.0.0.1:{port} backlog={BACKLOG} {secure}
                     proxy_pass destinations;
                     proxy_timeout 1h;
                     {tuning}
@@ -432,7 +473,7 @@ def _nginxStream(name: str, tuning: str, only: frozenset[str] = frozenset()) -> 
             return "nginx's stream module (apt install libnginx-mod-stream)"
         return ""
 
-    return Peer(name, command, missing, only)
+    return Peer(name, command, missing, only, tls=True)
 
 
 def _script(name: str, script: str, package: str) -> Peer:
@@ -441,7 +482,11 @@ def _script(name: str, script: str, package: str) -> Peer:
     """
 
     def command(
-        workspace: Path, port: int, ports: Sequence[int], log: bool
+        workspace: Path,
+        port: int,
+        ports: Sequence[int],
+        log: bool,
+        tls: Path | None,
     ) -> list[str]:
         return [sys.executable, str(HERE / "peers" / script), str(port), str(ports[0])]
 

@@ -185,6 +185,15 @@ class TlsTransport(Protocol):
 
     # What the side above asks for.
 
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """
+        Have the kernel send small pieces at once, if the transport below knows that.
+        """
+        below = self.transport
+        # An accepted socket has it from the listening one.
+        if not getattr(below, "plain", False) and hasattr(below, "setTcpNoDelay"):
+            below.setTcpNoDelay(enabled)
+
     def write(self, data: bytes) -> None:
         """
         Encrypt bytes, and send them.
