@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.backend import pem
 from iawlb.backend.address import parseListen
-from iawlb.backend.certificates import LOOK_EVERY, Certificates
+from iawlb.backend.certificates import FILES, LOOK_EVERY, Certificates
 from iawlb.errors import InvalidSetting
 from iawlb.settings import ListenerSettings
 from tests.doubles import logged
@@ -604,6 +604,43 @@ class RenewalTests(Case):
                 self.reactor.advance(LOOK_EVERY)
                 self.expect(made, self.chain.leaf.certificate)
         read.assert_not_called()
+
+    def test_kept(self) -> None:
+        """
+        When one of many certificates is renewed, nothing is made anew for the others;
+        when the authority of clients changes, everything is.
+        """
+        other = self.write("other.pem", self.new.keyPem, self.new.pem)
+        own = self.write("own.pem", self.chain.leaf.keyPem, self.chain.leaf.pem)
+        ca = self.write("ca.pem", self.chain.root.pem)
+        self.listen(
+            "tcp:443",
+            certificate=[str(own), str(other)],
+            clientCa=str(ca),
+            clientCertificate="asked",
+        )
+        before = self.served._contexts.default
+        newer = Issued("newer", hosts=["localhost"])
+        self.write("other.pem", newer.keyPem, newer.pem)
+        self.served.readAgain()
+        self.assertIs(self.served._contexts.default, before)
+        self.assertEqual(self.shown("localhost"), [newer.certificate])
+        self.write("ca.pem", self.chain.middle.pem)
+        self.served.readAgain()
+        self.assertIsNot(self.served._contexts.default, before)
+
+    def test_manyFiles(self) -> None:
+        """
+        A folder of many files is looked at less often, as it takes longer.
+        """
+        for number in range(FILES):
+            self.write(f"certs/more{number}.pem", b"")
+        made = self.both()[1:]
+        self.replace(self.new.keyPem, self.new.pem)
+        self.reactor.advance(2 * LOOK_EVERY - 0.01)
+        self.expect(made, self.chain.leaf.certificate)
+        self.reactor.advance(0.01)
+        self.expect(made, self.new.certificate)
 
     def test_setBack(self) -> None:
         """

@@ -20,10 +20,12 @@ from iawlb.errors import InvalidSetting
 
 LOOK_EVERY = 1.0
 """
-The shortest time between two looks at whether the files have changed, in seconds. A
-look happens when a client begins its TLS handshake, and when somebody asks for the
-status or the metrics.
+The shortest time between two looks at whether the files have changed, in seconds, for
+each C{FILES} files. A look happens when a client begins its TLS handshake, and when
+somebody asks for the status or the metrics.
 """
+
+FILES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ class Certificates:
         # Looked at before the files are read, so that a change in between is seen
         # later.
         self._seen = self._look()
-        self._contexts = self._make()
+        self._contexts = Contexts(options)
+        self._read()
 
     def accept(self) -> SSL.Connection:
         """
@@ -98,7 +101,8 @@ class Certificates:
         """
         now = self._clock.seconds()
         # A clock that was set back must not stop the looks.
-        if not 0 <= now - self._looked < LOOK_EVERY:
+        wait = LOOK_EVERY * (1 + len(self._seen) // FILES)
+        if not 0 <= now - self._looked < wait:
             self._looked = now
             seen = self._look()
             if seen != self._seen:
@@ -112,11 +116,10 @@ class Certificates:
         seen, self._seen = self._seen, self._look()
         self._renew(seen != self._seen)
 
-    def _make(self) -> Contexts:
+    def _read(self) -> None:
         identities = [each for source in self._sources for each in source.read()]
-        made = Contexts(identities, self._options)
+        self._contexts.use(identities)
         self.shown = [_shown(each) for each in identities]
-        return made
 
     def _renew(self, changed: bool) -> None:
         """
@@ -126,7 +129,7 @@ class Certificates:
         """
         before, former = self._contexts.identities, self.problem
         try:
-            self._contexts = self._make()
+            self._read()
         except InvalidSetting as error:
             self.problem = str(error)
             if changed or self.problem != former:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cryptography.x509 import Certificate
 from OpenSSL import SSL
 
 from iawlb.backend.pem import Identity, readCertificates, readFile
@@ -81,25 +82,41 @@ class Contexts:
     @ivar identities: The certificates that clients are shown, the default one first.
     """
 
-    def __init__(self, identities: Sequence[Identity], options: TlsOptions) -> None:
-        """
-        @raise InvalidSetting: A file cannot be used, or OpenSSL does not accept a
-            certificate or key.
-        """
+    def __init__(self, options: TlsOptions) -> None:
         self._options = options
-        self.identities = identities
+        self._authorities: list[Certificate] = []
+        self._made: dict[Identity, SSL.Context] = {}
+        self._named: dict[str, SSL.Context] = {}
+        self.identities: Sequence[Identity] = ()
+        self.default: SSL.Context
+
+    def use(self, identities: Sequence[Identity]) -> None:
+        """
+        Show these certificates from now on. The contexts of those that were used before
+        are kept, since to make one takes a millisecond.
+
+        @raise InvalidSetting: A file cannot be used, or OpenSSL does not accept a
+            certificate or key. Then nothing has changed.
+        """
+        options = self._options
         if options.dh is not None:
             readFile(options.dh)  # its message is better than OpenSSL's
-        self._authorities: list[Any] = []
+        authorities = []
         if options.clientCa is not None:
-            self._authorities = readCertificates(options.clientCa)
+            authorities = readCertificates(options.clientCa)
+        same = authorities == self._authorities and options.dh is None
+        known = self._made if same else {}
+        made = {
+            each: known.get(each) or self._make(each, authorities)
+            for each in identities
+        }
+        self.identities, self._authorities, self._made = identities, authorities, made
+        self.default = made[identities[0]]
         # Of two certificates for one name, use the one that lasts longer.
         order = sorted(
             identities, key=lambda each: each.certificate.not_valid_after_utc
         )
-        made = [(each, self._make(each)) for each in order]
-        self._named = {name: context for each, context in made for name in each.names()}
-        self.default = next(context for each, context in made if each is identities[0])
+        self._named = {name: made[each] for each in order for name in each.names()}
 
     def find(self, name: str) -> SSL.Context | None:
         """
@@ -109,9 +126,13 @@ class Contexts:
         wildcard = f"*.{name.partition('.')[2]}"
         return self._named.get(name) or self._named.get(wildcard)
 
-    def _make(self, identity: Identity) -> SSL.Context:
+    def _make(
+        self, identity: Identity, authorities: Sequence[Certificate]
+    ) -> SSL.Context:
         """
         Make the context of a certificate.
+
+        @param authorities: Those of clients.
         """
         options = self._options
         context = SSL.Context(options.method)
@@ -132,7 +153,7 @@ class Contexts:
             raise InvalidSetting(
                 f"OpenSSL does not take the certificate or its key: {reasons}"
             ) from None
-        for each in self._authorities:
+        for each in authorities:
             context.add_client_ca(each)
         if options.method == SSL.TLS_METHOD:
             context.set_min_proto_version(VERSIONS[options.least])
@@ -143,7 +164,7 @@ class Contexts:
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         setGroups(context, GROUPS)
         verify = SSL.VERIFY_NONE
-        if self._authorities:
+        if authorities:
             verify = SSL.VERIFY_PEER
             if options.required:
                 verify |= SSL.VERIFY_FAIL_IF_NO_PEER_CERT
