@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
@@ -18,6 +18,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.outcome import Outcome
+from iawlb.errors import InvalidSetting
+from iawlb.options.wake import MOST_WORDS, commandLine, function
+from iawlb.relay.side import Side
+from iawlb.settings import DestinationSettings
 from iawlb.workers.alarm import PER_TURN
 from iawlb.workers.wakingworker import WakingWorker
 from tests.doubles import Backend, Rig, Wire, logged
@@ -703,6 +707,27 @@ class FailTests(SynchronousTestCase):
         self.assertEqual(bed.recorder.pulls[-1], (2, "a"))
         self.assertEqual(bed.outcomes, [Outcome.UNANSWERED])
 
+    def test_exitsLate(self) -> None:
+        """
+        A program that exits while it is not needed changes nothing.
+        """
+        bed = Bed()
+        bed.waker().programExited("exited with status 0")
+        self.assertEqual(bed.states(), ["asleep"])
+
+    def test_secure(self) -> None:
+        """
+        The connect that shows that a destination with TLS is ready is not left waiting
+        for the end of TLS.
+        """
+        bed = Bed()
+        backend = bed.backends[0]
+        backend.hold = True
+        bed.come()
+        with patch.object(Side, "secure", True):
+            self.assertEqual(backend.succeed().closing, "abort")
+        self.assertEqual(bed.states(), ["up"])
+
     def test_stillServes(self) -> None:
         """
         A start that fails stops nothing while sessions still run there.
@@ -850,3 +875,63 @@ class EndTests(SynchronousTestCase):
         pool.setPaused("new", False)
         bed.come()
         self.assertEqual(bed.recorder.pulls, [(1, "new")])
+
+
+class OptionTests(SynchronousTestCase):
+    """
+    The settings of a destination that sleeps.
+    """
+
+    def test_command(self) -> None:
+        """
+        A command is a list of words; nothing else is one.
+        """
+        self.assertEqual(commandLine(["a", "b c", ""]), ("a", "b c", ""))
+        nothing: Any
+        for nothing in (None, "", [], ()):
+            self.assertEqual(commandLine(nothing), ())
+        self.assertIs(function(print), print)
+        self.assertRaises(InvalidSetting, function, "print")
+        for wrong, why in (
+            ("server --port 1", "is not a command: write a list of words"),
+            (7, "is not a command"),
+            (["a"] * (MOST_WORDS + 1), "is not a command"),
+            (["a", 7], "7 is not a word of a command"),
+            (["a\0"], "is not a word of a command"),
+            ([""], "its first word is empty"),
+        ):
+            error = self.assertRaises(InvalidSetting, commandLine, wrong)
+            self.assertIn(why, str(error))
+
+    def test_together(self) -> None:
+        """
+        Settings that do not fit each other are refused, and the message names one.
+        """
+        start: Any = print
+        for wrong, why in (
+            (
+                {"command": ["a"], "ensureRunning": start},
+                "command: there is ensureRunning too: give one",
+            ),
+            ({"stopCommand": ["a"]}, "stopCommand: there is no command"),
+            ({"ensureStopped": start}, "ensureStopped: there is no ensureRunning"),
+            ({"sleepAfter": 5}, "sleepAfter: there is no command, nor ensureStopped"),
+            (
+                {"sleepAfter": 5, "ensureRunning": start},
+                "sleepAfter: there is no command, nor ensureStopped",
+            ),
+            ({"wakeTimeout": 0}, "wakeTimeout: 0 must be more than 0, such as 5s"),
+        ):
+            settings: Any = wrong
+            error = self.assertRaises(InvalidSetting, DestinationSettings, **settings)
+            self.assertEqual(str(error), why)
+
+    def test_behindAnAddress(self) -> None:
+        """
+        Text is no command, so none can be given on a command line, nor by a request.
+        """
+        balancer = Rig(0).balancer
+        error = self.assertRaises(
+            InvalidSetting, balancer.add, "localhost:1 command=reboot"
+        )
+        self.assertIn("command: 'reboot' is not a command", str(error))

@@ -9,6 +9,8 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -22,9 +24,11 @@ from iawlb.errors import IawlbError
 from iawlb.programs import become
 from iawlb.programs.output import ProgramOutput
 
-LOOK = 0.02
+FIRST_LOOK = 0.01
+LAST_LOOK = 0.2
 """
-How often it is looked whether all processes of an ending program are gone, in seconds.
+The first and the longest wait between two looks at whether all processes of an ending
+program are gone, in seconds.
 """
 
 AFTER_KILL = 1.0
@@ -71,6 +75,20 @@ def describeEnd(status: int) -> str:
         return f"was ended by signal {-code}"
 
 
+def runs(group: int) -> bool:
+    """
+    Return whether a process of a group runs. One that has ended, and that its parent
+    has not noticed yet, does not: the first process of a container may never notice.
+    """
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            # The name of the program, which may hold anything, is in parentheses.
+            state, _, its = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(its) == group and state not in "ZX":
+                return True
+    return not Path("/proc/self").exists()
+
+
 class Program(ProcessProtocol):
     """
     A program that runs as a process group of its own, so that the processes that it has
@@ -115,6 +133,7 @@ class Program(ProcessProtocol):
         self._bound = 0.0
         self._kills: IDelayedCall | None = None
         self._looks: IDelayedCall | None = None
+        self._wait = FIRST_LOOK
         self._givesUp = False
         self._ends: list[Deferred[None]] = []
 
@@ -202,6 +221,7 @@ class Program(ProcessProtocol):
         Begin to end the processes.
         """
         self.ending = True
+        self._wait = FIRST_LOOK
         self._signal(signal.SIGTERM)
         self._kills = self._clock.callLater(self._bound, self._kill)
         self._look()
@@ -250,10 +270,17 @@ class Program(ProcessProtocol):
         Look whether all processes are gone, and later again if not.
         """
         self._looks = None
-        if self._givesUp or (self._exited and not self._signal(0)):
+        if self._givesUp or (self._exited and not self._left()):
             self._ended()
         else:
-            self._looks = self._clock.callLater(LOOK, self._look)
+            self._looks = self._clock.callLater(self._wait, self._look)
+            self._wait = min(2 * self._wait, LAST_LOOK)
+
+    def _left(self) -> bool:
+        """
+        Return whether the program, which has exited, has left processes behind.
+        """
+        return self._signal(0) and runs(self._group)
 
     def processExited(self, reason: Failure) -> None:
         """
@@ -267,7 +294,7 @@ class Program(ProcessProtocol):
             assert self._looks is not None
             self._looks.reset(0)
             return
-        if self._sweeps and self._signal(0):
+        if self._sweeps and self._left():
             self._begin()
         else:
             self._ended()

@@ -139,16 +139,11 @@ class Waker:
 
     def wake(self) -> None:
         """
-        Start the destination, if it sleeps, or do not stop it if that has not begun. If
-        it is being stopped, it is started again after that, provided that a client then
-        still waits.
+        Start the destination, if it sleeps. If it is being stopped, it is started after
+        that, provided that a client then still waits.
         """
         if self.phase is Phase.ASLEEP:
             self._begin()
-        elif self.phase is Phase.STOPPING and self._end is not None:
-            self._end.cancel()
-            self._end = None
-            self._stayAwake()
 
     def _begin(self) -> None:
         settings = self.destination.settings
