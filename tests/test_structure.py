@@ -212,6 +212,7 @@ ROOMS = [
     "workers.worker",
     "workers.backups",
     "workers.starters",
+    "workers.readiness",
     "workers.waking",
     "workers.wakingworker",
     "workers.alarm",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
-from unittest.mock import Mock, patch
+from unittest.mock import Mock
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
@@ -20,7 +20,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from iawlb.core.outcome import Outcome
 from iawlb.errors import InvalidSetting
 from iawlb.options.wake import MOST_WORDS, commandLine, function
-from iawlb.relay.side import Side
 from iawlb.settings import DestinationSettings
 from iawlb.workers.alarm import PER_TURN
 from iawlb.workers.wakingworker import WakingWorker
@@ -191,10 +190,15 @@ class WakeTests(SynchronousTestCase):
         async def start(destination: Any) -> None:
             calls.append(destination.address)
 
-        bed.balancer.add(Backend(), name="a", ensureRunning=start)
-        bed.come()
+        backend = Backend()
+        bed.backends.append(backend)
+        bed.balancer.add(backend, name="a", ensureRunning=start)
+        clients = bed.come()
         self.assertEqual(len(calls), 1)
         self.assertEqual(bed.recorder.pulls, [(1, "a")])
+        # There is nothing to call that stops it.
+        bed.leave(*clients)
+        self.successResultOf(bed.balancer.stopService())
 
     def test_triesUntilReady(self) -> None:
         """
@@ -677,18 +681,51 @@ class FailTests(SynchronousTestCase):
 
     def test_connectRaises(self) -> None:
         """
-        An endpoint that raises is one that is not ready.
+        A check that cannot be made, and one that does not answer in its time, are ones
+        that fail.
         """
-        bed = Bed(wakeTimeout="1s")
-        self.patch(
-            bed.balancer._pool.workers["a"].connector,
-            "connect",
-            Mock(side_effect=ValueError("oh")),
-        )
+        check = Mock()
+        for readiness, why in (
+            (Mock(side_effect=ValueError("oh")), "cannot check: oh"),
+            (Mock(return_value=check), "no answer in 0.3 s"),
+        ):
+            bed = Bed(wakeTimeout="1s", checkTimeout="300ms")
+            self.patch(bed.balancer._pool.workers["a"], "readiness", readiness)
+            bed.come()
+            bed.advance(1.02)
+            (one,) = bed.balancer.destinations
+            self.assertEqual(
+                one.down, f"could not be started: not ready within 1 s: {why}"
+            )
+        self.assertEqual(check.start.call_count, check.cancel.call_count)
+
+    def test_ownCheck(self) -> None:
+        """
+        A destination that has a check of its own is ready when that succeeds, and is
+        not checked while it sleeps. One whose check fails while it is awake is started
+        again, if a client waits for it.
+        """
+        answers = [False, False, True]
+        checks: list[str] = []
+
+        def check(destination: Any) -> bool:
+            checks.append(destination.state)
+            return answers.pop(0) if answers else True
+
+        bed = Bed(healthCheck=check, checkInterval="1s", checkFast="1s", fall=1)
+        bed.advance(5)
+        self.assertEqual(checks, [])
         bed.come()
-        bed.advance(1.02)
-        (one,) = bed.balancer.destinations
-        self.assertEqual(one.down, "could not be started: not ready within 1 s: oh")
+        bed.advance(0.1)
+        self.assertEqual((checks, bed.states()), (["waking"] * 3, ["up"]))
+        answers = [False]
+        bed.advance(1.5)
+        self.assertEqual(checks[3:], ["up"])
+        self.assertEqual(bed.events()[-2:], ["a down", "a asleep"])
+        bed.come()
+        bed.advance(0.1)
+        self.assertEqual(bed.log, ["start a", "start a"])
+        self.assertEqual(bed.states(), ["up"])
 
     def test_lost(self) -> None:
         """
@@ -714,19 +751,6 @@ class FailTests(SynchronousTestCase):
         bed = Bed()
         bed.waker().programExited("exited with status 0")
         self.assertEqual(bed.states(), ["asleep"])
-
-    def test_secure(self) -> None:
-        """
-        The connect that shows that a destination with TLS is ready is not left waiting
-        for the end of TLS.
-        """
-        bed = Bed()
-        backend = bed.backends[0]
-        backend.hold = True
-        bed.come()
-        with patch.object(Side, "secure", True):
-            self.assertEqual(backend.succeed().closing, "abort")
-        self.assertEqual(bed.states(), ["up"])
 
     def test_stillServes(self) -> None:
         """

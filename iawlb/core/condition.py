@@ -235,13 +235,8 @@ class Condition:
         """
         Whether nothing but its sleep keeps the destination from taking sessions.
         """
-        return self._asleep is not None and not (
-            self._down is not None
-            or self._paused
-            or self._draining
-            or self._standby
-            or self._withdrawn is not None
-        )
+        held = self._paused or self._standby
+        return self._asleep is not None and self.serves and not held
 
     @property
     def freeSlots(self) -> int | None:

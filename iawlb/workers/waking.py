@@ -14,21 +14,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iawlb.backend.connector import DestinationConnector
-from iawlb.core.destination import Backoff, Destination
+from iawlb.core.destination import Backoff
 from iawlb.core.events import DESTINATION_ASLEEP, DESTINATION_AWAKE, DESTINATION_WAKING
-from iawlb.health.connecting import ConnectingCheck, headerOf
-from iawlb.health.verdict import Verdict
 from iawlb.programs.program import CannotStart
+from iawlb.workers.readiness import CheckingWorker, Readiness
 from iawlb.workers.starters import Starter, nameOf, starterOf
 from iawlb.workers.workerpool import WorkerPool
-
-SOONEST = 0.01
-LATEST = 0.05
-"""
-The first and the longest wait before the next connect to a destination that is starting
-and could not be connected to, in seconds.
-"""
 
 
 class Phase(Enum):
@@ -43,13 +34,15 @@ class Phase(Enum):
     FAILED = "it has failed, and is not started again for a while"
 
 
-class WakefulWorker(Protocol):
+class WakefulWorker(CheckingWorker, Protocol):
     """
     What a L{Waker} needs of its worker.
     """
 
-    destination: Destination
-    connector: DestinationConnector
+    def forgetWords(self) -> None:
+        """
+        Forget what the destination has said of itself, because it is being stopped.
+        """
 
     def check(self) -> None:
         """
@@ -58,8 +51,7 @@ class WakefulWorker(Protocol):
 
     def goDown(self, why: str) -> None:
         """
-        Mark the destination as down, and put the sessions back whose connects are under
-        way.
+        Called when the destination is down.
         """
 
 
@@ -68,8 +60,9 @@ class Waker:
     Starts and stops one destination.
 
     There is one start at a time, however many clients wait. A start has succeeded when
-    a connect has. A destination that could not be started, or that has exited, is down,
-    and can be started again after a wait that doubles.
+    a connect has, or the destination's own check. A destination that could not be
+    started, or that has exited, is down, and can be started again after a wait that
+    doubles.
 
     @ivar phase: The state.
     @ivar wakes: How many times the destination was started.
@@ -91,12 +84,8 @@ class Waker:
         self._starting: Deferred[None] | None = None
         # What stops the destination after a start that has failed.
         self._clearing: Deferred[None] | None = None
-        # The end of the phase, and the next step within it.
         self._end: IDelayedCall | None = None
-        self._next: IDelayedCall | None = None
-        self._check: ConnectingCheck | None = None
-        self._wait = SOONEST
-        self._why = ""
+        self._readiness = Readiness(self._clock, worker, self._awake)
         self._backoff = Backoff(pool.settings)
         # When the destination woke, and when a client last used it.
         self._woke = 0.0
@@ -149,8 +138,7 @@ class Waker:
         settings = self.destination.settings
         self._enter(Phase.WAKING, "waking")
         self.wakes += 1
-        self._wait = SOONEST
-        self._why = "it did not say that it runs"
+        self._readiness.why = "it did not say that it runs"
         self._end = self._clock.callLater(settings.wakeTimeout, self._tooLate)
         self._pool.events.destination(self.destination, DESTINATION_WAKING)
         if self._starter is None or not self._starter.runs:
@@ -162,7 +150,7 @@ class Waker:
 
     def _started(self, _: object) -> None:
         self._starting = None
-        self._try()
+        self._readiness.start()
 
     def _notStarted(self, failure: Failure) -> None:
         if self._starting is None:
@@ -177,40 +165,10 @@ class Waker:
             )
         self._fail(failure.getErrorMessage())
 
-    def _try(self) -> None:
-        """
-        Connect, to see whether the destination is ready.
-        """
-        self._next = None
-        header = headerOf(self.destination.settings)
-        check = ConnectingCheck(self._worker.connector, None, header)
-        self._check = check
-        check.start(self._tried)
-
-    def _tried(self, verdict: Verdict) -> None:
-        """
-        Called when the connect has succeeded or failed.
-        """
-        self._check = None
-        if not verdict.passed:
-            self._why = verdict.why
-            self._next = self._clock.callLater(self._wait, self._try)
-            self._wait = min(2 * self._wait, LATEST)
-            return
-        wait = self.destination.settings.readyAfter
-        if wait:
-            self._next = self._clock.callLater(wait, self._settled)
-        else:
-            self._awake()
-
-    def _settled(self) -> None:
-        self._next = None
-        self._awake()
-
     def _tooLate(self) -> None:
         limit = self.destination.settings.wakeTimeout
         self._end = None
-        self._fail(f"not ready within {limit:g} s: {self._why}")
+        self._fail(f"not ready within {limit:g} s: {self._readiness.why}")
 
     def _fail(self, why: str) -> None:
         self.failures += 1
@@ -304,6 +262,7 @@ class Waker:
         if self._wanted():
             self._stayAwake()
             return
+        self._worker.forgetWords()
         self._pool.events.destination(self.destination, DESTINATION_ASLEEP)
         self._stop().addCallback(self._stopped)
 
@@ -324,20 +283,23 @@ class Waker:
             self._down(how)
 
     def _down(self, why: str) -> None:
-        self._cancel()
+        self._fall()
         self._worker.goDown(why)
 
     def wentDown(self) -> None:
         """
-        Called when the destination is down, because it has exited, a start or a connect
-        has failed.
+        Called when the destination is down, because connects or checks have failed.
         """
-        if self.phase not in (Phase.WAKING, Phase.AWAKE):
-            return
-        now = self._clock.seconds()
-        if self.phase is Phase.AWAKE:
-            if now - self._woke >= self._pool.settings.backoffMax:
-                self._backoff.reset()
+        if self.phase is Phase.AWAKE and self.destination.down is not None:
+            self._fall()
+
+    def _fall(self) -> None:
+        """
+        Begin the wait before the destination may be started again.
+        """
+        lasted = self._clock.seconds() - self._woke
+        if self.phase is Phase.AWAKE and lasted >= self._pool.settings.backoffMax:
+            self._backoff.reset()
         self._cancel()
         self._enter(Phase.FAILED, None)
         wait = self._backoff.next(random())
@@ -383,9 +345,10 @@ class Waker:
         """
         Cancel all that is under way, but what stops the destination.
         """
+        self._readiness.stop()
         starting, self._starting = self._starting, None
-        for each in (self._end, self._next, self._check, starting):
+        for each in (self._end, starting):
             if each is not None:
                 each.cancel()
-        self._end = self._next = self._check = None
+        self._end = None
         self._due = False

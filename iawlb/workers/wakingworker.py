@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 
 from iawlb.backend.connector import DestinationConnector
 from iawlb.core.destination import Destination
+from iawlb.health.verdict import Check
 from iawlb.settings import DestinationSettings
 from iawlb.workers.serving import Serving
 from iawlb.workers.waking import Waker
@@ -51,6 +52,18 @@ class WakingWorker(Worker):
         """
         super().configured(old)
         self.waker.configured()
+
+    def readiness(self) -> Check:
+        """
+        Make the check that shows whether the destination is ready.
+        """
+        return self._watch.readiness()
+
+    def forgetWords(self) -> None:
+        """
+        Forget what the destination has said of itself, because it is being stopped.
+        """
+        self._watch.forget()
 
     def given(self, serving: Serving) -> None:
         """

@@ -16,6 +16,7 @@ from iawlb.core.events import DESTINATION_UP, Events
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
 from iawlb.core.table import SessionTable
+from iawlb.health.connecting import ConnectingCheck, headerOf
 from iawlb.health.making import addressOf
 from iawlb.health.verdict import Check
 from iawlb.relay.judging import judging
@@ -128,8 +129,11 @@ class Watch:
             self._agentConnector = self._pool.connectorTo(where)
 
     def _newCheck(self) -> Check | None:
-        if self.destination.asleep == "asleep":
-            return None  # a check must not wake it
+        if self.destination.asleep is not None:
+            return None  # a check must not wake it, and is made as it wakes
+        return self._ownCheck()
+
+    def _ownCheck(self) -> Check:
         own = self._connector is None
         connector = self._worker.connector if own else self._connector
         assert connector is not None
@@ -140,6 +144,23 @@ class Watch:
             return None
         assert self._agentConnector is not None
         return self._pool.checks.agent(self._agentConnector)
+
+    def readiness(self) -> Check:
+        """
+        Make the check that shows whether the destination, which is being started, is
+        ready: its own, or else a connect.
+        """
+        settings = self.destination.settings
+        if settings.healthCheck != "off":
+            return self._ownCheck()
+        return ConnectingCheck(self._worker.connector, None, headerOf(settings))
+
+    def forget(self) -> None:
+        """
+        Forget what the destination has said of itself, because it is being stopped.
+        """
+        if self._says is not None:
+            self._says.forget()
 
     # What the worker calls.
 
