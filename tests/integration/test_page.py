@@ -22,7 +22,7 @@ import pytest
 
 from tests.integration import pageserver
 from tests.integration.conftest import Balancers, Serve
-from tests.integration.pageserver import PageServer, destination, pool, status
+from tests.integration.pageserver import PageServer, ago, destination, pool, status
 from tests.integration.programs import LIMIT, connect, freePort, lacking, readAll
 
 BIDI = "\u202eevil<img src=x onerror=alert(1)>\"'&"
@@ -163,6 +163,34 @@ def test_saysWhetherAllIsWell(admin: PageServer, open_page: Open) -> None:
         "0 of 1 destinations are up. 1 client waits, for 61 s."
     )
     assert page.locator("#well").get_attribute("data-level") == "bad"
+
+
+def test_certificates(admin: PageServer, open_page: Open) -> None:
+    """
+    The page says when a certificate is about to expire, or has expired, and when its
+    renewal cannot be used.
+    """
+    tls = {"certificates": 2, "expires": ago(-9 * 86400), "expiring": "example.org"}
+    tls |= {"problem": None, "handshakes": 1, "failed": 0}
+    listener = {"name": "s", "address": "tcp:443", "state": "listening", "tls": tls}
+    admin.status = status(pool("web", destination("web", "a"), listeners=[listener]))
+    page = open_page(admin.url)
+    headline = page.locator("#headline")
+    expect(headline).to_have_text(
+        "tcp:443 of pool web: the certificate of example.org expires in 9 days."
+    )
+    tls["problem"] = "there is no private key in '/own.pem'"
+    tls["expires"] = ago(-80 * 86400)
+    expect(headline).to_have_text(
+        "tcp:443 of pool web: its certificates have changed and cannot be used: there "
+        "is no private key in '/own.pem'."
+    )
+    tls |= {"problem": None, "expires": ago(7200)}
+    expect(headline).to_have_text(
+        "tcp:443 of pool web: the certificate of example.org expired 2 h ago."
+    )
+    tls["expires"] = ago(-80 * 86400)
+    expect(headline).to_have_text("All is well.")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,10 @@ const UNITS = ["", "k", "M", "G", "T", "P"];
 // A wait of one client from which the page says that clients wait long, in seconds.
 const LONG = 10;
 
+// The time before a certificate expires from which the page says so, in days. Most are
+// renewed a month before.
+const SOON = 14;
+
 export function number(value) {
   return value < 1e6 ? whole.format(value) : scaled(value, " ");
 }
@@ -146,6 +150,7 @@ function assessPool(pool, all, bad, warn, note) {
     if (each.state === "refusing" && pool.state === "up") {
       warn(`${each.address} of pool ${pool.name} refuses clients.`);
     }
+    if (each.tls) assessCertificates(each.tls, `${each.address} of pool ${pool.name}`, bad, warn);
   }
   if (down.length === 1) {
     const [{ name, why, since }] = down;
@@ -159,6 +164,15 @@ function assessPool(pool, all, bad, warn, note) {
     if (some.length === 1) note(`${pool.name}/${some[0].name} is ${text}${left(some[0])}.`);
     else if (some.length) note(`${number(some.length)} destinations of ${pool.name} are ${text}.`);
   }
+}
+
+function assessCertificates({ problem, expires, expiring }, listener, bad, warn) {
+  if (problem) {
+    warn(`${listener}: its certificates have changed and cannot be used: ${problem}.`);
+  }
+  const days = (new Date(expires).getTime() - Date.now()) / 86400e3;
+  if (days <= 0) bad(`${listener}: the certificate of ${expiring} expired ${ago(expires)} ago.`);
+  else if (days < SOON) warn(`${listener}: the certificate of ${expiring} expires in ${seconds(days * 86400)}.`);
 }
 
 function none(every) {
