@@ -62,7 +62,7 @@ class OutcomeTests(SynchronousTestCase):
         Each has two letters that tools for HAProxy's log know.
         """
         for each in Outcome:
-            self.assertRegex(each.code, r"\A([CSKIcs][RQCDH]|--)\Z")
+            self.assertRegex(each.code, r"\A([CSDKIPcs][RQCDH]|--)\Z")
         self.assertEqual(Outcome.DONE.code, "--")
 
 
