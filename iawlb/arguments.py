@@ -25,6 +25,7 @@ from iawlb.errors import InvalidSetting
 
 Duration: TypeAlias = float | str
 Size: TypeAlias = int | str
+Share: TypeAlias = float | str
 Rate: TypeAlias = int | str
 PolicyName: TypeAlias = Literal["least", "fifo", "first", "source", "quick"]
 
@@ -70,6 +71,8 @@ class PoolArguments(TypedDict, total=False):
     clientTimeout: Duration
     sendProxy: Literal["off", "v1", "v2"]
     proxyTlvs: str | Sequence[str]
+    maxAge: Duration
+    maxAgeJitter: Share
     bandwidthIn: Size
     bandwidthOut: Size
     acceptProxy: str | Sequence[str]

@@ -161,6 +161,10 @@ class ReferenceTests(SynchronousTestCase):
                 read("10.0.0.0/8, ::1")
                 self.assertRaises(InvalidSetting, read, "10.0.0.0/33")
                 continue
+            if said == "0 to 90%":
+                read("90%")
+                self.assertRaises(InvalidSetting, read, "91%")
+                continue
             if said == "bits":
                 read("32,128")
                 self.assertRaises(InvalidSetting, read, "33,128")

@@ -94,6 +94,8 @@ class SettingsTests(SynchronousTestCase):
                 "bandwidthOut": 0,
                 "acceptProxy": (),
                 "proxyTimeout": 5.0,
+                "maxAge": 0.0,
+                "maxAgeJitter": 0.1,
                 "drainTimeout": 30.0,
                 "backoff": 0.1,
                 "backoffMax": 5.0,

@@ -44,6 +44,7 @@ class Outcome(Enum):
     DESTINATION_HALF_CLOSED_TIMEOUT = "sD", "destination did not close its half"
     ANSWER_TIMEOUT = "sD", "destination did not answer"
     CLIENT_TIMEOUT = "cD", "client was silent for too long"
+    TOO_OLD = "KD", "reached its longest age"
     KILLED_QUEUE = "KQ", "closed by the balancer while it waited"
     KILLED = "KD", "closed by the balancer"
     DESTINATION_DOWN = "DD", "its destination went down"

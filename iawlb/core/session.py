@@ -139,6 +139,7 @@ class IRelay(Interface):
         "if the other side does not follow."
     )
     outcome: Outcome | None = Attribute("How the session ends, once that is known.")
+    parting: bool = Attribute("Whether C{part} was called.")
     moved: float = Attribute(
         "When the last byte was read or written, or a side ended; 0 before that."
     )
@@ -167,6 +168,14 @@ class IRelay(Interface):
     def close(outcome: Outcome) -> None:
         """
         Close both connections, after what is still to be written.
+
+        @param outcome: The outcome that the session's record gets.
+        """
+
+    def part(outcome: Outcome) -> None:
+        """
+        Send both peers what is still to be written, and then the end. Both are read
+        until they close, and what they still send is discarded.
 
         @param outcome: The outcome that the session's record gets.
         """

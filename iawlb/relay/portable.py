@@ -16,6 +16,38 @@ from iawlb.relay.rules import Rules
 from iawlb.relay.side import Side, SideOwner
 
 
+class _Discards(SideOwner):
+    """
+    Receives the events of sides whose bytes nobody takes any more.
+    """
+
+    def __init__(self, relay: PortableRelay) -> None:
+        self._relay = relay
+
+    def sideRead(self, side: Side, data: bytes) -> None:
+        """
+        Discard the bytes.
+        """
+
+    def sideEnded(self, side: Side) -> None:
+        """
+        Pass the event on.
+        """
+        self._relay.sideEnded(side)
+
+    def sideFailed(self, side: Side) -> None:
+        """
+        Pass the event on.
+        """
+        self._relay.sideFailed(side)
+
+    def sideLost(self, side: Side, reset: bool) -> None:
+        """
+        Pass the event on.
+        """
+        self._relay.sideLost(side, reset)
+
+
 @implementer(IRelay)
 class PortableRelay(Rules[Side], SideOwner):
     """
@@ -128,6 +160,16 @@ class PortableRelay(Rules[Side], SideOwner):
         """
         self._discount()
         super().close(outcome)
+
+    def part(self, outcome: Outcome) -> None:
+        """
+        Send both sides what is still to be written, and then the end.
+        """
+        discards = _Discards(self)
+        for side in (self.client, self.destination):
+            if not side.lost:
+                side.owner = discards
+        super().part(outcome)
 
     def abort(self, outcome: Outcome) -> None:
         """

@@ -92,6 +92,10 @@ class Rules(Generic[EndT]):
     """
     Whether the balancer ends the session, and not its peers.
     """
+    parting = False
+    """
+    Whether both sides were sent their end, and what they still send is discarded.
+    """
     onSooner: Callable[[], None] | None = None
 
     _unansweredAt: int | None = None
@@ -164,6 +168,21 @@ class Rules(Generic[EndT]):
         for side in (self.client, self.destination):
             if not side.lost:
                 side.close()
+
+    def part(self, outcome: Outcome) -> None:
+        """
+        Send both sides what is still to be written, and then the end; discard what they
+        still send until they close. If one side is closed already, the other is getting
+        its end.
+        """
+        self.outcome = self.outcome or outcome
+        self.parting = True
+        sides = (self.client, self.destination)
+        if not any(side.lost for side in sides):
+            for side in sides:
+                side.linger()
+            for side in sides:
+                side.endWriting()
 
     def abort(self, outcome: Outcome) -> None:
         """

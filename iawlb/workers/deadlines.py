@@ -16,11 +16,11 @@ from twisted.logger import Logger
 
 from iawlb.core.outcome import Outcome
 from iawlb.core.queue import ConnectionQueue
-from iawlb.core.session import Session
+from iawlb.core.session import IRelay, Session
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.relay.kinds import Reports
 from iawlb.settings import Settings
-from iawlb.workers.timelimits import FINEST, TimeLimits
+from iawlb.workers.timelimits import FINEST, LAST, TimeLimits
 
 PER_TURN = 100
 """
@@ -158,7 +158,7 @@ class Deadlines:
         side has ended.
         """
         relay = session.relay
-        if relay is None:
+        if relay is None or relay.parting:
             return
         limit, _ = self._limits.silence(relay)
         if limit:
@@ -309,20 +309,24 @@ class Deadlines:
         """
         relay = session.relay
         assert relay is not None
-        limit, outcome = self._limits.silence(relay)
+        end = self._limits.endOf(session)
         left, closing = last or (0, False)
+        limit, outcome = self._limits.silence(relay)
         if not closing:
-            if not limit:
+            if now >= end:
+                self._part(session, relay, last, now - end)
                 return
-            due = max(relay.moved, session.connected or 0) + limit
+            silent = max(relay.moved, session.connected or 0) + limit if limit else inf
+            due = min(silent, end)
             if due > now:
-                self._put(session, due, None)
+                if due < inf:
+                    self._put(session, due, None)
                 return
         undelivered = relay.undelivered()
-        if undelivered and (last is None or undelivered < left):
+        if undelivered and (last is None or undelivered < left) and now < end + LAST:
             # The kernel still delivers what was written. It does not say when it last
             # did.
-            wait = self._grain if closing else limit
+            wait = self._grain if closing else min(limit, end - now)
             self._put(session, now + wait, (undelivered, closing))
         elif relay.outcome is None:
             # If it has not closed in order by then, it is reset.
@@ -330,6 +334,26 @@ class Deadlines:
             relay.close(outcome)
         else:
             relay.abort(outcome)
+
+    def _part(
+        self, session: Session, relay: IRelay, last: Last | None, since: float
+    ) -> None:
+        """
+        End a session that has reached its age: in order at first, and by a reset if it
+        takes nothing and does not close.
+
+        @param since: How long ago it has reached its age, in seconds.
+        """
+        undelivered = relay.undelivered()
+        first = not relay.parting and relay.outcome is None
+        takes = undelivered and (last is None or undelivered < last[0])
+        if first or (takes and since < LAST):
+            due = self._clock.seconds() + self._limits.parting
+            self._put(session, due, (undelivered, False))
+            if first:
+                relay.part(Outcome.TOO_OLD)
+        else:
+            relay.abort(Outcome.TOO_OLD)
 
     def stop(self) -> None:
         """

@@ -1,11 +1,13 @@
 """
-How long a session that passes bytes may be silent: rules without I/O.
+How long a session that passes bytes may be silent, and may live: rules without I/O.
 """
 
 from __future__ import annotations
 
+from math import inf
+
 from iawlb.core.outcome import Outcome
-from iawlb.core.session import IRelay
+from iawlb.core.session import IRelay, Session
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.relay.kinds import Reports
 from iawlb.settings import Settings
@@ -19,6 +21,24 @@ Sessions that are due within such a time, a grain, are looked at together.
 """
 
 
+PARTING = 5.0
+"""
+How long a session that has reached its age may take nothing, or not close, in seconds,
+until it is reset; the half-closed time-out, if that is shorter.
+"""
+
+LAST = 60.0
+"""
+How long such a session may live after its age, in seconds, while its peers take what is
+still to be delivered.
+"""
+
+_GOLDEN = 0.6180339887498949
+"""
+Of the multiples of this number, the parts behind the point are spread most evenly.
+"""
+
+
 class TimeLimits:
     """
     The time-outs of a session that is connected.
@@ -29,6 +49,7 @@ class TimeLimits:
         0 is never.
     @ivar shortest: The shortest time that is set, or C{COARSEST} if all are longer.
     @ivar grain: Sessions that are due within so many seconds are looked at together.
+    @ivar parting: How long a session that has reached its age may take nothing.
     """
 
     def __init__(self, settings: Settings, keepAlive: KeepAlive) -> None:
@@ -37,10 +58,14 @@ class TimeLimits:
         self._halfClosed = self._idle if isinstance(halfClosed, str) else halfClosed
         self._answer = settings.answerTimeout
         self._client = settings.clientTimeout
-        times = (self._idle, self._halfClosed, self._answer, self._client)
+        self._age = settings.maxAge
+        self._jitter = settings.maxAgeJitter
+        self.parting = min(PARTING, self._halfClosed or PARTING)
+        youngest = self._age * (1 - self._jitter)
+        times = (self._idle, self._halfClosed, self._answer, self._client, youngest)
         shortest = min(filter(None, times), default=10 * COARSEST)
         self.grain = max(FINEST, min(COARSEST, shortest / 10))
-        first = (self._idle, self._client, keepAlive.first)
+        first = (self._idle, self._client, youngest, keepAlive.first)
         self.first = min(filter(None, first), default=0.0)
         self.shortest = min(COARSEST, shortest, self.first or COARSEST)
         self.reports = self._reports()
@@ -57,6 +82,15 @@ class TimeLimits:
         Return whether a time-out is set that is shorter than the idle time-out.
         """
         return 0 < limit and (not self._idle or limit < self._idle)
+
+    def endOf(self, session: Session) -> float:
+        """
+        Return when a session has reached its age.
+        """
+        if not self._age:
+            return inf
+        share = session.number * _GOLDEN % 1
+        return (session.connected or 0) + self._age * (1 - self._jitter * share)
 
     def silence(self, relay: IRelay) -> tuple[float, Outcome]:
         """
