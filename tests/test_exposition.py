@@ -47,10 +47,13 @@ NOT_ALWAYS = {
     "iawlb_destination_answer_time_seconds",
     "iawlb_destination_check_passed",
     "iawlb_destination_check_seconds",
+    "iawlb_destination_asleep",
+    "iawlb_destination_wakes",
+    "iawlb_destination_wake_seconds",
 }
 """
 Metrics that have no value before a session or a check has ended, or under other
-policies.
+policies, or only for destinations that sleep.
 """
 
 Values = dict[tuple[str, ...], float]
@@ -201,6 +204,7 @@ class TextTests(SynchronousTestCase):
         rig.backends[0].wires[0].receive(b"answer")
         rig.finish(client)
         rig.advance(2.5)
+        rig.pool.add(Backend(), {"name": "sleeper", "ensureRunning": print})
         found = rig.families()
         self.assertEqual(
             sorted(found),

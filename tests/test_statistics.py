@@ -268,6 +268,25 @@ class DestinationTests(SynchronousTestCase):
         statistics.destinationChanged(old, "removed")
         self.assertEqual((row.sessions, row.removed), (7, False))
 
+    def test_wakes(self) -> None:
+        """
+        It is counted how often a destination was started, how many of these starts have
+        succeeded, and how long these took.
+        """
+        rig = CountedRig(0)
+        one = destination("a")
+        tell = rig.statistics.destinationChanged
+        for event, passed in (
+            *(("added", 1), ("waking", 2), ("awake", 1), ("asleep", 0)),
+            # Its stop was cancelled.
+            ("awake", 1),
+            *(("waking", 4), ("down", 1), ("waking", 3), ("awake", 1)),
+        ):
+            tell(one, event)
+            rig.clock.advance(passed)
+        row = rig.statistics.destinations["default", "a"]
+        self.assertEqual((row.wakes, row.woke, row.wakeSeconds), (3, 2, 5.0))
+
     def test_downs(self) -> None:
         """
         It is counted how often a destination goes down, and noted when its state has

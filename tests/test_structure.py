@@ -297,6 +297,7 @@ ROOMS = [
     "admin.family",
     "admin.balancerfamilies",
     "admin.tlsfamilies",
+    "admin.wakefamilies",
     "admin.families",
     "admin.exposition",
     "admin.eventring",

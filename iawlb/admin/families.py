@@ -17,6 +17,7 @@ from iawlb.admin.family import (
 )
 from iawlb.admin.gauges import oldestWait, slotsMissing
 from iawlb.admin.tlsfamilies import CERTIFICATE, LISTENER
+from iawlb.admin.wakefamilies import WAKING
 from iawlb.core.destination import Destination
 
 
@@ -334,6 +335,7 @@ DESTINATION: tuple[Family[DestinationView], ...] = (
         "How many times the destination went down.",
         lambda view: view.counts.downs,
     ),
+    *WAKING,
     Family(
         "iawlb_destination_connect_seconds",
         "summary",

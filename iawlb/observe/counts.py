@@ -100,6 +100,9 @@ class DestinationStatistics:
     @ivar connectSeconds: The sum of the times that the connects of these took.
     @ivar sessionSeconds: The sum of the times from their connect to their end.
     @ivar downs: How many times the destination went down.
+    @ivar wakes: How many times the destination was started for a client.
+    @ivar woke: How many of these starts have succeeded.
+    @ivar wakeSeconds: The sum of the times that these took.
     @ivar since: When the destination's state changed last, of the monotonic clock.
     """
 
@@ -117,6 +120,10 @@ class DestinationStatistics:
         "putBacks",
         "sessionSeconds",
         "since",
+        "wakeSeconds",
+        "wakes",
+        "waking",
+        "woke",
     )
 
     def __init__(self, now: float) -> None:
@@ -130,6 +137,11 @@ class DestinationStatistics:
         self.connectSeconds = 0.0
         self.sessionSeconds = 0.0
         self.downs = 0
+        self.wakes = 0
+        self.woke = 0
+        self.wakeSeconds = 0.0
+        # When the start that is under way began.
+        self.waking: float | None = None
         self.since = now
         # The destinations of this name, which count for themselves: one, unless an old
         # one is still draining. And what those have counted that were removed.

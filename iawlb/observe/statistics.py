@@ -14,9 +14,11 @@ from zope.interface import implementer
 from iawlb.core.destination import Destination
 from iawlb.core.events import (
     DESTINATION_ADDED,
+    DESTINATION_AWAKE,
     DESTINATION_CHANGED,
     DESTINATION_DOWN,
     DESTINATION_REMOVED,
+    DESTINATION_WAKING,
     SESSION_ENDED,
     SESSION_PUT_BACK,
     IObserver,
@@ -188,6 +190,14 @@ class Statistics:
             self._follow(row, destination)
         elif event == DESTINATION_DOWN:
             row.downs += 1
+            row.waking = None
+        elif event == DESTINATION_WAKING:
+            row.wakes += 1
+            row.waking = row.since
+        elif event == DESTINATION_AWAKE and row.waking is not None:
+            row.woke += 1
+            row.wakeSeconds += row.since - row.waking
+            row.waking = None
         elif event == DESTINATION_REMOVED:
             row.leave(destination)
             if row.removed:
