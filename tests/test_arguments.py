@@ -47,6 +47,7 @@ from iawlb.checkvalues import (
     statuses,
 )
 from iawlb.errors import InvalidSetting
+from iawlb.options.bounds import share
 from iawlb.settings import DestinationSettings, ListenerSettings, Settings
 from iawlb.tlsvalues import hostName
 from tests.doubles import Recorder
@@ -100,7 +101,9 @@ class TableTests(SynchronousTestCase):
             error = self.assertRaises(InvalidSetting, read, "other")
             self.assertTrue(str(error).endswith(f"one of {', '.join(words)}"), error)
             return
-        if taken == Duration:
+        if read is share:
+            self.assertEqual((read("10%"), read(0.1)), (0.1, 0.1))
+        elif taken == Duration:
             self.assertIn(value, ("float", "float | str"))
             self.assertEqual((read("2s"), read(3)), (2.0, 3.0))
         elif taken == Size and value == "int":
