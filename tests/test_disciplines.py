@@ -271,6 +271,34 @@ class PriorityTests(SynchronousTestCase):
         self.assertEqual([each.number for each in found], [2])
 
 
+class ChosenTests(SynchronousTestCase):
+    """
+    Sessions for which a destination was chosen.
+    """
+
+    def test_moved(self) -> None:
+        """
+        They wait for their destination also when the order changes while they wait, and
+        are then served in the new order.
+        """
+        a, b = destination("a"), destination("b", 1)
+        queue = queueOf(Least(), a, b)
+        queue.heedChosen()
+        for number, priority in ((1, 0), (2, 1), (3, 0)):
+            new = came(number, priority=priority, at=float(number))
+            new.learn().chosen = a
+            queue.put(new)
+        queue.put(came(4, at=4.0))
+        queue.setDiscipline(BY_PRIORITY)
+        self.assertEqual(queue.charged(), 4)
+        while queue.rebindSome(1):
+            pass
+        other = queue.pull(b, lambda each: None)
+        assert other is not None
+        self.assertEqual(other.number, 4)
+        self.assertEqual(pulledAll(queue, a), [2, 1, 3])
+
+
 class FairMachine(RuleBasedStateMachine):
     """
     A fair line serves as plain lists would: one list for each value of a byte, in

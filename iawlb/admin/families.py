@@ -19,6 +19,7 @@ from iawlb.admin.gauges import oldestWait, slotsMissing
 from iawlb.admin.tlsfamilies import CERTIFICATE, LISTENER
 from iawlb.admin.wakefamilies import WAKING
 from iawlb.core.destination import Destination
+from iawlb.frontend.door import REASONS
 
 
 def _states(view: PoolView) -> Mapping[str, int]:
@@ -123,6 +124,32 @@ POOL: tuple[Family[PoolView], ...] = (
         "counter",
         "How many times accepting was paused, for lack of room.",
         lambda view: view.pool.acceptPauses,
+    ),
+    Family(
+        "iawlb_pool_refused",
+        "counter",
+        "Clients that were refused by allow and deny, or over a limit.",
+        lambda view: view.pool.door.refusals.counts,
+        label="reason",
+        samples=len(REASONS),
+    ),
+    Family(
+        "iawlb_pool_delayed",
+        "gauge",
+        "Clients that wait outside the queue, since they are over a limit.",
+        lambda view: view.pool.door.delayed,
+    ),
+    Family(
+        "iawlb_pool_delays",
+        "counter",
+        "Clients that had to wait so.",
+        lambda view: view.pool.door.delays,
+    ),
+    Family(
+        "iawlb_pool_sources",
+        "gauge",
+        "Sources that are counted for limits now.",
+        lambda view: view.pool.door.sources,
     ),
     Family(
         "iawlb_pool_sessions",

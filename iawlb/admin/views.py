@@ -169,6 +169,8 @@ class Views:
             "queueSize": pool.settings.queueSize,
             "sessions": pool.count.live,
             "accepted": pool.count.accepted,
+            "delayed": pool.door.delayed,
+            "refused": pool.door.refusals.counts,
             "slotsMissing": slotsMissing(pool),
             "bytesIn": bytesIn,
             "bytesOut": bytesOut,
@@ -305,7 +307,9 @@ def sessionState(session: Session) -> str:
         return "relaying"
     if session.pulled is not None:
         return "connecting"
-    return "handshake" if session.line is None else "waiting"
+    if session.line is not None:
+        return "waiting"
+    return getattr(session.holder, "state", "handshake")
 
 
 def readiness(balancer: Balancer) -> tuple[bool, str]:

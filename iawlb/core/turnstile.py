@@ -140,7 +140,7 @@ class Turnstile:
         if found is None:
             return
         source, _ = found
-        ofAll = session.line is self._line
+        ofAll = source is None or session not in source.waiting
         if ofAll:
             self._line.remove(session)
         if source is not None:
@@ -245,6 +245,7 @@ class Turnstile:
         self._number += 1
         session.place = self._number
         self._line.add(session)
+        session.line = None  # it is not in the queue
 
     def _schedule(self, source: Source, now: float) -> None:
         """
@@ -380,13 +381,13 @@ class Turnstile:
             if source is not None:
                 source.active += 1
         line = FairLine(None, mask)
-        for session, (_, letIn) in self._delayed.items():
+        for session, (before, letIn) in self._delayed.items():
             source = found(session)
             self._delayed[session] = source, letIn
-            ofAll = session.line is self._line
+            ofAll = before is None or session not in before.waiting
             if ofAll:
-                self._line.remove(session)
                 line.add(session)
+                session.line = None
             if source is not None:
                 source.delayed += 1
                 if ofAll:

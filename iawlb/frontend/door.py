@@ -17,6 +17,7 @@ from iawlb.core.turnstile import Turnstile
 from iawlb.frontend.refusals import DENIED, Refusals
 from iawlb.frontend.steps import Arriving, Step
 from iawlb.networks import packed
+from iawlb.proxyvalidators import Trusted
 from iawlb.settings import ListenerSettings, Settings
 
 Guard: TypeAlias = Callable[[IAddress | None], bool]
@@ -36,10 +37,9 @@ class Door:
     when the pool is configured: a pool without such settings has neither a guard nor a
     step.
 
-    Allow and deny are asked before the client has a session. Where a PROXY header is
-    expected, the peer is a proxy. That it may send headers was said where these are
-    configured, so only deny is asked about the peer, and the client that the header
-    names is asked for afterwards.
+    Allow and deny are asked before the client has a session. A peer that is trusted to
+    send a PROXY header is a proxy: only deny is asked about it, since the user has
+    named it already, and both about the client that the header names.
 
     @ivar refusals: Those who were refused.
     @ivar turnstile: Keeps the limits, or L{None} while there were none yet.
@@ -114,24 +114,28 @@ class Door:
         session, or L{None} if nobody needs to be asked.
         """
         settings = self._settings
-        if self._proxied(listener):
-            return self._mayBringHeaders if settings.deny else None
-        if settings.allow or settings.deny or self._refuses:
+        if not (settings.allow or settings.deny or self._refuses):
+            return None
+        if not listener.acceptProxy:
             return self._mayComeIn
-        return None
+        trusts = Trusted(listener.acceptProxy).trusts
+
+        def mayComeIn(address: IAddress | None) -> bool:
+            if trusts(address):
+                return self.allows(address, denyAlone=True)
+            return self._mayComeIn(address)
+
+        return mayComeIn
 
     def steps(self, listener: ListenerSettings) -> list[Step]:
         """
         Return the step that a listener's clients have to take, if there is one.
         """
         settings = self._settings
-        listed = self._proxied(listener) and bool(settings.allow or settings.deny)
+        listed = bool(listener.acceptProxy and (settings.allow or settings.deny))
         if listed or settings.limited:
             return [_Admit(self, listed, settings.queueTimeout)]
         return []
-
-    def _proxied(self, listener: ListenerSettings) -> bool:
-        return bool(listener.acceptProxy)
 
     @property
     def _refuses(self) -> bool:
@@ -149,12 +153,6 @@ class Door:
                 self.refuse(over, address)
                 return False
         return True
-
-    def _mayBringHeaders(self, address: IAddress | None) -> bool:
-        """
-        Return whether a peer may connect that may send a PROXY header.
-        """
-        return self.allows(address, denyAlone=True)
 
     def allows(self, address: IAddress | None, denyAlone: bool = False) -> bool:
         """
@@ -198,10 +196,12 @@ class _Admit(Step):
 
     late = Outcome.DELAY_TIMEOUT
     gone = Outcome.CLIENT_LEFT_DELAYED
+    state = "delayed"
 
     def __init__(self, door: Door, listed: bool, timeout: float) -> None:
         """
-        @param listed: Whether allow and deny have to be asked.
+        @param listed: Whether allow and deny have to be asked about clients that a
+            PROXY header names.
         @param timeout: How long a client may be delayed, in seconds; 0 is no limit.
         """
         super().__init__(timeout)
@@ -213,7 +213,9 @@ class _Admit(Step):
         Let the client in, now or when the limits allow it, or refuse it.
         """
         door, session = self._door, arrival.session
-        if self._listed and not door.allows(session.address):
+        # Without a header the address is that of the peer, which was asked for.
+        named = session.info is not None and session.info.peer is not None
+        if self._listed and named and not door.allows(session.address):
             arrival.refuse(Outcome.REFUSED)
             return
         if door.turnstile is None:

@@ -56,6 +56,13 @@ class SteppedArrival(Arrival):
             self._head = head
         return head
 
+    @property
+    def state(self) -> str:
+        """
+        A word for the state of the session, while it is in a step.
+        """
+        return "handshake" if self._step is None else self._step.state
+
     # What the client's side reports.
 
     def sideMade(self, side: Any) -> None:

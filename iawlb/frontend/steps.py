@@ -80,10 +80,12 @@ class Step:
 
     @cvar late: How a session ends whose client takes too long.
     @cvar gone: How a session ends whose client leaves during the step.
+    @cvar state: A word for the state of a session during the step.
     """
 
     late: Outcome
     gone: Outcome
+    state = "handshake"
 
     def __init__(self, timeout: float = 0.0) -> None:
         """
