@@ -443,6 +443,21 @@ class PoolTests(SynchronousTestCase):
         for each in clients:
             each.lose(reset=True)
 
+    def test_stops(self) -> None:
+        """
+        When the balancer stops while clients wait, no timer is left.
+        """
+        rig = self.rig(spillAfter="1h", queueTimeout="2h", drainTimeout=0)
+        host, _ = self.hosts(rig)
+        clients = [rig.client(host) for _ in range(3)]
+        stopped = rig.balancer.stopService()
+        rig.advance(0.1)
+        for each in (*clients, *rig.backends[0].wires):
+            each.lose()
+        rig.advance(0.1)
+        self.successResultOf(stopped)
+        self.assertEqual(rig.clock.getDelayedCalls(), [])
+
     def test_ownKeyFails(self) -> None:
         """
         A function that raises loses no client.

@@ -391,8 +391,9 @@ class TimedTests(SynchronousTestCase):
         _, server = self.session()
         self.rig.advance(5)
         server.lose()
-        client, _ = self.session()
-        client.lose()
+        client, server = self.session()
+        client.lose(reset=True)
+        server.lose()
         client, server = self.session()
         client.end()
         server.lose()
@@ -451,6 +452,19 @@ class TimedTests(SynchronousTestCase):
         self.assertAlmostEqual(self.destination.answerTime or 0, 1)
         for each in (before, between, after):
             self.assertEqual(each[0].written, b"answer")
+
+    def test_policyChangesBeforeTheEnd(self) -> None:
+        """
+        When the policy changes while a client waits for its answer, the end of that
+        session counts no more.
+        """
+        pool = self.rig.balancer._pool
+        client, server = self.session()
+        client.receive(b"question")
+        pool.configure(_with(pool.settings, policy="least"))
+        server.lose(reset=True)
+        client.lose()
+        self.assertIsNone(self.destination.times)
 
     def test_othersPayNothing(self) -> None:
         """
