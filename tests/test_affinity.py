@@ -24,6 +24,8 @@ from iawlb.core.source import BoundedSource, Source
 from iawlb.errors import InvalidSetting
 from iawlb.settings import Settings
 from tests.doubles import Backend, Rig, Wire, accept, destination, logged, session
+from tests.proxyheaders import FOUR, tlv, two
+from tests.test_tlsstep import Case, Client
 
 repeatable = settings(deadline=None, derandomize=True, database=None)
 
@@ -494,3 +496,51 @@ class PoolTests(SynchronousTestCase):
             each.lose()
         codes = [each.code for each in rig.recorder.outcomes.values() if each]
         self.assertEqual(codes, ["sQ", "sQ"])
+
+
+class HeaderTests(SynchronousTestCase):
+    """
+    Clients that are known by a PROXY header.
+    """
+
+    def test_field(self) -> None:
+        """
+        All clients with the same value in a field of their header go to the same
+        destination, whatever their address is; values are spread.
+        """
+        rig = Rig(3, policy="source", affinity="tlv:0xE0", acceptProxy="all")
+        self.addCleanup(rig.balancer.stopService)
+        where: dict[int, set[int]] = {}
+        for number in range(60):
+            tenant = number % 15
+            address = bytes([192, 0, 2, number]) + FOUR[4:]
+            before = [len(each.wires) for each in rig.backends]
+            rig.client().receive(two(body=address + tlv(0xE0, b"tenant %d" % tenant)))
+            after = [len(each.wires) for each in rig.backends]
+            (index,) = [n for n in range(3) if after[n] > before[n]]
+            where.setdefault(tenant, set()).add(index)
+        self.assertEqual({len(each) for each in where.values()}, {1})
+        self.assertEqual(set().union(*where.values()), {0, 1, 2})
+
+
+class ServerNameTests(Case):
+    """
+    Clients of a listener that ends TLS.
+    """
+
+    def test_name(self) -> None:
+        """
+        All clients that ask for the same server go to the same destination; names are
+        spread.
+        """
+        self.listen(number=3, policy="source", affinity="sni")
+        where: dict[str, set[int]] = {}
+        for number in range(30):
+            name = f"tenant-{number % 10}.example"
+            before = [len(each.wires) for each in self.rig.backends]
+            Client(self.wire(), name=name if number < 15 else name.upper()).shake()
+            after = [len(each.wires) for each in self.rig.backends]
+            (index,) = [n for n in range(3) if after[n] > before[n]]
+            where.setdefault(name, set()).add(index)
+        self.assertEqual({len(each) for each in where.values()}, {1})
+        self.assertEqual(set().union(*where.values()), {0, 1, 2})

@@ -26,7 +26,15 @@ from twisted.internet.defer import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.destination import Destination
-from iawlb.core.policies import Fifo, First, IPolicy, Least, Source
+from iawlb.core.policies import (
+    BoundedSource,
+    Fifo,
+    First,
+    IPolicy,
+    Least,
+    Quick,
+    Source,
+)
 from iawlb.core.queue import ConnectionQueue
 from iawlb.core.session import Session
 from tests.doubles import destination, session
@@ -65,6 +73,22 @@ class Counting(Source):
         """
         self.asked[len(available)] += 1
         return super().bind(session, available)
+
+
+class Spread(Fifo):
+    """
+    A policy that binds sessions to the destinations in turns.
+    """
+
+    binds = True
+
+    def bind(
+        self, session: Session, available: Sequence[Destination]
+    ) -> Destination | None:
+        """
+        Bind by number.
+        """
+        return available[session.number % len(available)]
 
 
 def queueOf(
@@ -1336,6 +1360,24 @@ class PartStepsMachine(StepsMachine):
     bindable = 40
 
 
+class BoundedStepsMachine(StepsMachine):
+    """
+    The same steps where no destination may have much more than its share; a policy that
+    counts does not place a session as it did before.
+    """
+
+    policy = BoundedSource(1.25)
+    bindable = 1000
+
+
+class QuickStepsMachine(StepsMachine):
+    """
+    The same steps with a policy that tries what it does not know.
+    """
+
+    policy = Quick(lambda: 1.0)
+
+
 class InterleavingTests(SynchronousTestCase):
     """
     Any order of steps.
@@ -1406,7 +1448,13 @@ class InterleavingTests(SynchronousTestCase):
         The queue matches the model while it takes several steps to bind the waiting
         sessions anew.
         """
-        for machine in (StepsMachine, NamedStepsMachine, PartStepsMachine):
+        for machine in (
+            StepsMachine,
+            NamedStepsMachine,
+            PartStepsMachine,
+            BoundedStepsMachine,
+            QuickStepsMachine,
+        ):
             self.check(machine)
 
 
@@ -1484,8 +1532,8 @@ class ManyTests(SynchronousTestCase):
         which takes long; then all are in the order in which they came.
         """
         many = [destination(str(n), n) for n in range(1000)]
-        queue = queueOf(Source(), *many)
-        crowd = [session(n, f"192.0.{n % 250}.{n}", n) for n in range(10_000)]
+        queue = queueOf(Spread(), *many)
+        crowd = [session(n, accepted=n) for n in range(10_000)]
         for each in crowd:
             queue.put(each)
         self.assertEqual(queue.firstToSpill(), 0)
