@@ -65,7 +65,7 @@ def wayOf(text: str) -> Way | None:
     if text == "off":
         return None
     if word in ("http", "https"):
-        match = re.fullmatch(r"(?://([^/\s]{1,255}))?(/[!-~]*)?", detail)
+        match = re.fullmatch(r"(?://([^/\s]{1,255}))?(/(?!/)[!-~]*)?", detail)
         if match is not None and (detail or not colon):
             return Way(word, match[1] or "", match[2] or "/")
         raise InvalidSetting(

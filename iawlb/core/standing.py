@@ -69,4 +69,3 @@ class Standing:
         Begin to count anew, because the destination went down for another reason.
         """
         self.good = 0
-        self._known = True

@@ -109,12 +109,12 @@ class Http(_Answer):
 
     def _judge(self, answer: bytes) -> Verdict | bytes:
         while True:
-            line, end, rest = answer.partition(b"\n")
+            line, end, _ = answer.partition(b"\n")
             match = re.fullmatch(rb"HTTP/1\.[01] ([1-5]\d\d)(?: .*)?", line.rstrip())
             if match is None:
                 if not end and len(line) < MOST and b"HTTP/1.".startswith(line[:7]):
                     return b""  # there is more to come
-                return Verdict(False, f"no HTTP: {quoted(line)}")
+                return Verdict(False, f"no HTTP: {quoted(line.rstrip())}")
             if not end:
                 return b""
             status = int(match[1])
@@ -123,7 +123,7 @@ class Http(_Answer):
                 text = line.rstrip().decode("ascii", "replace").partition(" ")[2]
                 return Verdict(known, f"status {text}")
             # What the server says on the way to the answer, such as 103.
-            _, end, answer = rest.partition(b"\r\n\r\n")
+            _, end, answer = answer.partition(b"\r\n\r\n")
             if not end or not answer:
                 return b""
 

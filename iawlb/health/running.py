@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from twisted.internet.interfaces import IProcessTransport
+from twisted.internet.interfaces import IDelayedCall, IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -22,6 +22,11 @@ from iawlb.health.verdict import LONGEST_REASON, Verdict
 MOST_OUTPUT = 4096
 """
 The most bytes of a program's output that are kept.
+"""
+
+PATIENCE = 0.2
+"""
+How long the output of a program is read after its end, in seconds.
 """
 
 AT_A_TIME = 20
@@ -106,7 +111,7 @@ class CommandCheck(ProcessProtocol):
         self._onDone: Callable[[Verdict], None] | None = None
         self._output = b""
         self._process: int | None = None
-        self._begun = False
+        self._closing: IDelayedCall | None = None
 
     def start(self, onDone: Callable[[Verdict], None]) -> None:
         """
@@ -116,7 +121,6 @@ class CommandCheck(ProcessProtocol):
         self._turns.take(self._begin)
 
     def _begin(self) -> None:
-        self._begun = True
         words = [*_launcher(), *self._command]
         try:
             process = self._reactor.spawnProcess(
@@ -163,15 +167,29 @@ class CommandCheck(ProcessProtocol):
 
     def processExited(self, reason: Failure) -> None:
         """
-        Called when the program has ended. What it may have left behind is ended, too.
+        Called when the program has ended. End what it has left behind, which may hold
+        the output open.
         """
-        status: Any = reason.value
-        with suppress(OSError):
-            if _launcher() and self._process is not None:
+        if _launcher() and self._process is not None:
+            with suppress(OSError):
                 os.killpg(self._process, signal.SIGKILL)
         self._process = None
-        assert self.transport is not None
-        self.transport.loseConnection()
+        # Something that has left the group may hold the output open still.
+        self._closing = self._reactor.callLater(PATIENCE, self._close)
+
+    def _close(self) -> None:
+        self._closing = None
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def processEnded(self, reason: Failure) -> None:
+        """
+        Called when the program has ended and its output is read.
+        """
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+        status: Any = reason.value
         line = self._output.decode("utf-8", "replace").strip().partition("\n")[0]
         said = f": {printable(line)[:LONGEST_REASON]}" if line else ""
         if status.signal is not None:

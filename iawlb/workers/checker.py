@@ -38,6 +38,8 @@ def sooner(timer: IDelayedCall | None, clock: IReactorTime, wait: float) -> None
 class Recurring:
     """
     Asks again and again, one question at a time, each of which has a time-out.
+
+    @ivar running: Whether questions are asked.
     """
 
     def __init__(
@@ -64,20 +66,15 @@ class Recurring:
         self._timer: IDelayedCall | None = None
         self._late: IDelayedCall | None = None
         self._check: Check | None = None
+        self.running = False
         self._began = 0.0
         self._failures = FailureLog(clock, what)
 
-    @property
-    def running(self) -> bool:
-        """
-        Whether a question has been asked, or is about to be.
-        """
-        return self._timer is not None or self._check is not None
-
     def start(self, wait: float) -> None:
         """
-        Ask after a wait.
+        Begin to ask, after a wait.
         """
+        self.running = True
         self._timer = self._clock.callLater(wait, self._ask)
 
     def sooner(self, wait: float) -> None:
@@ -90,6 +87,7 @@ class Recurring:
         """
         Stop asking, and give up what has been asked.
         """
+        self.running = False
         check = self._check
         self._clear()
         if self._timer is not None:
@@ -111,7 +109,7 @@ class Recurring:
         try:
             check = self._check = self._make()
             if check is None:
-                self.start(self._wait())
+                self._timer = self._clock.callLater(self._wait(), self._ask)
                 return
             # An answer that comes at once ends the wait for it.
             self._late = self._clock.callLater(self._timeout(), self._over, check)
@@ -138,8 +136,8 @@ class Recurring:
             self._found(verdict, took)
         except Exception:
             self._failures.add()
-        if not self.running:
-            self.start(self._wait())
+        if self.running and self._timer is None:
+            self._timer = self._clock.callLater(self._wait(), self._ask)
 
 
 class CheckedWorker(Protocol):

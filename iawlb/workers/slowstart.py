@@ -5,7 +5,6 @@ Let the slots of a destination grow that was down.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -73,6 +72,6 @@ class SlowStart:
             destination.startSlots = None
         else:
             all_ = destination.slots or self._share()
-            destination.startSlots = max(1, ceil(all_ * passed / seconds))
+            destination.startSlots = max(1, round(all_ * passed / seconds))
             self._timer = self._clock.callLater(wait, self._step)
         self._changed()

@@ -97,11 +97,8 @@ class Watch:
         settings, pool = self.destination.settings, self._pool
         self._connect()
         self._agent = self._ejector = None
-        said, self._says = self._says, None
         if settings.healthCheck != "off" or settings.agent:
-            self._says = said or Says(self)
-        elif said is not None:
-            said.forget()
+            self._says = Says(self)
         if settings.healthCheck == "off":
             self._monitor = Prober(
                 self.destination, self._worker.connector, pool, self.recovered
@@ -225,6 +222,9 @@ class Watch:
         ):
             running = self._running
             self.stop()
+            if self._says is not None:
+                # What was said is not known to hold for another check or agent.
+                self._says.forget()
             self._make()
             if running:
                 self.start()
