@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,14 @@ class FilesTests(Case):
         port, _, backlog, interface = self.reactor.tcpServers[0]
         self.assertEqual((port, backlog, interface), (443, 7, "127.0.0.1"))
         self.assertEqual(len(self.shown()), 2)
+
+    def test_method(self) -> None:
+        """
+        A method of OpenSSL's may be for one version of TLS alone.
+        """
+        self.listen(f"{self.pair()}:sslmethod=TLSv1_2_METHOD")
+        self.assertEqual(len(self.shown(version=SSL.TLS1_2_VERSION)), 2)
+        self.assertRaises(SSL.Error, self.shown, version=SSL.TLS1_3_VERSION)
 
     def test_bad(self) -> None:
         """
@@ -360,6 +369,15 @@ class SettingsTests(Case):
         self.listen("tcp:443", certificate=f"{self.two},{path.parent}")
         self.assertEqual(self.shown(), [self.other.certificate])
         self.assertEqual(self.shown("localhost")[0], self.chain.leaf.certificate)
+
+    def test_notInstalled(self) -> None:
+        """
+        Without OpenSSL, the message says what to install.
+        """
+        with mock.patch.dict(sys.modules, {"iawlb.backend.tlsserver": None}):
+            self.refused(
+                "tcp:443", "pip install 'twisted[tls]'", certificate=[self.two]
+            )
 
     def test_noTls(self) -> None:
         """
@@ -604,6 +622,25 @@ class RenewalTests(Case):
                 self.reactor.advance(LOOK_EVERY)
                 self.expect(made, self.chain.leaf.certificate)
         read.assert_not_called()
+
+    def test_once(self) -> None:
+        """
+        A reload that finds the same mistake, or nothing new, writes no line.
+        """
+        made = self.both()
+        self.replace(self.new.keyPem)
+        for each in made:
+            each.readAgain()
+            each.readAgain()
+        self.assertEqual(self.logs(), ["error", "error"])
+        self.assertIn("certificate", made[0].problem or "")
+        self.replace(self.new.keyPem, self.new.pem)
+        for each in made:
+            each.readAgain()
+            each.readAgain()
+            self.assertIsNone(each.problem)
+        self.assertEqual(self.logs(), ["info", "info"])
+        self.expect(made, self.new.certificate)
 
     def test_kept(self) -> None:
         """

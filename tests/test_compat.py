@@ -10,6 +10,7 @@ import socket
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet import endpoints
 from twisted.internet.address import IPv4Address
 from twisted.internet.endpoints import TCP4ClientEndpoint, _SystemdParser
@@ -245,3 +246,4 @@ class CompatTests(SynchronousTestCase):
         renamed what is used.
         """
         setGroups(object(), ["X25519"])
+        setGroups(SSL.Context(SSL.TLS_METHOD), ["unknown"])

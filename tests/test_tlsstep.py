@@ -9,6 +9,7 @@ import tempfile
 import weakref
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from cryptography.x509 import NameOID
 from OpenSSL import SSL
@@ -21,6 +22,8 @@ from zope.interface.verify import verifyObject
 
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
+from iawlb.relay.context import RelayContext
+from iawlb.relay.side import Side, SideOwner
 from iawlb.relay.tlstransport import MOST_UNREAD, TlsTransport
 from iawlb.service import LoadBalancer
 from tests.doubles import MemoryListener, Rig, Wire, accept, logged
@@ -239,6 +242,25 @@ class HandshakeTests(Case):
         self.assertEqual(self.rig.backends[0].wires, [])
         self.rig.backends[0].succeed()
         self.assertEqual(self.backend.written, b"at once")
+
+    def test_behindHeader(self) -> None:
+        """
+        The handshake comes behind a header of the PROXY protocol, also in one read.
+        """
+        self.listen({"acceptProxy": "192.0.2.0/24"})
+        client = Client(self.wire(), name="localhost")
+        with self.assertRaises(SSL.WantReadError):
+            client.tls.do_handshake()
+        header = b"PROXY TCP4 203.0.113.7 198.51.100.1 4711 443\r\n"
+        client.wire.receive(header + client.out())
+        client.take()
+        client.shake()
+        session = self.session
+        self.assertEqual(session.client, "203.0.113.7:4711")
+        assert session.info is not None
+        self.assertEqual(session.info.serverName, "localhost")
+        client.send(b"hello")
+        self.assertEqual(self.backend.written, b"hello")
 
     def test_info(self) -> None:
         """
@@ -543,6 +565,76 @@ class EndTests(Case):
         wire.dataBuffer = bytes(MOST_UNREAD + 1)
         client.send(b"once more")
         self.assertEqual(wire.closing, "abort")
+
+    def test_withoutHalves(self) -> None:
+        """
+        Over a transport that has no halves, TLS still has its own end.
+        """
+        client = self.client()
+        wire: Any = client.wire
+        side: Any = self.session.relay.client  # type: ignore[union-attr]
+        noDelay: list[bool] = []
+        wire.setTcpNoDelay = noDelay.append
+        side.transport.setTcpNoDelay(True)
+        self.assertEqual(noDelay, [True])
+        wire.loseWriteConnection = None
+        self.backend.end()
+        client.read()
+        self.assertEqual((client.ended, wire.ended, wire.closing), (True, False, None))
+        self.backend.lose()
+        client.end()
+        self.assertEqual(wire.closing, "close")
+
+    def test_cannotWrite(self) -> None:
+        """
+        If OpenSSL cannot encrypt, or cannot end, the client is cut off.
+        """
+        for name, act, closing, outcome in (
+            (
+                *("sendall", lambda: self.backend.receive(b"answer")),
+                *("abort", Outcome.CLIENT_RESET),
+            ),
+            ("shutdown", lambda: self.backend.end(), "close", Outcome.DONE),
+        ):
+            self.listen()
+            client = self.client()
+            side: Any = self.session.relay.client  # type: ignore[union-attr]
+            tls = side.transport.getHandle()
+            failing = mock.Mock(side_effect=SSL.Error([("", "", "broken")]))
+            with mock.patch.object(tls, name, failing):
+                act()
+            self.assertEqual(client.wire.closing, "close")
+            side.transport.write(b"more")
+            self.assertEqual(client.read(), b"")
+            self.assertFalse(client.ended)
+            client.wire.lose()
+            self.assertEqual(self.backend.closing, closing)
+            self.backend.lose()
+            self.assertEqual(self.outcome(), outcome)
+
+    def test_unconnected(self) -> None:
+        """
+        A transport without one below has nothing to pass on.
+        """
+        connection = self.certificates.accept()
+        side = Side(SideOwner(), RelayContext(1024))
+        self.assertFalse(hasattr(TlsTransport(connection, side), "fileno"))
+
+    def test_closedAtOnce(self) -> None:
+        """
+        A client that is closed before its handshake begins does not begin it.
+        """
+
+        class Closing(SideOwner):
+            def sideMade(self, side: Any) -> None:
+                side.close()
+
+        above = TlsTransport(
+            self.certificates.accept(), Side(Closing(), RelayContext(1024))
+        )
+        wire = Wire(above)
+        above.makeConnection(wire)
+        self.assertEqual((wire.closing, wire.written), ("abort", b""))
 
     def test_noCycle(self) -> None:
         """

@@ -76,8 +76,6 @@ class TlsTransport(Protocol):
         self._why: Failure | None = None
 
     def __getattr__(self, name: str) -> Any:
-        if name == "transport":
-            raise AttributeError(name)  # not connected yet
         return getattr(self.transport, name)
 
     def logPrefix(self) -> str:

@@ -25,9 +25,12 @@ from tests.integration.conftest import Balancers, Serve, Start
 from tests.integration.programs import (
     LIMIT,
     Balancer,
+    Program,
     Web,
+    answers,
     echo,
     find,
+    freePort,
     lacking,
     readAll,
     run,
@@ -344,6 +347,46 @@ def test_nginx(
     for _ in range(20):
         assert run("curl", "-sSf", f"http://127.0.0.1:{proxy.port}/page") == PAGE
     until(lambda: front.text().count("localhost a client 100") == 20)
+
+
+@pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
+def test_behindProxy(
+    files: Files,
+    page: Web,
+    balancer: Balancers,
+    tmp_path: Path,
+    start: Start,
+    version: str,
+) -> None:
+    """
+    HAProxy passes TLS on behind a header of the PROXY protocol: the log has the client
+    of the header, and what it has said over TLS.
+    """
+    front = balancer(
+        page.port,
+        listen=listening(files, "accept-proxy=127.0.0.0/8"),
+        options=["--log-format", "{client} {sni} {code}"],
+    )
+    port = freePort()
+    configuration = tmp_path / "haproxy.cfg"
+    configuration.write_text(
+        "defaults\n mode tcp\n timeout connect 9s\n timeout client 9s\n"
+        f" timeout server 9s\nlisten a\n bind 127.0.0.1:{port}\n"
+        f" source 127.0.0.3\n server a 127.0.0.1:{front.port} {version}\n"
+    )
+    start(
+        Program(
+            ["haproxy", "-db", "-f", str(configuration)],
+            tmp_path,
+            ready=lambda: answers(port),
+        )
+    )
+    got = run(
+        *("curl", "-sSf", "-m", "20", "--cacert", str(files.root)),
+        *("--interface", "127.0.0.2", f"https://localhost:{port}/page"),
+    )
+    assert got == PAGE
+    until(lambda: re.search(r"127\.0\.0\.2:\d+ localhost --", front.text()))
 
 
 # Renewal.
