@@ -29,6 +29,7 @@ from iawlb.frontend.entrance import Entrance
 from iawlb.frontend.firstbyte import FirstByte
 from iawlb.frontend.listener import Listener
 from iawlb.frontend.proxyheader import HeaderCounts, ProxyHeader
+from iawlb.frontend.servername import ServerNameStep
 from iawlb.frontend.steps import Step
 from iawlb.pausing import PausablePool
 from iawlb.proxyvalidators import Trusted
@@ -157,6 +158,8 @@ class Pool(PausablePool):
 
             timeout = settings.handshakeTimeout
             steps.append(TlsStep(timeout, self._reactor, self.context, certificates))
+        if settings.policy == "source" and settings.affinity == "sni":
+            steps.append(ServerNameStep(settings.handshakeTimeout))
         if settings.takeSlot == "first-byte":
             steps.append(FirstByte(settings.handshakeTimeout, choose is not None))
         if choose is not None:

@@ -226,6 +226,7 @@ ROOMS = [
     "frontend.patience",
     "frontend.heads",
     "frontend.steps",
+    "frontend.servername",
     "frontend.stepped",
     "frontend.firstbyte",
     "frontend.tlsstep",
