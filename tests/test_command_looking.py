@@ -203,6 +203,32 @@ def test_status(admin: FakeAdmin, run: Commands) -> None:
     ]
 
 
+def test_statusTls(admin: FakeAdmin, run: Commands) -> None:
+    """
+    C{status} says when a certificate expires soon, or has expired, and when its renewal
+    cannot be used.
+    """
+
+    def listener(expires: str, problem: str | None = None) -> dict[str, Any]:
+        tls = {"expires": expires, "expiring": "example.org", "problem": problem}
+        return {"name": "s", "address": ":443", "state": "listening", "tls": tls}
+
+    listeners = [
+        listener("2027-01-25T12:00:00Z"),
+        listener("2026-11-28T12:03:12Z", "there is no private key in '/a.pem'"),
+        listener("2026-11-25T12:03:00Z"),
+        {"name": "p", "address": ":80", "state": "listening", "tls": None},
+    ]
+    pools = [{**POOL, "listeners": listeners}]
+    admin.answers["GET /status"] = http({**STATUS, "pools": pools}, more=DATE)
+    assert run("status").lines[4:] == [
+        "  :443: certificates have changed and cannot be used: there is no private key "
+        "in '/a.pem'",
+        "  :443: the certificate of example.org expires in 3d00h",
+        "  :443: the certificate of example.org expired 12s ago",
+    ]
+
+
 def test_statusIll(admin: FakeAdmin, run: Commands) -> None:
     """
     C{status} says what is not well: a failed reload with its messages, lost log lines,

@@ -342,6 +342,7 @@ ROOMS = [
     "command.output",
     "command.calls",
     "command.outcome",
+    "command.tlsnotes",
     "command.looking",
     "command.changing",
     "command.deploying",

@@ -26,6 +26,7 @@ from iawlb.command.failures import ERROR, CommandError, Denied
 from iawlb.command.output import columns, painter, say, sayJson
 from iawlb.command.tables import Column, layOut
 from iawlb.command.text import age, briefly, number, plain, since, size
+from iawlb.command.tlsnotes import tlsNotes
 
 _LIST = (
     Column("POOL", importance=9, flexible=True),
@@ -244,6 +245,7 @@ def statusLines(status: dict[str, Any], now: datetime) -> list[str]:
             f"{'pool ' + plain(pool.get('name')):<13} {plain(pool.get('state'))}, "
             f"{share(pool)} active, {number(pool.get('waiting'))} waiting"
         )
+        lines += [f"  {each}" for each in tlsNotes(pool, now)]
     load = status.get("reload") or {}
     if load.get("file") or load.get("successful") is not None:
         lines.append(f"file          {_reloadText(load, now)}")
