@@ -247,6 +247,8 @@ POOL: dict[str, Any] = {
     "queueSize": 10000,
     "sessions": 5,
     "accepted": 130,
+    "delayed": 4,
+    "refused": {"denied": 5, "rate": 6},
     "slotsMissing": 1,
     "bytesIn": 1200,
     "bytesOut": 5_000_000,

@@ -199,7 +199,7 @@ def test_status(admin: FakeAdmin, run: Commands) -> None:
         "iawlb 0.1.0, process 4711, running for 3m12s, ready",
         "clients       5 of at most 5000, 3 waiting, the oldest for 1.2s",
         "destinations  1 up of 2",
-        "pool web      up, 2/100 active, 3 waiting",
+        "pool web      up, 2/100 active, 3 waiting, 4 delayed, 11 refused so far",
     ]
 
 

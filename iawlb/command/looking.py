@@ -243,7 +243,7 @@ def statusLines(status: dict[str, Any], now: datetime) -> list[str]:
     for pool in items(status.get("pools", [])):
         lines.append(
             f"{'pool ' + plain(pool.get('name')):<13} {plain(pool.get('state'))}, "
-            f"{share(pool)} active, {number(pool.get('waiting'))} waiting"
+            f"{share(pool)} active, {number(pool.get('waiting'))} waiting" + _kept(pool)
         )
         lines += [f"  {each}" for each in tlsNotes(pool, now)]
     load = status.get("reload") or {}
@@ -257,6 +257,18 @@ def statusLines(status: dict[str, Any], now: datetime) -> list[str]:
     if isinstance(lag, int | float) and lag >= 0.05:
         lines.append(f"loop lag      {lag:.2f}s: this process is busy")
     return lines
+
+
+def _kept(pool: dict[str, Any]) -> str:
+    """
+    Say how many clients limits delay, and how many were refused, if there are any.
+    """
+    delayed, refused = pool.get("delayed"), pool.get("refused")
+    numbers = refused.values() if isinstance(refused, dict) else ()
+    total = sum(each for each in numbers if isinstance(each, int))
+    return (f", {plain(delayed)} delayed" if delayed else "") + (
+        f", {total} refused so far" if total else ""
+    )
 
 
 def _reloadText(load: dict[str, Any], now: datetime) -> str:

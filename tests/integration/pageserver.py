@@ -81,6 +81,8 @@ def pool(name: str, *destinations: dict[str, Any], **others: Any) -> dict[str, A
         "queueSize": 10000,
         "sessions": sum(each["active"] for each in destinations),
         "accepted": 0,
+        "delayed": 0,
+        "refused": {},
         "slotsMissing": 0,
         "bytesIn": 0,
         "bytesOut": 0,
