@@ -171,7 +171,9 @@ class Program(ProcessProtocol):
         except OSError as error:
             for each in handles:
                 os.close(each)
-            raise CannotStart(f"no process can be made: {error.strerror}") from None
+            raise CannotStart(
+                f"no process can be made by {sys.executable}: {error.strerror}"
+            ) from None
         os.close(handles[2])
         os.close(writes)
         self.alive, self.ending = True, False
