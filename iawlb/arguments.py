@@ -108,6 +108,9 @@ class PoolArguments(TypedDict, total=False):
     ejectAfter: int
     slowStart: Duration
     endOnDown: bool
+    through: str
+    serverNames: str | Sequence[str]
+    protocols: str | Sequence[str]
 
 
 class GlobalArguments(TypedDict, total=False):

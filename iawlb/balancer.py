@@ -38,6 +38,7 @@ from iawlb.core.table import SessionTable
 from iawlb.errors import IawlbError, InvalidSetting, UnknownPool
 from iawlb.frontend.choosing import Choose
 from iawlb.frontend.limits import connectionLimit
+from iawlb.frontend.routing import Router
 from iawlb.observe.eventlog import EventLog
 from iawlb.pool import Pool
 from iawlb.programs.shared import Programs
@@ -124,6 +125,7 @@ class Balancer(MultiService):
         )
         self._throttle = Throttle(self.clock)
         self._pools: dict[str, Pool] = {}
+        self._router = Router(self._pools)
         self._shared = Shared(
             reactor,
             self.clock,
@@ -133,6 +135,7 @@ class Balancer(MultiService):
             Programs(reactor, self.clock),
             self._pools,
             self._throttle,
+            self._router,
         )
         self.closing: list[Pool] = []
 
@@ -189,6 +192,7 @@ class Balancer(MultiService):
             raise InvalidSetting(f"choose: {choose!r} is no function")
         pool = Pool(self._shared, name, own, chosen, choose)
         self._pools[name] = pool
+        self._router.changed()
         self.events.pool(name, POOL_ADDED, "")
         if self._opened:
             pool.listeners.open()
@@ -206,6 +210,7 @@ class Balancer(MultiService):
         """
         pool = self.pool(name)
         del self._pools[name]
+        self._router.changed()
         self.closing.append(pool)
         return ensureDeferred(self._remove(pool))
 
@@ -374,6 +379,7 @@ class Balancer(MultiService):
                 "the balancer runs, or is still stopping; start it again when the "
                 "Deferred of stopService has fired"
             )
+        self._router.check()
         if not self._opened:
             for pool in self._pools.values():
                 pool.listeners.open()

@@ -29,6 +29,7 @@ from iawlb.frontend.entrance import Entrance
 from iawlb.frontend.firstbyte import FirstByte
 from iawlb.frontend.listener import Listener
 from iawlb.frontend.proxyheader import HeaderCounts, ProxyHeader
+from iawlb.frontend.routing import RouteStep
 from iawlb.frontend.servername import ServerNameStep
 from iawlb.frontend.steps import Step
 from iawlb.pausing import PausablePool
@@ -74,6 +75,7 @@ class Pool(PausablePool):
         self._choose = choose
         self._choosing = FailureLog(self.clock, f"choose of pool {name}")
         self._pools = shared.pools
+        self._router = shared.router
         self.count = PoolCount(name)
         self.context = shared.context
         self._reactor = shared.reactor
@@ -158,7 +160,9 @@ class Pool(PausablePool):
 
             timeout = settings.handshakeTimeout
             steps.append(TlsStep(timeout, self._reactor, self.context, certificates))
-        if settings.policy == "source" and settings.affinity == "sni":
+        if self._router.routes(self.name):
+            steps.append(RouteStep(settings.handshakeTimeout, self._router, self.name))
+        elif settings.policy == "source" and settings.affinity == "sni":
             steps.append(ServerNameStep(settings.handshakeTimeout))
         if settings.takeSlot == "first-byte":
             steps.append(FirstByte(settings.handshakeTimeout, choose is not None))
@@ -177,6 +181,12 @@ class Pool(PausablePool):
         priorities = any(each.settings.priority for each in self.listeners)
         self.queue.setDiscipline(Discipline.of(self.settings, priorities))
         self._rebinder.start()
+
+    def renewSteps(self) -> None:
+        """
+        Let clients that come from now on take other steps.
+        """
+        self.entrance.renewSteps()
 
     def _find(self, chosen: object) -> tuple[Pool, Destination | None]:
         """
@@ -300,6 +310,7 @@ class Pool(PausablePool):
         self._roomAwaited = True
         self.checkRoom()
         self.destinationChanged()
+        self._router.changed()
         self.events.pool(self.name, POOL_CHANGED, "")
 
     def stop(self) -> None:

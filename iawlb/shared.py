@@ -10,6 +10,7 @@ from typing import Any
 
 from iawlb.core.events import Events
 from iawlb.core.table import SessionTable
+from iawlb.frontend.routing import Router
 from iawlb.programs.shared import Programs
 from iawlb.relay.context import RelayContext
 from iawlb.relay.throttle import Throttle
@@ -28,6 +29,7 @@ class Shared:
     @ivar programs: The programs that were started for destinations.
     @ivar pools: The pools of the balancer, by their names.
     @ivar throttle: Reads again the connections with a bandwidth limit.
+    @ivar router: Which pools take the clients of which pool's listeners.
     """
 
     reactor: Any
@@ -38,3 +40,4 @@ class Shared:
     programs: Programs
     pools: Mapping[str, Any]
     throttle: Throttle
+    router: Router

@@ -9,7 +9,7 @@ from contextlib import suppress
 from ipaddress import IPv6Address
 
 from iawlb.errors import InvalidSetting
-from iawlb.validators import flag, shaped
+from iawlb.validators import flag, poolName, shaped
 
 _LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*", re.ASCII)
@@ -65,3 +65,13 @@ def hostPattern(value: object) -> str:
     raise InvalidSetting(
         f"{value!r} is not the name of a host, such as www.example.org or *.example.org"
     )
+
+
+@shaped({"type": "string", "pattern": "^[A-Za-z0-9_.-]{0,64}$"})
+def poolOrNone(value: object) -> str:
+    """
+    Read the name of a pool. Empty text is none.
+
+    @raise InvalidSetting: The value is no such name.
+    """
+    return "" if value == "" else str(poolName(value))

@@ -49,7 +49,7 @@ from iawlb.checkvalues import (
 from iawlb.errors import InvalidSetting
 from iawlb.options.bounds import share
 from iawlb.settings import DestinationSettings, ListenerSettings, Settings
-from iawlb.tlsvalues import hostName
+from iawlb.tlsvalues import hostName, poolOrNone
 from tests.doubles import Recorder
 
 LONGEST = 200
@@ -148,7 +148,7 @@ class TableTests(SynchronousTestCase):
             self.assertRaises(InvalidSetting, read, "7k")
         else:
             self.assertEqual((taken, value), (str, "str"))
-            given = "any" if read is hostName else "/any"
+            given = "any" if read in (hostName, poolOrNone) else "/any"
             self.assertEqual(read(given), given)
 
     def test_balancer(self) -> None:

@@ -153,6 +153,14 @@ class ReferenceTests(SynchronousTestCase):
                 read("/run/iawlb/file")
                 self.assertRaises(InvalidSetting, read, "other")
                 continue
+            if said == "a pool":
+                read("web")
+                self.assertRaises(InvalidSetting, read, "a b")
+                continue
+            if said == "hosts":
+                read("a.example,*.b.example")
+                self.assertRaises(InvalidSetting, read, "*")
+                continue
             if said == "a host":
                 read("db.example.org")
                 self.assertRaises(InvalidSetting, read, "a b")

@@ -17,13 +17,15 @@ from twisted.internet.endpoints import (
     UNIXServerEndpoint,
     wrapServerTLS,
 )
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import INegotiated, IStreamServerEndpoint
 from twisted.internet.ssl import PrivateCertificate
 from twisted.python.failure import Failure
+from zope.interface import implementedBy
 
 from iawlb.backend.tlsconnector import TlsConnector
 from iawlb.core.outcome import Outcome
 from iawlb.errors import InvalidSetting
+from iawlb.relay.plain import PlainConnection
 from iawlb.relay.side import Side
 from tests.net import Echo, Peer, reactor, until
 from tests.pem import Issued
@@ -348,3 +350,19 @@ async def test_raises(
         await until(lambda: failed)
         failed[0].trap(MemoryError)
         await (await on.server.peer()).closed()
+
+
+@pytest_twisted.ensureDeferred
+async def test_interfaces(tls: Tls, tmp_path: Path) -> None:
+    """
+    A connection is known to be TLS whatever zope.interface knows of the transport below
+    it: it keeps what it has found of that class.
+    """
+    implementedBy(PlainConnection)
+    async with connector(tls, tmp_path, destinationListens=tls.server()) as (_, to):
+        sides: list[Side] = []
+        to.connect(sides.append, lambda _: None)
+        await until(lambda: sides)
+        assert sides[0].secure
+        assert INegotiated.providedBy(sides[0].transport)
+        sides[0].abort()

@@ -100,6 +100,8 @@ class PoolReader:
         places = [path]
         if isinstance(given, list):
             places = [(*path, index) for index in range(len(given))]
+        if given is None and settings.through:
+            return ()
         if given is None or not places:
             self._section.wrong(
                 path, f'nowhere to listen: write {path[-1]} = "tcp:8080", say'

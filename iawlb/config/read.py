@@ -17,6 +17,7 @@ from iawlb.config.model import DEFAULT, Configuration, Given, Origin, PoolConfig
 from iawlb.config.pools import PoolReader
 from iawlb.config.section import MOST, Section
 from iawlb.config.wording import pathOf
+from iawlb.core.routes import wrongRoutes
 from iawlb.errors import InvalidConfiguration
 from iawlb.processsettings import ProcessSettings
 from iawlb.settings import Settings
@@ -141,4 +142,7 @@ class _Reader:
             values = self._values(path, POOL, given)
             pools[name] = reader.read(path, Settings(**values))
         reader.checkClashes()
+        routed = {name: each.settings for name, each in pools.items()}
+        for name, why in wrongRoutes(routed):
+            section.wrong(("pools", name), why)
         return pools

@@ -22,6 +22,8 @@ class Outcome(Enum):
     WRONG_HEADER = "PR", "wrong PROXY header"
     CLIENT_LEFT_HEADER = "CR", "client left during its PROXY header"
     HEADER_TIMEOUT = "cR", "PROXY header took too long"
+    WRONG_HELLO = "PR", "no valid ClientHello of TLS"
+    NO_ROUTE = "PR", "no pool takes what the client asks for"
     CLIENT_LEFT_SILENT = "CR", "client left before its first byte"
     FIRST_BYTE_TIMEOUT = "cR", "client sent nothing"
     REFUSED = "PR", "refused by a rule"

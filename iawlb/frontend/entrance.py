@@ -113,11 +113,17 @@ class Entrance:
         """
         self.keepAlive = keepAlive
         self._onHandshake = onHandshake
+        self.renewSteps()
+        for listener in self.listeners:
+            listener.setKeepAlive(keepAlive)
+
+    def renewSteps(self) -> None:
+        """
+        Let clients that come from now on take the steps that are needed now.
+        """
         self._steps = inUse(self._steps)
         for frontend in self._frontends:
             self._prepare(frontend)
-        for listener in self.listeners:
-            listener.setKeepAlive(keepAlive)
 
     def listen(
         self, address: str | ServerEndpoint, settings: Mapping[str, object]
@@ -207,6 +213,8 @@ class Entrance:
         @param instead: The listener whose socket the new one shares. It is closed; it
             may be one of another pool.
         """
+        # The steps may have changed since it was made.
+        self._prepare(listener.frontend)
         self.listeners.admit(listener, instead)
         self._frontends.append(listener.frontend)
         self._onChange()

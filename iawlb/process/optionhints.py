@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import fields
 from getopt import GetoptError
 
@@ -81,6 +82,23 @@ def explain(error: GetoptError, options: usage.Options) -> str:
     if meant is None:
         return f"there is no option {shown}: --help lists those that there are"
     return f"there is no option {shown}: write --{meant}"
+
+
+def refuseOtherNames(words: Iterable[str], known: Iterable[str]) -> None:
+    """
+    Refuse the names that options have in other programs, where they would pass for the
+    beginning of one of ours: C{--server} is not C{--server-names}.
+
+    @param known: Our options.
+    @raise GetoptError: A word is such a name.
+    """
+    options = {each.rstrip("=") for each in known}
+    for word in words:
+        name = word.removeprefix("--").partition("=")[0]
+        if word == "--":
+            return
+        if word.startswith("--") and name in _OTHER_NAMES and name not in options:
+            raise GetoptError(f"option --{name} not recognized", name)
 
 
 def explainWord(word: str, options: usage.Options) -> str | None:

@@ -25,7 +25,7 @@ from iawlb.errors import InvalidConfiguration, InvalidSetting
 from iawlb.frontend.limits import raiseFileLimit
 from iawlb.process.demo import demoNames
 from iawlb.process.logs import Logs
-from iawlb.process.optionhints import explain, explainWord
+from iawlb.process.optionhints import explain, explainWord, refuseOtherNames
 from iawlb.process.optiontable import FLAGS, OPTION_NAMES, helpText
 from iawlb.process.running import Running
 from iawlb.processsettings import ProcessSettings
@@ -99,6 +99,7 @@ class Options(usage.Options):
         given = list(sys.argv[1:] if options is None else options)
         try:
             # usage.Options stops at the first address.
+            refuseOtherNames(given, self.longOpt)
             found, addresses = getopt.gnu_getopt(given, self.shortOpt, self.longOpt)
             takesValue = {each.rstrip("=") for each in self.longOpt if each[-1] == "="}
             first = [

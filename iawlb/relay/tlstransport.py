@@ -76,6 +76,9 @@ class TlsTransport(Protocol):
         self._why: Failure | None = None
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            # The interfaces of zope.interface are those of this object alone.
+            raise AttributeError(name)
         return getattr(self.transport, name)
 
     def logPrefix(self) -> str:
