@@ -63,8 +63,15 @@ class FastBase(test_fast.Base):
         """
         Make a relay with a limit, without starting it.
         """
-        self.relay = LimitedFastRelay(
-            Bandwidth(*self.rates, self.throttle),
+
+        class Relay(LimitedFastRelay):
+            """
+            Has a limit.
+            """
+
+            bandwidth = Bandwidth(*self.rates, self.throttle)
+
+        self.relay = Relay(
             client,
             destination,
             self.poller,
@@ -328,8 +335,15 @@ class PortableBase(test_relay.Base):
             del side.other
         self.clock = Clock()
         self.throttle = Throttle(self.clock)
-        self.relay = LimitedPortableRelay(
-            Bandwidth(*self.rates, self.throttle),
+
+        class Relay(LimitedPortableRelay):
+            """
+            Has a limit.
+            """
+
+            bandwidth = Bandwidth(*self.rates, self.throttle)
+
+        self.relay = Relay(
             self.sides[0],
             self.sides[1],
             self._released,
@@ -476,8 +490,15 @@ class PortableTests(PortableBase):
             side.makeConnection(transport)
             sides.append(side)
             peers.append(peer)
-        bandwidth = Bandwidth(1000, 0, throttle)
-        relay = LimitedPortableRelay(bandwidth, sides[0], sides[1], print, print)
+
+        class Relay(LimitedPortableRelay):
+            """
+            Has a limit.
+            """
+
+            bandwidth = Bandwidth(1000, 0, throttle)
+
+        relay = Relay(sides[0], sides[1], print, print)
         relay.start()
         peers[0].send(bytes(10_000))
         sides[0].transport.doRead()

@@ -5,7 +5,7 @@ Relays that report which side has ended first.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from iawlb.relay.kinds import Kinds
@@ -26,30 +26,30 @@ class Judging:
         """
         Report, and do what the relay does when a side has ended.
         """
-        self._report(side)
+        self._judge(side)
         super().sideEnded(side)  # type: ignore[misc]  # the relay's
 
     def sideReset(self, side: Any) -> None:
         """
         Report, and do what the relay does when a side was reset.
         """
-        self._report(side)
+        self._judge(side)
         super().sideReset(side)  # type: ignore[misc]  # the relay's
 
     def sideLost(self, side: Any, reset: bool) -> None:
         """
         Report, and do what the relay does when a side is closed.
         """
-        self._report(side)
+        self._judge(side)
         super().sideLost(side, reset)  # type: ignore[misc]  # the relay's
 
-    def _report(self, side: Any) -> None:
+    def _judge(self, side: Any) -> None:
         onFirstEnd, self.onFirstEnd = self.onFirstEnd, None
         if onFirstEnd is not None:
             onFirstEnd(side is self.destination)
 
 
-@cache
+@lru_cache(64)
 def judging(kinds: Kinds) -> Kinds:
     """
     Return relays that do the same as others, and report their first end.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from functools import partial
+from functools import lru_cache
 from typing import NamedTuple
 
 from iawlb.core.session import IRelay
@@ -70,10 +70,19 @@ def kindsFor(reports: Reports, measures: bool, bandwidth: Bandwidth) -> Kinds:
     @param bandwidth: The limit of each direction.
     """
     if bandwidth.fromClient or bandwidth.fromDestination:
-        fast, portable = LimitedFastRelay, LimitedPortableRelay
-        if measures:
-            fast, portable = MeasuredLimitedFastRelay, MeasuredLimitedPortableRelay
-        return Kinds(partial(fast, bandwidth), partial(portable, bandwidth))
+        return _limited(measures, bandwidth)
     if measures:
         return _MEASURED
     return _KINDS[reports]
+
+
+@lru_cache(64)
+def _limited(measures: bool, bandwidth: Bandwidth) -> Kinds:
+    """
+    Make relays with a bandwidth limit.
+    """
+    kinds: tuple[type, type] = (LimitedFastRelay, LimitedPortableRelay)
+    if measures:
+        kinds = (MeasuredLimitedFastRelay, MeasuredLimitedPortableRelay)
+    of = {"bandwidth": bandwidth}
+    return Kinds(*(type(each.__name__, (each,), of) for each in kinds))

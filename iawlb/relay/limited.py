@@ -49,7 +49,11 @@ class Limited(ReportingTurns):
     """
     A mix-in for relays with a bandwidth limit. It keeps the time-outs from taking a
     pause that the limit makes for silence.
+
+    @ivar bandwidth: The limit of each direction, which a subclass sets.
     """
+
+    bandwidth: Bandwidth
 
     paced: tuple[LimitedSocket | Gate, ...] = ()
     _moved = 0.0
@@ -175,7 +179,6 @@ class LimitedFastRelay(Limited, FastRelay):
 
     def __init__(
         self,
-        bandwidth: Bandwidth,
         client: Side | socket.SocketType,
         destination: Side | socket.SocketType,
         poller: SocketPoller,
@@ -183,9 +186,7 @@ class LimitedFastRelay(Limited, FastRelay):
         onRelease: Callable[[], None],
         onEnd: Callable[[Outcome], None],
     ) -> None:
-        """
-        @param bandwidth: The limit of each direction.
-        """
+        bandwidth = self.bandwidth
 
         def make(end: Side | socket.SocketType, isClient: bool, rate: int) -> Socket:
             if not rate:
@@ -313,16 +314,13 @@ class LimitedPortableRelay(Limited, PortableRelay):
 
     def __init__(
         self,
-        bandwidth: Bandwidth,
         client: Side,
         destination: Side,
         onRelease: Callable[[], None],
         onEnd: Callable[[Outcome], None],
     ) -> None:
-        """
-        @param bandwidth: The limit of each direction.
-        """
         super().__init__(client, destination, onRelease, onEnd)
+        bandwidth = self.bandwidth
         throttle = bandwidth.throttle
         rates = (
             (client, bandwidth.fromClient),
