@@ -12,8 +12,13 @@ from typing import Any
 
 import pytest_twisted
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError
+from twisted.internet.ssl import (
+    Certificate,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -27,7 +32,7 @@ from iawlb.frontend.refusals import INTERVAL, MOST_LINES, Refusals
 from iawlb.networkvalidators import networks
 from iawlb.proxyvalidators import Trusted
 from iawlb.settings import ListenerSettings
-from tests.doubles import Rig, logged
+from tests.doubles import Backend, Rig, accept, logged
 from tests.net import Echo, Peer, connected, freePort, reactor, until
 from tests.pem import Issued
 from tests.stage import Stage, assertEchoed, stage
@@ -309,9 +314,11 @@ class LimitTests(SynchronousTestCase):
         5,000 delayed clients are closed at once when the time to drain is over, and
         nothing of them is left.
         """
-        rig = Rig(1, maxSessions=1, queueSize=100_000, drainTimeout=5)
-        wires = rig.clients(5001)
+        rig = Rig(1, drainTimeout=5)
         pool = poolOf(rig)
+        rig.balancer.table.limit = 20_000
+        configure(rig, maxSessions=1)
+        wires = [rig.client(f"192.0.2.{n % 20}") for n in range(5001)]
         self.assertEqual(pool.door.delayed, 5000)
         stopped = rig.balancer.stopService()
         rig.advance(5.1)
@@ -377,6 +384,31 @@ class LimitTests(SynchronousTestCase):
         arrival: Any = Arrived("192.0.2.77")
         step.begin(arrival)
         self.assertIsNone(arrival.outcome)
+
+    def test_otherPool(self) -> None:
+        """
+        A session that goes to another pool counts for the pool whose listener accepted
+        it, until it ends; and keeps the priority of that listener.
+        """
+        rig = Rig(1)
+        other: Any = rig.balancer.addPool("other")
+        backend = Backend()
+        other.add(backend)
+        front: Any = rig.balancer.addPool(
+            "front", choose=lambda session: other, maxPerSource=1
+        )
+        front.factory.origin.priority = 7
+        wire = accept(front.factory)
+        (session,) = rig.balancer.sessions
+        self.assertEqual((session.pool, session.origin.priority), ("other", 7))
+        self.assertEqual(front.door.turnstile.active, 1)
+        accept(front.factory)
+        self.assertEqual(front.door.delayed, 1)
+        backend.wires[0].lose()
+        wire.lose()
+        rig.advance(0.05)
+        self.assertEqual((front.door.delayed, front.door.turnstile.active), (0, 1))
+        self.assertEqual(len(backend.wires), 2)
 
     def test_priorities(self) -> None:
         """
@@ -583,6 +615,64 @@ async def test_delayed() -> None:
         await assertEchoed(second)
         assert door.delayed == 0
         await until(lambda: door.sources == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_namedByProxy() -> None:
+    """
+    Limits and lists are about the client that a PROXY header names, not about the proxy
+    that all come from.
+    """
+    async with stage(
+        acceptProxy="127.0.0.0/8", maxPerSource=1, allow="192.0.2.0/24"
+    ) as running:
+        await running.serve(make=Echo)
+        door, headers = running.balancer._pool.door, running.balancer._pool.headers
+        named: list[Peer] = []
+        for host in ("192.0.2.1", "192.0.2.2", "192.0.2.1", "198.51.100.1"):
+            named.append(await running.client())
+            named[-1].write(f"PROXY TCP4 {host} 192.0.2.9 1 2\r\nhello".encode())
+            await until(lambda: headers.read == len(named))
+        first, second, third, denied = named
+        await denied.closed()
+        assert await first.got(5) == await second.got(5) == b"hello"
+        assert (door.delayed, bytes(third.received)) == (1, b"")
+        assert door.refusals.counts["denied"] == 1
+        first.end()
+        assert await third.got(5) == b"hello"
+        assert Outcome.REFUSED in running.recorder.outcomes.values()
+
+
+@pytest_twisted.ensureDeferred
+async def test_delayedBeforeTls(tmp_path: Path) -> None:
+    """
+    A client of a TLS listener is delayed before its handshake, which is done when its
+    turn comes; its slot is taken only then.
+    """
+    pem = tmp_path / "pem"
+    issued = Issued("localhost", hosts=["localhost"])
+    pem.write_bytes(issued.pem + issued.keyPem)
+    async with stage(f"127.0.0.1:0 certificate={pem}", maxPerSource=1) as running:
+        await running.serve(make=Echo)
+        number = int(running.balancer.addresses[0].rpartition(":")[2])
+        trust = trustRootFromCertificates([Certificate.loadPEM(issued.pem)])
+        options = optionsForClientTLS("localhost", trustRoot=trust)
+        wires = [
+            await connected(
+                wrapClientTLS(options, TCP4ClientEndpoint(reactor, "127.0.0.1", number))
+            )
+            for _ in range(2)
+        ]
+        first, second = wires
+        running.clients += wires
+        for each in wires:
+            each.write(b"hello")
+        assert await first.got(5) == b"hello"
+        door = running.balancer._pool.door
+        await until(lambda: door.delayed == 1)
+        assert not second.received
+        first.close()
+        assert await second.got(5) == b"hello"
 
 
 @pytest_twisted.ensureDeferred

@@ -34,6 +34,13 @@ from tests.doubles import session
 repeatable = settings(deadline=None, derandomize=True, database=None)
 
 
+def limitsOf(given: Settings) -> Limits:
+    """
+    Return the limits that settings ask for, with room for many connections.
+    """
+    return Limits.of(given, 1_000_000)
+
+
 class AllowanceTests(SynchronousTestCase):
     """
     So many in a time.
@@ -175,7 +182,7 @@ class TurnstileTests(SynchronousTestCase):
         """
         made = Turnstile(
             self.clock,
-            Limits.of(Settings(**given)),
+            limitsOf(Settings(**given)),
             lambda: self.full,
             self.ends.__setitem__,
         )
@@ -308,6 +315,9 @@ class TurnstileTests(SynchronousTestCase):
         self.assertEqual(self.come(times=3), [None, None, Over.DELAYS])
         self.make(sourceRate="1/s", queueTimeout=0)
         self.assertEqual(self.come(times=2000).count(None), 1 + 10_000 // PART)
+        limits = Limits.of(Settings(maxPerSource=1), 1000)
+        self.assertEqual((limits.most, limits.mostOfSource), (500, 500 // PART))
+        self.assertEqual(Limits.of(Settings(maxPerSource=1), 1).most, 1)
 
     def test_leaves(self) -> None:
         """
@@ -381,7 +391,7 @@ class TurnstileTests(SynchronousTestCase):
             return callLater(wait, *rest)
 
         self.patch(self.clock, "callLater", counted)
-        self.turnstile.configure(Limits.of(Settings()))
+        self.turnstile.configure(limitsOf(Settings()))
         self.clock.advance(0)
         self.assertEqual(sorted(self.passed), list(range(1, 201)))
         self.assertEqual(turns, [0.0] * (200 // PER_TURN + 1))
@@ -393,7 +403,7 @@ class TurnstileTests(SynchronousTestCase):
         """
         self.make(maxPerSource=10, maxSessions=50)
         self.come(times=10)
-        self.turnstile.configure(Limits.of(Settings(maxPerSource=2)))
+        self.turnstile.configure(limitsOf(Settings(maxPerSource=2)))
         self.come()
         for live in range(10, 2, -1):
             self.assertEqual(self.turnstile.active, live)
@@ -403,10 +413,10 @@ class TurnstileTests(SynchronousTestCase):
         self.end(next(iter(self.ends)))
         self.clock.advance(0)
         self.assertEqual(self.turnstile.delayed, 0)
-        self.turnstile.configure(Limits.of(Settings(maxSessions=1)))
+        self.turnstile.configure(limitsOf(Settings(maxSessions=1)))
         self.assertEqual(self.come("192.0.2.9"), [None])
         self.assertEqual(self.turnstile.delayed, 1)
-        self.turnstile.configure(Limits.of(Settings(maxSessions=5)))
+        self.turnstile.configure(limitsOf(Settings(maxSessions=5)))
         self.clock.advance(0)
         self.assertEqual(self.turnstile.delayed, 0)
 
@@ -424,7 +434,7 @@ class TurnstileTests(SynchronousTestCase):
         self.come("192.0.3.1")
         self.assertEqual(self.passed, [1, 2, 3, 6])
         self.assertEqual(self.turnstile.delayed, 4)
-        limits = Limits.of(Settings(maxPerSource=2, maxSessions=6, sourceMask=(24, 48)))
+        limits = limitsOf(Settings(maxPerSource=2, maxSessions=6, sourceMask=(24, 48)))
         self.turnstile.configure(limits)
         self.clock.advance(0)
         self.assertEqual(sorted(self.passed), [1, 2, 3, 6, 7, 99])
@@ -458,7 +468,7 @@ class TurnstileTests(SynchronousTestCase):
         self.end(first)
         self.clock.advance(0)
         self.assertEqual(self.passed, [52, 1])
-        limits = Limits.of(Settings(maxPerSource=2, sourceMask=(24, 48)))
+        limits = limitsOf(Settings(maxPerSource=2, sourceMask=(24, 48)))
         self.turnstile.configure(limits)
         self.assertEqual(self.turnstile.active, 3)
 
@@ -540,7 +550,7 @@ class TurnstileMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.limits = Limits.of(Settings(maxPerSource=2, maxSessions=5))
+        self.limits = limitsOf(Settings(maxPerSource=2, maxSessions=5))
         self.ends: dict[Session, Callable[[Session], None]] = {}
         self.turnstile = Turnstile(
             self.clock, self.limits, lambda: False, self.ends.__setitem__
@@ -633,7 +643,7 @@ class TurnstileMachine(RuleBasedStateMachine):
         """
         Set other limits.
         """
-        self.limits = Limits.of(
+        self.limits = limitsOf(
             Settings(
                 maxSessions=sessions,
                 maxPerSource=ofSource,

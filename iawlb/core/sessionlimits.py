@@ -59,15 +59,18 @@ class Limits:
     mostOfSource: int
 
     @classmethod
-    def of(cls, settings: Settings) -> Limits:
+    def of(cls, settings: Settings, connections: int) -> Limits:
         """
         Return the limits that settings ask for. No more clients are delayed than can
-        have their turn within the queue time-out.
+        have their turn within the queue time-out, and than half of all connections.
+
+        @param connections: The number of connections that there may be in all.
         """
         rate = Allowance(*rateOf(settings.sessionRate))
         sourceRate = Allowance(*rateOf(settings.sourceRate))
         timeout = settings.queueTimeout
-        most = _within(rate, timeout, settings.queueSize)
+        most = min(settings.queueSize, max(1, connections // 2))
+        most = _within(rate, timeout, most)
         return cls(
             settings.maxSessions,
             rate,

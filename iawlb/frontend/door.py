@@ -94,7 +94,7 @@ class Door:
         settings = self._settings
         if not settings.limited and self.turnstile is None:
             return
-        limits = Limits.of(settings)
+        limits = Limits.of(settings, self._table.limit)
         if self.turnstile is None:
             self.turnstile = Turnstile(
                 self._clock, limits, self._full, self._table.whenEnded
