@@ -94,8 +94,11 @@ class Lines:
         """
         Count the sessions that wait for a destination alone.
         """
-        lines = (self._bound.get(destination), self._chosen.get(destination.name))
-        return sum(len(line) for line in lines if line is not None)
+        line = self._bound.get(destination)
+        number = 0 if line is None else len(line)
+        if self._chosen and (chosen := self._chosen.get(destination.name)):
+            number += len(chosen)
+        return number
 
     def oldest(self) -> Session | None:
         """

@@ -24,6 +24,12 @@ and others, 2024).
 """
 
 
+LOOKED_AT = 128
+"""
+The number of destinations that are compared for one session.
+"""
+
+
 def timesOf(destination: Destination) -> AnswerTimes:
     """
     Return the times of a destination, of which none may be known yet.
@@ -50,6 +56,9 @@ class Quick(AnyMayServe):
 
     Destinations of which no time is known are tried first, one session each. Until that
     session is answered, they count as twice as slow as the slowest one known.
+
+    If more than C{LOOKED_AT} wait, so many are compared, and the next ones for the next
+    session. (Those that have waited longest would be the slow ones.)
     """
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
@@ -58,11 +67,14 @@ class Quick(AnyMayServe):
             timed.
         """
         self._seconds = seconds
+        self._next = 0
 
     def choose(self, waiting: Sequence[Destination]) -> Destination:
         """
         Return the destination that is expected to answer soonest.
         """
+        if len(waiting) > LOOKED_AT:
+            waiting = self._part(waiting)
         loads = sorted(map(_LOAD, waiting))
         limit = loads[int(HOT * (len(loads) - 1))]
         best, lowest = waiting[0], math.inf
@@ -74,6 +86,15 @@ class Quick(AnyMayServe):
                 if pace < lowest:
                     best, lowest = each, pace
         return best if lowest > -math.inf else self._unknown(waiting)
+
+    def _part(self, waiting: Sequence[Destination]) -> Sequence[Destination]:
+        """
+        Return the destinations to compare now.
+        """
+        start = self._next % len(waiting)
+        self._next = start + LOOKED_AT
+        part = [*waiting[start : self._next]]
+        return [*part, *waiting[: LOOKED_AT - len(part)]]
 
     def _unknown(self, waiting: Sequence[Destination]) -> Destination:
         """
