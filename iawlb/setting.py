@@ -24,6 +24,7 @@ def setting(
     scope: str = "pool",
     live: bool = True,
     key: str = "",
+    remote: bool = True,
 ) -> Any:
     """
     Declare a setting.
@@ -40,6 +41,8 @@ def setting(
     @param live: Whether the value can be changed while the balancer runs.
     @param key: The setting's name in a configuration file, if that is another than on
         the command line.
+    @param remote: Whether a request to the admin server may set it. Who may send
+        requests is not to run programs, nor to read files, by that.
     """
     return field(
         default=read(default),
@@ -52,6 +55,7 @@ def setting(
             "scope": scope,
             "live": live,
             "key": key,
+            "remote": remote,
         },
     )
 

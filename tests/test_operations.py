@@ -677,6 +677,35 @@ class SetTests(OperationsCase):
         self.assertEqual(self.fails(NotFound, "kill", id=1), "there is no session 1")
 
 
+class RemoteTests(OperationsCase):
+    """
+    What no request may set: it would run a program, or read a file.
+    """
+
+    def test_refused(self) -> None:
+        """
+        Programs and files stand in the configuration file alone: no request adds, sets
+        or deploys them, also not behind an address.
+        """
+        web = "localhost:9001 check-command=reboot"
+        for name, given, why in (
+            ("set", {"values": {"check-command": "reboot"}}, "is not a setting"),
+            ("set", {"values": {"command": ["reboot"]}}, "is not a setting"),
+            ("add", {"address": web}, "address: check-command can be set in the"),
+            ("add", {"address": "a:1", "command": ["x"]}, "'command' is not an"),
+            ("deploy", {"destinations": [web]}, "check-command can be set in the"),
+            (
+                "deploy",
+                {"destinations": [{"address": "a:1", "check-command": "x"}]},
+                "'check-command' is not an argument",
+            ),
+        ):
+            place = {"target": "web/a"} if name == "set" else {"pool": "web"}
+            values: dict[str, Any] = {**place, **given}
+            self.assertIn(why, self.fails(InvalidSetting, name, **values))
+        self.assertEqual(list(self.desk.web.workers), ["a", "b"])
+
+
 class DeployTests(OperationsCase):
     """
     The operation deploy.

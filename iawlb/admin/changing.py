@@ -12,7 +12,7 @@ from iawlb.admin.parts import Change, Parts
 from iawlb.admin.problem import Problem
 from iawlb.admin.routes import Answer, Call, Route
 from iawlb.admin.views import Views
-from iawlb.config.keys import DESTINATION, POOL
+from iawlb.config.keys import DESTINATION, POOL, remote
 from iawlb.control.targets import findPool
 
 _TARGET = Member(
@@ -30,13 +30,13 @@ _POOL = Member("pool", "string", "the pool's name", least=1, most=64)
 
 _OWN = tuple(
     Member(key, "scalar", f"a destination's: {each.metadata['text']}", None)
-    for key, each in DESTINATION.items()
+    for key, each in remote(DESTINATION).items()
     if key not in (_SLOTS.name, _WEIGHT.name)
 )
 _LIVE = (
     *(
         Member(key, "scalar", f"a pool's: {each.metadata['text']}", None)
-        for key, each in POOL.items()
+        for key, each in remote(POOL).items()
         if each.metadata["live"] and key not in DESTINATION
     ),
     *_OWN,

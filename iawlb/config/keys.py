@@ -137,6 +137,13 @@ for _where, _known in (
         _ELSEWHERE.setdefault(_key, []).append(_where)
 
 
+def remote(keys: Keys) -> Keys:
+    """
+    Return those of some settings that a request to the admin server may set.
+    """
+    return {key: of for key, of in keys.items() if of.metadata["remote"]}
+
+
 def processPath(option: str) -> str:
     """
     Return where a setting of the process, or of the whole balancer, stands in the file,

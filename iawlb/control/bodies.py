@@ -11,7 +11,7 @@ from typing import Any
 from iawlb.arguments import shown
 from iawlb.config import keys
 from iawlb.control.errors import InvalidSetting
-from iawlb.setting import SHOWN, nearest
+from iawlb.setting import SHOWN, nearest, splitSettings
 from iawlb.validators import (
     Validator,
     duration,
@@ -58,6 +58,20 @@ def text(value: object) -> str:
     return value
 
 
+def address(value: object) -> str:
+    """
+    Read an address, with settings behind it that a request may set.
+
+    @raise InvalidSetting: The value is no text, or another setting is behind it.
+    """
+    found = text(value)
+    _, behind = splitSettings(found)
+    for key, of in keys.DESTINATION.items():
+        if of.name in behind and not of.metadata["remote"]:
+            raise InvalidSetting(f"{key} can be set in the configuration file alone")
+    return found
+
+
 TARGET = {"target": Argument(text)}
 ALL_TARGETS = {"target": Argument(text, "*")}
 WAITING = {"wait": Argument(flag, True), "kill": Argument(flag, False)}
@@ -82,10 +96,11 @@ WAIT = {
     "timeout": Argument(duration, 60.0),
 }
 DESTINATION = {
-    "address": Argument(text),
+    "address": Argument(address),
     "name": Argument(text, None),
     **{
-        key: Argument(of.metadata["read"], None) for key, of in keys.DESTINATION.items()
+        key: Argument(of.metadata["read"], None)
+        for key, of in keys.remote(keys.DESTINATION).items()
     },
 }
 ADD = {"pool": Argument(text), **DESTINATION}

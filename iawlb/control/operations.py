@@ -10,7 +10,7 @@ from typing import Any
 
 from iawlb.arguments import shown
 from iawlb.balancer import Balancer
-from iawlb.config.keys import DESTINATION, POOL
+from iawlb.config.keys import DESTINATION, POOL, remote
 from iawlb.control.answers import DONE, LEFT, UNDONE, Answer, answer
 from iawlb.control.bodies import (
     ADD,
@@ -276,11 +276,11 @@ class Operations:
         if not values:
             raise InvalidSetting("set: there is nothing to set, such as slots")
         if found.worker is None:
-            new = readSettings(values, POOL, "a pool")
+            new = readSettings(values, remote(POOL), "a pool")
             for pool in found.pools:
                 pool.configure(replace(pool.settings, **new))
         else:
-            own = readSettings(values, DESTINATION, "a destination")
+            own = readSettings(values, remote(DESTINATION), "a destination")
             (pool,), destination = found.pools, found.worker.destination
             settings = replace(destination.settings, **own)
             pool.configureDestination(destination.name, settings)

@@ -119,6 +119,7 @@ class _Both(Validated):
         HEALTH,
         "program that a command check runs, with its arguments; it succeeds with "
         "status 0",
+        remote=False,
     )
     checkPasswordFile: str = setting(
         "",
@@ -126,6 +127,7 @@ class _Both(Validated):
         "FILE",
         HEALTH,
         "file with the password for a redis check, alone or behind a user and a space",
+        remote=False,
     )
     agent: str = setting(
         "",

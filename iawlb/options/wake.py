@@ -86,6 +86,7 @@ class DestinationWake(Validated):
         "",
         "the program that serves, as a list of words; it is started when a client "
         "waits for it",
+        remote=False,
     )
     stopCommand: tuple[str, ...] = setting(
         "",
@@ -94,6 +95,7 @@ class DestinationWake(Validated):
         "",
         "a command that stops what command has started; command itself then has to "
         "end once that runs",
+        remote=False,
     )
     ensureRunning: Any = setting(
         "",
