@@ -24,6 +24,14 @@ and others, 2024).
 """
 
 
+CAUTION = 1.5
+"""
+The power to which active + 1 is raised. 1 would be the time that a client has to expect
+if a destination serves one after the other; with a little more the clients of a busy
+pool are spread more like L{Least<iawlb.core.least.Least>} spreads them, which does not
+depend on how well the medians are known.
+"""
+
 LOOKED_AT = 128
 """
 The number of destinations that are compared for one session.
@@ -43,16 +51,15 @@ def timesOf(destination: Destination) -> AnswerTimes:
 @implementer(IMeasuringPolicy, IPolicy)
 class Quick(AnyMayServe):
     """
-    The destination with the smallest median time to first byte * (active + 1) / weight,
-    among those that are not hot: those whose active / weight is not above the C{HOT}
-    quantile of the waiting destinations'.
+    The destination with the smallest median time to first byte * ((active + 1) /
+    weight) ** C{CAUTION}, among those that are not hot: those whose active / weight is
+    not above the C{HOT} quantile of the waiting destinations'.
 
     The median alone would send everything to the fastest destination until its answers
-    become slow, which is known too late. The number of sessions is known at once, and
-    multiplied by it the median is what the next client has to expect at most. So if all
-    are equally fast, this is L{Least<iawlb.core.least.Least>}, and a destination that
-    accepts and never answers gets no more sessions than C{least} would give it, times
-    how much faster than the others it was.
+    become slow, which is known too late. The number of sessions is known at once. So if
+    all are equally fast, this is L{Least<iawlb.core.least.Least>}, and a destination
+    that accepts and never answers gets no more sessions than C{least} would give it,
+    times how much faster than the others it was.
 
     Destinations of which no time is known are tried first, one session each. Until that
     session is answered, they count as twice as slow as the slowest one known.
@@ -82,7 +89,7 @@ class Quick(AnyMayServe):
         for each in waiting:
             if each.load <= limit:
                 pace = (each.times or timesOf(each)).pace
-                pace += log2((each.active + 1) / each.weight)
+                pace += CAUTION * log2((each.active + 1) / each.weight)
                 if pace < lowest:
                     best, lowest = each, pace
         return best if lowest > -math.inf else self._unknown(waiting)
