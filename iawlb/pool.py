@@ -381,11 +381,11 @@ class Pool(PausablePool):
                 worker.hurry()
         self.alarm.check()
 
-    def wakeFailed(self) -> None:
+    def wakeFailed(self, destination: Destination) -> None:
         """
         Called when a destination could not be started.
         """
-        self.alarm.failed()
+        self.alarm.failed(destination)
 
     def heldOffChanged(self, heldOff: bool) -> None:
         """

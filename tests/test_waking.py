@@ -23,7 +23,7 @@ from iawlb.options.wake import MOST_WORDS, commandLine, function
 from iawlb.settings import DestinationSettings
 from iawlb.workers.alarm import PER_TURN
 from iawlb.workers.wakingworker import WakingWorker
-from tests.doubles import Backend, Rig, Wire, logged
+from tests.doubles import Backend, Rig, Wire, accept, logged
 
 REFUSED = ConnectionRefusedError()
 
@@ -288,6 +288,31 @@ class WakeTests(SynchronousTestCase):
         again = Bed(3, policy="source")
         again.come(1, f"192.0.2.{hosts['b']}")
         self.assertEqual(again.log, ["start b"])
+
+    def test_chosen(self) -> None:
+        """
+        A client for which a destination was chosen wakes that one. If it cannot be
+        started the client is turned away, as no other may serve it.
+        """
+        bed = Bed(0, backoff="9s", backoffMax="9s")
+        backends = [Backend(), Backend()]
+        backends[1].refuse = REFUSED
+        found: dict[str, Any] = {}
+        pool = bed.balancer.addPool("own", choose=lambda client: found["wanted"])
+        own = {"ensureRunning": bed.ensureRunning, "wakeTimeout": 1.0}
+        for name, backend in zip("xy", backends, strict=True):
+            found[name] = pool.add(backend, {"name": name, **own})
+        clients = []
+        for name in "xyx":
+            found["wanted"] = found[name]
+            clients.append(accept(pool.factory))
+            bed.turn()
+            bed.turn()
+        self.assertEqual(bed.log, ["start x", "start y"])
+        self.assertEqual([each for _, each in bed.recorder.pulls], ["x", "x"])
+        bed.advance(1.1)
+        clients[1].lose()
+        self.assertEqual(bed.outcomes, [Outcome.WAKE_FAILED])
 
     def test_leftMeanwhile(self) -> None:
         """

@@ -109,17 +109,24 @@ class Lines:
 
     def boundTo(self, destination: Destination | None) -> Iterator[Session]:
         """
-        Iterate over the waiting sessions that the policy binds to a destination, or to
-        none, the oldest first.
+        Iterate over the sessions that wait for a destination alone, or for any, the
+        oldest first.
         """
         if destination is None:
             return inOrder((self._unbound, *self._orphaned))
-        line = self._bound.get(destination)
-        return inOrder(() if line is None else (line,))
+        bound = self._bound.get(destination), self._chosen.get(destination.name)
+        return inOrder([line for line in bound if line is not None])
+
+    def chosenFor(self, destination: Destination) -> list[Session]:
+        """
+        List the waiting sessions that no other destination may serve.
+        """
+        line = self._chosen.get(destination.name)
+        return [] if line is None else list(line.members())
 
     def unbound(self) -> int:
         """
-        Count the waiting sessions that the policy binds to no destination.
+        Count the sessions that wait for any destination.
         """
         return len(self._unbound) + sum(map(len, self._orphaned))
 

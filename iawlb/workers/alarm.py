@@ -94,8 +94,10 @@ class Alarm:
         if not sleeping:
             return
         for waker in sleeping:
-            if self._serious(self._queue.boundTo(waker.destination)):
-                waker.wake()
+            destination = waker.destination
+            if self._queue.waitingFor(destination):
+                if self._serious(self._queue.boundTo(destination)):
+                    waker.wake()
         if self._serious(self._queue.boundTo(None)):
             waiting = self._queue.unbound()
             if gate is not None and gate.free is not None:
@@ -143,7 +145,7 @@ class Alarm:
             return False
         return False
 
-    def failed(self) -> None:
+    def failed(self, destination: Destination) -> None:
         """
         Called when a destination could not be started. The clients that wait are turned
         away, unless another destination may serve them.
@@ -154,6 +156,7 @@ class Alarm:
         for each in self._destinations():
             waker = self.wakers.get(each)
             if not each.draining and (waker is None or waker.phase is not Phase.FAILED):
+                self._turnAway(iter(self._queue.chosenFor(destination)))
                 return
         self._turnAway(iter(list(self._queue)))
 

@@ -176,7 +176,7 @@ class Waker:
         if not self.destination.active:
             clearing = self._clearing = self._stop()
             clearing.addCallback(self._cleared)
-        self._pool.wakeFailed()
+        self._pool.wakeFailed(self.destination)
 
     # Awake.
 
@@ -254,8 +254,7 @@ class Waker:
         Return whether a client waits that the destination could serve.
         """
         queue = self._pool.queue
-        bound = next(queue.boundTo(self.destination), None)
-        return bound is not None or queue.unbound() > 0
+        return queue.waitingFor(self.destination) + queue.unbound() > 0
 
     def _sleep(self) -> None:
         self._end = None

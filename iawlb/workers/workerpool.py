@@ -72,7 +72,7 @@ class WorkerPool(Protocol):
         Called when a session has left the queue.
         """
 
-    def wakeFailed(self) -> None:
+    def wakeFailed(self, destination: Destination) -> None:
         """
         Called when a destination could not be started.
         """
