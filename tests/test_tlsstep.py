@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementedBy
 from zope.interface.verify import verifyObject
 
 from iawlb.core.outcome import Outcome
@@ -611,6 +612,24 @@ class EndTests(Case):
             self.assertEqual(self.backend.closing, closing)
             self.backend.lose()
             self.assertEqual(self.outcome(), outcome)
+
+    def test_subclass(self) -> None:
+        """
+        A subclass is TLS too, whatever zope.interface knows of the class of the
+        transport below: else the session would begin before the handshake.
+        """
+
+        class Below(Wire):
+            pass
+
+        class Tls(TlsTransport):
+            pass
+
+        implementedBy(Below)
+        side = Side(SideOwner(), RelayContext(1024))
+        above = Tls(self.certificates.accept(), side)
+        above.makeConnection(Below(above))
+        self.assertEqual((side.secure, side.ready), (True, False))
 
     def test_unconnected(self) -> None:
         """

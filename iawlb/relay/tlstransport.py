@@ -29,9 +29,14 @@ RECORD = 16 * 1024
 The most bytes that a record of TLS holds.
 """
 
-FLUSH = 128 * 1024
+SMALL = 8 * 1024
 """
-The most encrypted bytes taken from OpenSSL at a time.
+The most bytes taken from OpenSSL at a time that it has to say itself.
+"""
+
+ADDED = 64
+"""
+The most bytes by which encryption makes a record longer.
 """
 
 MOST_UNREAD = 20 * 1024 * 1024
@@ -206,7 +211,8 @@ class TlsTransport(Protocol):
         except SSL.Error:
             self._fail()
             return
-        self._flush()
+        records = 1 + len(data) // RECORD
+        self._flush(len(data) + records * ADDED)
 
     def loseWriteConnection(self) -> None:
         """
@@ -267,15 +273,17 @@ class TlsTransport(Protocol):
         below.unregisterProducer()  # a paused producer would hold back the end
         below.loseConnection()
 
-    def _flush(self) -> None:
+    def _flush(self, most: int = SMALL) -> None:
         """
-        Send what OpenSSL has encrypted.
+        Send what OpenSSL has to say.
+
+        @param most: The most bytes to take at a time.
         """
         try:
             while True:
-                data = self._tls.bio_read(FLUSH)
+                data = self._tls.bio_read(most)
                 self.transport.write(data)
-                if len(data) < FLUSH:
+                if len(data) < most:
                     return
         except SSL.WantReadError:
             pass
