@@ -30,7 +30,12 @@ def textsOf(value: object, what: str) -> list[str]:
         return []
     if isinstance(value, str):
         return [each.strip() for each in value.split(",")]
-    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+    if isinstance(value, list | tuple):
+        for each in value:
+            if not isinstance(each, str):
+                raise InvalidSetting(
+                    f"{each!r} is not text: write each of the {what} in quotes"
+                )
         return list(value)
     raise InvalidSetting(
         f"{value!r} is not a list of {what}: write them as text with commas, or as a "

@@ -4,6 +4,7 @@ Tests for who may come into a pool, and who waits outside.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterable
 from dataclasses import replace
@@ -24,6 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.admin.views import sessionState
 from iawlb.core.clientinfo import ClientInfo
+from iawlb.core.discipline import FIRST_COME
 from iawlb.core.fairline import FairLine
 from iawlb.core.outcome import Outcome
 from iawlb.core.sessionlimits import Over
@@ -36,6 +38,7 @@ from tests.doubles import Backend, Rig, accept, logged
 from tests.net import Echo, Peer, connected, freePort, reactor, until
 from tests.pem import Issued
 from tests.stage import Stage, assertEchoed, stage
+from tests.test_reload import reloads
 
 
 def lines(events: Iterable[Any], words: str) -> list[str]:
@@ -728,3 +731,39 @@ async def test_priority() -> None:
         (_, listener) = pool.listeners
         await pool.unlisten(listener)
         assert type(pool.queue._unbound).__name__ == "Line"
+
+
+@pytest_twisted.ensureDeferred
+async def test_reload(tmp_path: Path) -> None:
+    """
+    A reload changes lists, limits and priorities: they hold for the next client, those
+    that are served or delayed stay, and the delayed ones have their turn by the new
+    limit.
+    """
+    text = """
+    [pools.web]
+    listen = {{ address = "127.0.0.1:$P", priority = {priority} }}
+    destinations = {{ a = "$0" }}
+    deny = {deny}
+    max-per-source = {most}
+    """
+    async with reloads(tmp_path) as on:
+        on.start(text.format(priority=0, deny='["192.0.2.0/24"]', most=1))
+        first = await on.client()
+        second = await on.client()
+        pool = on.pool()
+        await until(lambda: pool.door.delayed == 1)
+        more = text.format(priority=2, deny='["192.0.2.0/24"]', most=2)
+        assert await on.changed(more) == [
+            ("change", "pools.web.max-per-source"),
+            ("change", f'pools.web.listeners."127.0.0.1:{on.port}".priority'),
+        ]
+        await assertEchoed(second)
+        assert pool.queue._discipline.step == 1.5
+        await on.changed(text.format(priority=0, deny='["127.0.0.1"]', most=0))
+        with contextlib.suppress(ConnectError):
+            denied = await on.client()
+            await denied.closed()
+        assert pool.door.refusals.counts["denied"] == 1
+        assert pool.queue._discipline == FIRST_COME
+        await assertEchoed(first)

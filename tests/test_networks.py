@@ -149,7 +149,11 @@ class NetworksTests(SynchronousTestCase):
             str(error),
             "'10.1.2.3/8' is an address within a network: write 10.0.0.0/8 or 10.1.2.3",
         )
-        for value in (5, {"a": 1}, [1], True):
+        error = self.assertRaises(InvalidSetting, networks, ["::1", 5])
+        self.assertEqual(
+            str(error), "5 is not text: write each of the networks in quotes"
+        )
+        for value in (5, {"a": 1}, True):
             error = self.assertRaises(InvalidSetting, networks, value)
             self.assertIn("is not a list of networks", str(error))
         many = ["10.0.0.1"] * (MOST_NETWORKS + 1)
