@@ -16,7 +16,7 @@ from twisted.internet.error import ConnectError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.backend.socketconnector import SocketConnector
+from iawlb.backend.socketconnector import SocketConnector, Target
 from iawlb.core.clientinfo import TlsInfo
 from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
@@ -29,7 +29,7 @@ from iawlb.relay.poller import SocketPoller
 from iawlb.settings import DestinationSettings, Settings
 from iawlb.workers.greeting import greetingOf
 from tests.doubles import Backend, Rig, session
-from tests.net import until
+from tests.net import listening, until
 from tests.rig import RELAYS, rig
 from tests.test_proxyheaders import read
 
@@ -262,6 +262,17 @@ class ServingTests(SynchronousTestCase):
         written = [wire.written for wire in on.backends[0].wires]
         self.assertEqual(written, [b"", LINE, b""])
 
+    def test_changedMeanwhile(self) -> None:
+        """
+        The setting counts that holds when the destination is connected.
+        """
+        on = Rig(1, sendProxy="v1")
+        on.backends[0].hold = True
+        on.client()
+        own = DestinationSettings(name="a")
+        on.balancer._pool.configureDestination("a", own)
+        self.assertEqual(on.backends[0].succeed().written, b"")
+
     def test_again(self) -> None:
         """
         A client that is put back has one header with the destination that takes it.
@@ -312,8 +323,10 @@ class ServingTests(SynchronousTestCase):
         handshake.
         """
         on = Rig(1, sendProxy="v1")
-        connector: Any = on.balancer._pool.workers["a"].connector
+        worker = on.balancer._pool.workers["a"]
+        connector: Any = worker.connector
         connector.client = object()
+        worker.connectBy(connector)
         greetings: list[bytes] = []
         connect = connector.connect
 
@@ -376,8 +389,28 @@ class SocketTests(SynchronousTestCase):
         other.settimeout(10)
         self.assertEqual(other.recv(99), b"header hello")
         self.sockets.sendFirst(one, b"alone")
-        self.sockets._release()
+        self.sockets._push()
         self.assertEqual(other.recv(99), b"alone")
+
+    def test_withTheHandshake(self) -> None:
+        """
+        The third packet of the handshake, which is held back in the same round, goes
+        with the bytes.
+        """
+        server = listening(self)
+        self.sockets.poller._inRound = True
+        where = Target(socket.AF_INET, server.getsockname())
+        handle, error = self.sockets.begin(where)
+        assert handle is not None
+        self.addCleanup(handle.close)
+        self.assertEqual((error, self.sockets._held), (0, [handle]))
+        self.sockets.sendFirst(handle, b"header")
+        self.assertEqual(self.sockets._held, [])
+        self.sockets._release()
+        self.sockets._push()
+        peer, _ = server.accept()
+        self.addCleanup(peer.close)
+        self.assertEqual(peer.recv(99), b"header")
 
     def test_notAll(self) -> None:
         """

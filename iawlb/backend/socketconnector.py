@@ -208,7 +208,7 @@ class SocketConnector:
         self._timer: IDelayedCall | None = None
         # Sockets whose third packet of the handshake is held back.
         self._held: list[socket.SocketType] = []
-        # Sockets whose first bytes of ours are held back.
+        # Sockets whose first bytes are held back.
         self._unsent: list[socket.SocketType] = []
 
     def __bool__(self) -> bool:
@@ -261,7 +261,6 @@ class SocketConnector:
         Send the third packets that are held back, unless they have gone with the first
         bytes.
         """
-        self._push()
         held, self._held = self._held, []
         for handle in held:
             if handle.fileno() >= 0:
@@ -270,22 +269,26 @@ class SocketConnector:
     def sendFirst(self, handle: socket.SocketType, data: bytes) -> None:
         """
         Send the first bytes of a connection, which are not the client's. Where the
-        client speaks first, its bytes go in the same packet, as those of the third
-        packet do.
+        client speaks first, its bytes go in the same packet: the kernel holds these
+        back until the end of the round.
 
         @raise OSError: They were not sent, or not all.
         """
-        tcp = handle.family != socket.AF_UNIX
-        if handle.send(data, socket.MSG_MORE if tcp else 0) < len(data):
+        if handle.send(data, socket.MSG_MORE) != len(data):
             raise OSError(errno.ENOBUFS, strerror(errno.ENOBUFS))
-        if tcp:
-            self._unsent.append(handle)
-            if len(self._unsent) == 1:
-                self.poller.afterRound(self._push)
+        if handle.family == socket.AF_UNIX:
+            return
+        held, unsent = self._held, self._unsent
+        if held and held[-1] is handle:
+            # The third packet of the handshake goes with them.
+            held.pop()
+        unsent.append(handle)
+        if len(unsent) == 1:
+            self.poller.afterRound(self._push)
 
     def _push(self) -> None:
         """
-        Send the first bytes that are held back.
+        Send the first bytes that are held back, unless they have gone with others.
         """
         unsent, self._unsent = self._unsent, []
         for handle in unsent:

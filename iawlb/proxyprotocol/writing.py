@@ -27,6 +27,13 @@ The same of version 2. It is as short as can be: some receivers trip over what m
 follow.
 """
 
+START_FOUR = struct.pack("!12sBBH", SIGNATURE, PROXY, 0x11, 12)
+PACK_FOUR = struct.Struct("!16s4s4sHH").pack
+"""
+The beginning of version 2 for addresses of IPv4 alone; and what puts it together with
+both hosts and both ports.
+"""
+
 _FOUR = struct.Struct("!12sBBH4s4sHH")
 _SIX = struct.Struct("!12sBBH16s16sHH")
 _MAPPED = bytes(10) + b"\xff\xff"

@@ -86,8 +86,9 @@ class Worker:
         Serve sessions as the policy and the destination's settings ask for.
         """
         self.greeting = greetingOf(self.destination.settings)
-        kind = servingFor(self.queue, self.destination)
-        self._kind = kind if self.greeting is None else greeted(kind)
+        self._kind = servingFor(self.queue, self.destination)
+        if self.greeting is not None:
+            self._kind = greeted(self._kind, self.connector.client is not None)
 
     def use(
         self, connector: DestinationConnector, deadlines: Deadlines, kinds: Kinds
@@ -107,6 +108,7 @@ class Worker:
         """
         self.connector = connector
         self._watch.use(connector)
+        self._chooseKind()
 
     def configured(self, old: DestinationSettings) -> None:
         """
