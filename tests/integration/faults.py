@@ -3,8 +3,8 @@ A server whose faults a test chooses, and clients that count exactly what become
 their requests. Run as a program, it is the server: C{python faults.py PORT}.
 
 The server answers a request with its own first line, after a moment. After SIGUSR1 it
-fails fast: it closes each connection as soon as it is accepted; after SIGUSR2 it is well
-again.
+fails fast: it closes each connection as soon as it is accepted. After SIGUSR2 it is
+well again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATIENCE = 10.0
 How long a client waits, in seconds.
 """
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
 
 
 class Server:
@@ -49,13 +49,11 @@ class Server:
         Serve one connection.
         """
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while not self._failing:
+            if not self._failing:
                 head = await reader.readuntil(b"\r\n\r\n")
                 await asyncio.sleep(WORK)
                 body = head.partition(b"\r\n")[0]
                 writer.write(HEAD % len(body) + body)
-                if b"Connection: close" in head:
-                    break
         writer.close()
 
     async def run(self, port: int) -> None:
