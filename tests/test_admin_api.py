@@ -30,6 +30,7 @@ from iawlb.pool import Pool
 from iawlb.processsettings import ProcessSettings
 from tests.asking import Asking, Reply, Turns, request
 from tests.doubles import Backend, MemoryListener, SecureWire, Wire, accept
+from tests.hellos import helloOf
 from tests.pem import Issued
 
 ADMIN = Asker(Role.ADMIN, "uid 0 (pid 1)")
@@ -321,6 +322,32 @@ class ReadingTests(ApiCase):
         self.assertEqual(first["origin"], "runtime")
         for path in ("/destinations/web/x", "/destinations/x/a"):
             self.assertEqual(self.on.ask("GET", path).status, 404)
+
+    def test_routes(self) -> None:
+        """
+        A pool says whose clients it takes, a destination whether it is reached over
+        TLS, and a session which name it has asked for.
+        """
+        names = ("b.example", "*.b.example")
+        pool = self.balancer.addPool(
+            "b", through="web", serverNames=names, protocols="h2"
+        )
+        pool.add("127.0.0.1:1", {"tls": True, "tlsVerify": False})
+        found = self.get("/pools/b")
+        self.check("Pool", found)
+        self.assertEqual(
+            (found["through"], found["serverNames"], found["protocols"]),
+            ("web", [*names], ["h2"]),
+        )
+        self.assertTrue(found["destinations"][0]["tls"])
+        found = self.get("/pools/web")
+        self.assertEqual((found["through"], found["serverNames"]), (None, []))
+        wire = accept(self.web.factory)
+        wire.receive(helloOf("a.b.example", "h2"))
+        (session,) = self.get("/sessions")["sessions"]
+        self.assertEqual(session["serverName"], "a.b.example")
+        self.assertEqual(session["pool"], "b")
+        self.check("Sessions", self.get("/sessions"))
 
     def test_tls(self) -> None:
         """
