@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.core.affinity import LONGEST, keyOf
+from iawlb.core.affinity import LONGEST, boundedKey, keyOf
 from iawlb.core.policies import Fifo, Quick, policyOf, sameChoice
 from iawlb.core.policy import ICountingPolicy, IRankingPolicy
 from iawlb.core.queue import ConnectionQueue
@@ -139,6 +139,17 @@ class KeyTests(SynchronousTestCase):
             client.learn().affinity = "tenant"
             bound.add(Source().bind(client, available))
         self.assertEqual(len(bound), 1)
+
+    def test_anythingOfTheHook(self) -> None:
+        """
+        Whatever a hook has set is a key, also if it is no text; a long one is not kept.
+        """
+        available = [destination(str(n)) for n in range(50)]
+        for key in (7, b"\xff", "x" * 100_000, "\udcff"):
+            client = session(1)
+            client.learn().affinity = cast(Any, key)
+            self.assertIn(Source().bind(client, available), available)
+            self.assertLessEqual(len(boundedKey(key)), LONGEST)
 
     def test_sameKeySameDestination(self) -> None:
         """

@@ -22,6 +22,16 @@ The number of characters of a key that are kept. Of a longer one, a hash is kept
 """
 
 
+def boundedKey(key: object) -> str:
+    """
+    Return a key, or of a long one a hash: keys are kept.
+    """
+    text = str(key)
+    if len(text) <= LONGEST:
+        return text
+    return blake2b(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def addressKey(session: Session) -> str:
     """
     Return the client's address, without the port.
@@ -38,7 +48,7 @@ def serverNameKey(session: Session) -> str:
     info = session.info
     if info is None or not info.serverName:
         return addressKey(session)
-    return info.serverName.lower()
+    return boundedKey(info.serverName.lower())
 
 
 class TlvKey:
@@ -60,7 +70,7 @@ class TlvKey:
         if session.info is not None:
             for kind, value in session.info.tlvs:
                 if kind == self._kind:
-                    return _bounded(value.decode("latin-1"))
+                    return boundedKey(value.decode("latin-1"))
         return addressKey(session)
 
 
@@ -94,18 +104,12 @@ class OwnKey:
             if isinstance(key, bytes):
                 key = key.decode("latin-1")
             if isinstance(key, str):
-                return _bounded(key)
+                return boundedKey(key)
             if key is not None:
                 raise TypeError(f"affinity gave {key!r}, which is no str")
         except Exception:
             self._failures.add()
         return addressKey(session)
-
-
-def _bounded(key: str) -> str:
-    if len(key) <= LONGEST:
-        return key
-    return blake2b(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def keyOf(affinity: str | Callable[[Session], object], failures: FailureLog) -> KeyOf:

@@ -11,7 +11,7 @@ from hashlib import blake2b
 
 from zope.interface import implementer, implementer_only
 
-from iawlb.core.affinity import KeyOf, addressKey
+from iawlb.core.affinity import KeyOf, addressKey, boundedKey
 from iawlb.core.destination import Destination
 from iawlb.core.policy import ICountingPolicy, IPolicy, IRankingPolicy
 from iawlb.core.session import Session
@@ -58,7 +58,7 @@ class Source:
         client = _hashed(
             self._key(session)
             if info is None or info.affinity is None
-            else info.affinity
+            else boundedKey(info.affinity)
         )
         best, highest = None, 0.0
         for each in available:
