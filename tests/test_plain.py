@@ -8,9 +8,10 @@ import select
 import socket
 import struct
 from typing import Any
+from unittest.mock import Mock
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -99,10 +100,45 @@ class ConnectionTests(SynchronousTestCase):
         self.side.pauseProducing()
         self.assertEqual(self.reactor.getReaders(), [])
         self.side.write(b"answer")
-        self.assertEqual(self.reactor.getWriters(), [self.connection])
-        self.connection.doWrite()
         self.assertEqual(self.reactor.getWriters(), [])
         self.assertEqual(self.peer.recv(100), b"answer")
+
+    def test_slowReader(self) -> None:
+        """
+        What the kernel does not take at once is sent when it does, in order, and then
+        comes our end; a producer is paused meanwhile.
+        """
+        self.connect()
+        producer = Mock()
+        self.connection.registerProducer(producer, True)
+        data = bytes(range(256)) * 20_000
+        for start in range(0, len(data), 1_000_000):
+            self.side.write(data[start : start + 1_000_000])
+        self.assertEqual(self.reactor.getWriters(), [self.connection])
+        self.assertGreater(self.side.unwritten(), 0)
+        producer.pauseProducing.assert_called()
+        self.side.endWriting()
+        self.peer.settimeout(5)
+        got = bytearray()
+        while len(got) < len(data):
+            got += self.peer.recv(1 << 20)
+            self.connection.doWrite()
+        self.assertEqual(got, data)
+        self.assertEqual(self.peer.recv(1), b"")
+
+    def test_brokenWrite(self) -> None:
+        """
+        If the peer is gone when bytes are written, the reactor reports it in its own
+        time, and not the write.
+        """
+        self.connect()
+        linger = struct.pack("ii", 1, 0)
+        self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.peer.close()
+        self.side.write(b"answer")
+        self.assertEqual(self.owner.told, ["made", "ready"])
+        self.assertEqual(self.reactor.getWriters(), [self.connection])
+        self.assertIsInstance(self.connection.doWrite(), ConnectionLost)
 
     def test_lost(self) -> None:
         """

@@ -45,6 +45,22 @@ class PlainConnection(Connection):
         self.protocol = protocol
         self.connected = 1
 
+    def write(self, data: bytes) -> None:
+        """
+        Send what the kernel takes at once, and the rest when it takes more. Twisted's
+        own waits for the reactor's next turn, for which it asks epoll twice.
+        """
+        waiting = self._tempDataLen or self.dataBuffer
+        if self.connected and not waiting and not self._writeDisconnected:
+            try:
+                sent = self.socket.send(data)
+            except OSError:
+                sent = 0  # the kernel takes nothing, or the reactor will see the error
+            if sent == len(data):
+                return
+            data = data[sent:]
+        super().write(data)
+
     def startReading(self) -> None:
         """
         Have the reactor read this connection.
