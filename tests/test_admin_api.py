@@ -518,6 +518,28 @@ class ReadingTests(ApiCase):
         self.assertEqual(len(found["sessions"]), 2)
         self.assertEqual(self.on.ask("GET", "/sessions?pool=x").status, 404)
 
+    def test_proxies(self) -> None:
+        """
+        The status says who begins with a PROXY header, which destinations get one, what
+        became of the headers, and the proxy of a session.
+        """
+        self.web.listen(MemoryListener(), {"name": "p", "acceptProxy": "192.0.2.0/24"})
+        listener = next(each for each in self.web.listeners if each.name == "p")
+        client, wrong = (accept(listener.frontend) for _ in range(2))
+        client.receive(b"PROXY TCP4 203.0.113.9 192.0.2.7 5 6\r\n")
+        wrong.receive(b"GET")
+        pool = self.get("/pools/web")
+        self.check("Pool", pool)
+        accepts = {each["name"]: each["acceptProxy"] for each in pool["listeners"]}
+        self.assertEqual(accepts["p"], ["192.0.2.0/24"])
+        counts = {"read": 1, "wrong": 1, "incomplete": 0}
+        self.assertEqual(pool["proxyHeaders"], counts)
+        self.assertEqual(pool["destinations"][0]["sendProxy"], "off")
+        found = self.get("/sessions")["sessions"][0]
+        self.assertEqual(
+            (found["client"], found["proxy"]), ("203.0.113.9:5", "192.0.2.1:1234")
+        )
+
     def test_handshake(self) -> None:
         """
         A session in its TLS handshake says so, and one that has waited for how long.

@@ -19,6 +19,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.outcome import Outcome
+from iawlb.relay import fastsocket
 from iawlb.relay.context import RelayContext
 from iawlb.relay.fast import FastRelay, plain
 from iawlb.relay.poller import SocketPoller
@@ -269,6 +270,18 @@ class BytesTests(Base):
     """
     The bytes.
     """
+
+    def test_headerNotConfirmed(self) -> None:
+        """
+        A header that was sent before the client's first byte, and that the destination
+        has not acknowledged, makes no count less than nothing.
+        """
+        self.begin()
+        self.client.send(b"hello")
+        self.settle()
+        self.patch(fastsocket, "unconfirmed", lambda *_: 33)
+        self.relay.abort(Outcome.KILLED)
+        self.assertEqual(self.relay.bytesIn, 0)
 
     def test_bothWays(self) -> None:
         """

@@ -34,12 +34,7 @@ def _allEnds(view: PoolView) -> Mapping[str, int]:
 
 
 def _headers(view: PoolView) -> Mapping[str, int]:
-    counts = view.pool.headers
-    return {
-        "read": counts.read,
-        "wrong": counts.wrong,
-        "incomplete": counts.incomplete,
-    }
+    return view.pool.headers.byResult
 
 
 POOL: tuple[Family[PoolView], ...] = (

@@ -17,6 +17,7 @@ from iawlb.control.overlay import Difference
 from iawlb.core.destination import Destination
 from iawlb.core.session import Session
 from iawlb.observe.bytecounts import ByteCounts
+from iawlb.observe.clientfields import proxy
 from iawlb.observe.counts import DestinationStatistics
 from iawlb.observe.moments import isoTime
 from iawlb.observe.statistics import Statistics
@@ -174,6 +175,7 @@ class Views:
             "accepted": pool.count.accepted,
             "delayed": pool.door.delayed,
             "refused": pool.door.refusals.counts,
+            "proxyHeaders": pool.headers.byResult,
             "slotsMissing": slotsMissing(pool),
             "bytesIn": bytesIn,
             "bytesOut": bytesOut,
@@ -183,6 +185,7 @@ class Views:
                     "name": each.name,
                     "address": each.address,
                     "state": each.state,
+                    "acceptProxy": list(each.frontend.settings.acceptProxy),
                     "tls": self._tls(each.certificates),
                 }
                 for each in pool.listeners
@@ -236,6 +239,7 @@ class Views:
             "name": destination.name,
             "address": destination.address,
             "tls": destination.settings.tls,
+            "sendProxy": destination.settings.sendProxy,
             "state": destination.state,
             "since": self.timeOf(found.since),
             "why": destination.why,
@@ -289,6 +293,7 @@ class Views:
             "listener": session.listener,
             "client": session.client,
             "serverName": None if session.info is None else session.info.serverName,
+            "proxy": proxy(session),
             "destination": session.destination,
             "state": sessionState(session),
             "age": round(now - session.accepted, 3),

@@ -29,6 +29,13 @@ class HeaderCounts:
         self.wrong = 0
         self.incomplete = 0
 
+    @property
+    def byResult(self) -> dict[str, int]:
+        """
+        The counts by name.
+        """
+        return {each: getattr(self, each) for each in ("read", "wrong", "incomplete")}
+
 
 class ProxyHeader(Step):
     """

@@ -344,10 +344,13 @@ class Socket(SideOwner):
         """
         Leave out of the count what the peer has not acknowledged, and never will.
         """
+        missing = 0
         if self._handle.family != socket.AF_UNIX:
-            self.other.passed -= self.undelivered()
+            # A PROXY header, which is none of the client's bytes, may be among these.
+            missing = self.undelivered()
         elif self.pending is not None:
-            self.other.passed -= len(self.pending)
+            missing = len(self.pending)
+        self.other.passed = max(0, self.other.passed - missing)
 
     def _hungUp(self, events: int) -> None:
         """
