@@ -162,7 +162,7 @@ class Asking:
         channel.makeConnection(line)
         return line
 
-    def turns(self, number: int = 50) -> None:
+    def turns(self, number: int = 80) -> None:
         """
         Let the reactor run some times.
         """
