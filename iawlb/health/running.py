@@ -123,7 +123,7 @@ class CommandCheck(ProcessProtocol):
     def _begin(self) -> None:
         words = [*_launcher(), *self._command]
         try:
-            process = self._reactor.spawnProcess(
+            self._reactor.spawnProcess(
                 self,
                 words[0],
                 words,
@@ -132,9 +132,6 @@ class CommandCheck(ProcessProtocol):
             )
         except Exception as error:
             self._over(Verdict(False, f"cannot run {words[0]}: {error}"))
-            return
-        self._process = process.pid
-        process.closeStdin()
 
     def cancel(self) -> None:
         """
@@ -158,6 +155,14 @@ class CommandCheck(ProcessProtocol):
             os.kill(number, signal.SIGKILL)
 
     # What the process reports.
+
+    def connectionMade(self) -> None:
+        """
+        Called when the program runs. It may have ended before C{spawnProcess} returns.
+        """
+        transport: Any = self.transport
+        self._process = transport.pid
+        transport.closeStdin()
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """

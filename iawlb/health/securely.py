@@ -76,10 +76,10 @@ class Securely:
     def _talk(self) -> Verdict | bytes:
         assert self._inner is not None
         while True:
-            try:
-                found = self._inner.received(self._tls.read(16 * 1024))
-            except ssl.SSLZeroReturnError:
+            data = self._tls.read(16 * 1024)
+            if not data:  # the end of TLS
                 return self._done(self._inner.ended())
+            found = self._inner.received(data)
             if isinstance(found, Verdict):
                 self._say(found.farewell)
                 return self._done(found)
