@@ -13,15 +13,22 @@ from typing import Any
 
 import pytest_twisted
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.internet.endpoints import TCP4ClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.ssl import (
     Certificate,
     optionsForClientTLS,
     trustRootFromCertificates,
 )
 from twisted.internet.task import Clock
+from twisted.protocols.policies import WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from iawlb.admin.views import sessionState
 from iawlb.core.clientinfo import ClientInfo
@@ -767,3 +774,32 @@ async def test_reload(tmp_path: Path) -> None:
         assert pool.door.refusals.counts["denied"] == 1
         assert pool.queue._discipline == FIRST_COME
         await assertEchoed(first)
+
+
+@implementer(IStreamServerEndpoint)
+class Wrapping:
+    """
+    An endpoint of a user's own, which wraps something around each client.
+    """
+
+    def listen(self, protocolFactory: Any) -> Any:
+        """
+        Listen with a factory around the factory.
+        """
+        inner = TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
+        return inner.listen(WrappingFactory(protocolFactory))
+
+
+@pytest_twisted.ensureDeferred
+async def test_wrapped() -> None:
+    """
+    Behind an endpoint of a user's own, too, a client is refused before anything is made
+    for it, and one that may come in is served.
+    """
+    async with stage(Wrapping(), deny="127.0.0.9") as running:
+        await running.serve(make=Echo)
+        assert await isReset(running, "127.0.0.9")
+        client = await running.client()
+        client.write(b"hello")
+        assert await client.got(5) == b"hello"
+        assert running.balancer._pool.count.accepted == 1
