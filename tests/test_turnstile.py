@@ -241,6 +241,19 @@ class TurnstileTests(SynchronousTestCase):
             self.clock.advance(wait)
             self.assertEqual(self.passed, more)
 
+    def test_noOvertaking(self) -> None:
+        """
+        A client that comes when a session has just ended does not go before those of
+        its source that wait already.
+        """
+        self.make(maxPerSource=1)
+        self.come(times=2)
+        self.end(next(iter(self.ends)))
+        self.assertIs(self.turnstile.over(self.last.address), Over.SOURCE_RATE)
+        self.come()
+        self.clock.advance(0)
+        self.assertEqual(self.passed, [1, 2])
+
     def test_refuses(self) -> None:
         """
         Where that is set, a client beyond a limit is refused, which costs its source
