@@ -187,7 +187,9 @@ class VerifyTests(Case):
         """
         for host in ("localhost", ""):
             issued = Issued("a", hosts=["b.example"], days=-0.5)
-            self.assertEqual(self.fault(issued, host, tlsVerify=False), "")
+            for ca in (str(self.ca), ""):
+                fault = self.fault(issued, host, tlsVerify=False, tlsCa=ca)
+                self.assertEqual(fault, "")
 
     def test_noName(self) -> None:
         """
@@ -265,7 +267,6 @@ class OwnCertificateTests(Case):
         empty, other = self.folder / "empty", self.write(Issued("x"), "x.pem")
         empty.write_bytes(b"")
         own = self.write(Issued("balancer", self.root), "own.pem")
-        weak = self.folder / "weak.pem"
         for settings, why in (
             ({"tlsCa": "/none"}, "cannot read '/none': No such file"),
             ({"tlsCa": str(empty)}, "there is no certificate in"),
@@ -279,7 +280,19 @@ class OwnCertificateTests(Case):
         ):
             error = self.assertRaises(InvalidSetting, self.client, **settings)
             self.assertIn(why, str(error))
-        self.assertFalse(weak.exists())
+
+    def test_refusedByOpenssl(self) -> None:
+        """
+        If only OpenSSL finds a certificate wrong, the message has OpenSSL's words.
+        """
+        own = self.write(Issued("balancer", self.root), "own.pem")
+        wrong = SSL.Error([("SSL routines", "", "ee key too small")])
+        with mock.patch.object(SSL.Context, "use_certificate", side_effect=wrong):
+            error = self.assertRaises(
+                InvalidSetting, self.client, tlsCertificate=str(own)
+            )
+        self.assertIn("OpenSSL does not take the destination's", str(error))
+        self.assertIn("ee key too small", str(error))
 
 
 class RenewalTests(Case):

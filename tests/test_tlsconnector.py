@@ -19,14 +19,19 @@ from twisted.internet.endpoints import (
 )
 from twisted.internet.interfaces import INegotiated, IStreamServerEndpoint
 from twisted.internet.ssl import PrivateCertificate
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementedBy
 
+from iawlb.backend.tlsclient import TlsClient
 from iawlb.backend.tlsconnector import TlsConnector
 from iawlb.core.outcome import Outcome
 from iawlb.errors import InvalidSetting
+from iawlb.relay.context import RelayContext
 from iawlb.relay.plain import PlainConnection
 from iawlb.relay.side import Side
+from iawlb.settings import DestinationSettings
+from tests.doubles import Backend
 from tests.net import Echo, Peer, reactor, until
 from tests.pem import Issued
 from tests.rig import Running, payload, rig
@@ -366,3 +371,42 @@ async def test_interfaces(tls: Tls, tmp_path: Path) -> None:
         assert sides[0].secure
         assert INegotiated.providedBy(sides[0].transport)
         sides[0].abort()
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest_twisted.ensureDeferred
+async def test_proxy(tls: Tls, tmp_path: Path, version: str) -> None:
+    """
+    The header of the PROXY protocol comes in front of TLS, for a probe too, and once.
+    """
+    async with rig("fast", "tcp4", tmp_path, sendProxy=version, **tls.settings) as on:
+        await on.client()
+        destination = await on.server.peer()
+        await until(lambda: len(destination.received) > 200)
+        header, _, rest = bytes(destination.received).partition(b"\x16\x03")
+        start = b"PROXY TCP4 127.0.0.1" if version == "v1" else b"\r\n\r\n\0\r\nQUIT\n!"
+        assert header.startswith(start)
+        assert rest and start not in rest
+        (worker,) = on.balancer._pool.workers.values()
+        worker.goDown("for the test")
+        probed = await on.server.peer(1)
+        await until(lambda: len(probed.received) > 200)
+        start = (
+            b"PROXY UNKNOWN\r\n\x16" if version == "v1" else start[:12] + b"\x20\0\0\0"
+        )
+        assert bytes(probed.received).startswith(start)
+
+
+def test_noConnection(tls: Tls) -> None:
+    """
+    An endpoint that does not connect in time has not come to the handshake.
+    """
+    clock, backend = Clock(), Backend()
+    backend.hold = True
+    client = TlsClient(clock, DestinationSettings(**tls.settings), "localhost")
+    to = TlsConnector(None, clock, backend, 2.0, RelayContext(4096), None, client)
+    failed: list[Failure] = []
+    assert to.connect(lambda _: None, failed.append) is not None
+    clock.advance(2)
+    assert "no connection within 2 s" in failed[0].getErrorMessage()
+    assert backend.cancelled == 1

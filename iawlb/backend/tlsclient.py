@@ -184,20 +184,26 @@ def _contextOf(
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_verify(SSL.VERIFY_NONE)
-    if ca:
-        readCertificates(ca)  # its message is better than OpenSSL's
-        context.load_verify_locations(ca)
-    elif verify:
-        context.set_default_verify_paths()
     if alpn:
         context.set_alpn_protos([each.encode("ascii") for each in alpn])
-    if certificate:
-        _show(context, key or certificate, certificate)
-    elif key:
+    if key and not certificate:
         raise InvalidSetting(
             f"tlsKey: {quoted(key)} is the key of no certificate: give tls-certificate "
             "too"
         )
+    try:
+        if ca:
+            readCertificates(ca)  # its message is better than OpenSSL's
+            context.load_verify_locations(ca)
+        elif verify:
+            context.set_default_verify_paths()
+        if certificate:
+            _show(context, key or certificate, certificate)
+    except SSL.Error as error:
+        reasons = ", ".join(str(each[-1]) for each in error.args[0])
+        raise InvalidSetting(
+            f"OpenSSL does not take the destination's certificates: {reasons}"
+        ) from None
     return context
 
 
@@ -206,17 +212,10 @@ def _show(context: SSL.Context, key: str, certificate: str) -> None:
     Have a context show a certificate.
     """
     identity = readIdentity(key, certificate, None)
-    try:
-        context.use_certificate(identity.certificate)
-        context.use_privatekey(identity.key)
-        for each in identity.chain:
-            context.add_extra_chain_cert(each)
-    except SSL.Error as error:
-        reasons = ", ".join(str(each[-1]) for each in error.args[0])
-        raise InvalidSetting(
-            f"tlsCertificate: OpenSSL does not take {quoted(certificate)} or its key: "
-            f"{reasons}"
-        ) from None
+    context.use_certificate(identity.certificate)
+    context.use_privatekey(identity.key)
+    for each in identity.chain:
+        context.add_extra_chain_cert(each)
 
 
 class TlsAttempt:

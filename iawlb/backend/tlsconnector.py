@@ -209,8 +209,7 @@ class _Made:
         except Exception:
             resetNow(self._handle)
             raise
-        if not transport.disconnected:
-            transport.startReading()
+        transport.startReading()
         return succeed(protocol)
 
 
