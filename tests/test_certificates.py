@@ -5,8 +5,10 @@ client of a TLS listener is shown.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import ssl
 import sys
 import tempfile
 from pathlib import Path
@@ -22,7 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.backend import pem
 from iawlb.backend.address import parseListen
-from iawlb.backend.certificates import FILES, LOOK_EVERY, Certificates
+from iawlb.backend.certificates import FILES, LOOK_EVERY, TICKETS, Certificates
 from iawlb.errors import InvalidSetting
 from iawlb.settings import ListenerSettings
 from tests.doubles import logged
@@ -455,6 +457,60 @@ class SettingsTests(Case):
                         self.assertFalse(good_, (word, client))
                     else:
                         self.assertTrue(good_, (word, client))
+
+    def resumed(self, session: Any) -> tuple[bool, Any]:
+        """
+        Shake hands with a client that wants to resume a TLS session.
+
+        @return: Whether it could, and its TLS session.
+        """
+        context = ssl.create_default_context(cadata=self.chain.root.pem.decode())
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(
+            incoming, outgoing, server_hostname="localhost", session=session
+        )
+        server = self.served.accept()
+        for _ in range(3):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+            with contextlib.suppress(SSL.WantReadError):
+                if data := outgoing.read():
+                    server.bio_write(data)
+                server.do_handshake()
+            with contextlib.suppress(SSL.WantReadError):
+                incoming.write(server.bio_read(1 << 16))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.read()
+        return bool(client.session_reused), client.session
+
+    def test_resumed(self) -> None:
+        """
+        A client can resume its TLS session, which saves both sides work, also where
+        clients have certificates; but not after some hours, nor after a renewal.
+        """
+        self.listen(
+            "tcp:443",
+            certificate=[self.two, self.one],
+            certificateKey=[self.two, self.oneKey],
+            clientCa=self.ca,
+            clientCertificate="asked",
+        )
+        context = ssl.create_default_context(cadata=self.chain.root.pem.decode())
+        with mock.patch.object(ssl, "create_default_context", lambda **_: context):
+            reused, session = self.resumed(None)
+            self.assertFalse(reused)
+            reused, session = self.resumed(session)
+            self.assertTrue(reused)
+            self.reactor.advance(TICKETS)
+            reused, session = self.resumed(session)
+            self.assertFalse(reused)
+            reused, session = self.resumed(session)
+            self.assertTrue(reused)
+            new = Issued("new", hosts=["*.example.org"])
+            self.write("two.pem", new.keyPem, new.pem)
+            self.served.readAgain()
+            reused, session = self.resumed(session)
+            self.assertFalse(reused)
 
     def test_caRenewed(self) -> None:
         """

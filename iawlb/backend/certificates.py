@@ -27,6 +27,12 @@ somebody asks for the status or the metrics.
 
 FILES = 100
 
+TICKETS = 6 * 3600.0
+"""
+How long the same keys are used for the tickets by which clients resume TLS sessions, in
+seconds: who steals the keys can read of TLS 1.2 only what was sent in this time.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -79,7 +85,7 @@ class Certificates:
         self.problem: str | None = None
         self.handshakes = 0
         self.failed = 0
-        self._looked = clock.seconds()
+        self._looked = self._keyed = clock.seconds()
         # Looked at before the files are read, so that a change in between is seen
         # later.
         self._seen = self._look()
@@ -100,6 +106,9 @@ class Certificates:
         Read the files again if one has changed, unless that was looked at just now.
         """
         now = self._clock.seconds()
+        if not 0 <= now - self._keyed < TICKETS:
+            self._keyed = now
+            self._contexts.renewTickets()
         # A clock that was set back must not stop the looks.
         wait = LOOK_EVERY * (1 + len(self._seen) // FILES)
         if not 0 <= now - self._looked < wait:

@@ -118,6 +118,19 @@ class Contexts:
         )
         self._named = {name: made[each] for each in order for name in each.names()}
 
+    def renewTickets(self) -> None:
+        """
+        Use new keys for the tickets by which clients resume TLS sessions. These are the
+        keys of the default context, also for those who ask for another name.
+        """
+        first = self.identities[0]
+        before = self.default
+        self.default = self._made[first] = self._make(first, self._authorities)
+        self._named = {
+            name: self.default if context is before else context
+            for name, context in self._named.items()
+        }
+
     def find(self, name: str) -> SSL.Context | None:
         """
         Return the context for a host name, or L{None}. C{*.example.org} stands for any
@@ -157,11 +170,11 @@ class Contexts:
             context.add_client_ca(each)
         if options.method == SSL.TLS_METHOD:
             context.set_min_proto_version(VERSIONS[options.least])
-        context.set_options(
-            SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET
-        )
+        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        # TLS sessions are resumed by tickets, which the clients keep.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_session_id(b"iawlb")
         setGroups(context, GROUPS)
         verify = SSL.VERIFY_NONE
         if authorities:
