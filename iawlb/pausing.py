@@ -113,8 +113,23 @@ class PausablePool(Roster):
             return "stopped"
         if self.gate.paused is not None:
             return "paused"
-        up = any(each.state in SERVING for each in self.destinations)
-        return "up" if up else "down"
+        pools = [self, *self.router.behind(self.name)] if self.passes else [self]
+        found = (each for pool in pools for each in pool.destinations)
+        return "up" if any(each.state in SERVING for each in found) else "down"
+
+    @property
+    def passes(self) -> bool:
+        """
+        Whether the pool has no destination, and only listeners for other pools.
+        """
+        return not self.workers and bool(self.router.behind(self.name))
+
+    @property
+    def serves(self) -> bool:
+        """
+        Whether a destination serves clients, or would at once.
+        """
+        return any(each.serves for each in self.destinations)
 
     def pause(
         self,
@@ -139,7 +154,7 @@ class PausablePool(Roster):
         self.gate.pause(_shortened(by), longest, _time(until))
         self.events.pool(self.name, POOL_PAUSED, _shortened(by))
         # While clients are held they are not refused.
-        self._checkRefusing()
+        self.checkRefusing()
         self.deadlines.queued()
         self.gate.check()
 
@@ -159,7 +174,7 @@ class PausablePool(Roster):
         self.gate.resume(seconds)
         if before != (False, None):
             self.events.pool(self.name, POOL_RESUMED, _shortened(by))
-        self._checkRefusing()
+        self.checkRefusing()
         self.deadlines.queued()
         self.alarm.check()
 
@@ -177,7 +192,7 @@ class PausablePool(Roster):
     def _refuse(self, refusing: bool) -> None:
         self.stopped = refusing
         # Clients that the kernel holds come in before they are turned away.
-        self._checkRefusing()
+        self.checkRefusing()
         self.admission.stopped = refusing
         self.checkRoom()
 
@@ -199,16 +214,17 @@ class PausablePool(Roster):
         self.alarm.check()
         self.events.pool(self.name, POOL_CHANGED, NOBODY)
 
-    def _checkRefusing(self) -> None:
+    def checkRefusing(self) -> None:
         """
-        Refuse clients, or listen again.
+        Refuse clients, or listen again: while nothing is up here, nor in a pool that
+        takes clients of this one's listeners.
         """
         if self._stopping:
             return
         refusing = self.stopped
         if self.settings.whenDown == "refuse" and self.gate.paused is None:
-            up = any(each.serves for each in self.destinations)
-            refusing = refusing or not up
+            behind = self.router.behind(self.name)
+            refusing = refusing or not any(each.serves for each in (self, *behind))
         if self.listeners.refusing != refusing:
             self.listeners.setRefusing(refusing)
 

@@ -75,7 +75,6 @@ class Pool(PausablePool):
         self._choose = choose
         self._choosing = FailureLog(self.clock, f"choose of pool {name}")
         self._pools = shared.pools
-        self._router = shared.router
         self.count = PoolCount(name)
         self.context = shared.context
         self._reactor = shared.reactor
@@ -160,8 +159,8 @@ class Pool(PausablePool):
 
             timeout = settings.handshakeTimeout
             steps.append(TlsStep(timeout, self._reactor, self.context, certificates))
-        if self._router.routes(self.name):
-            steps.append(RouteStep(settings.handshakeTimeout, self._router, self.name))
+        if self.router.routes(self.name):
+            steps.append(RouteStep(settings.handshakeTimeout, self.router, self.name))
         elif settings.policy == "source" and settings.affinity == "sni":
             steps.append(ServerNameStep(settings.handshakeTimeout))
         if settings.takeSlot == "first-byte":
@@ -310,7 +309,7 @@ class Pool(PausablePool):
         self._roomAwaited = True
         self.checkRoom()
         self.destinationChanged()
-        self._router.changed()
+        self.router.changed()
         self.events.pool(self.name, POOL_CHANGED, "")
 
     def stop(self) -> None:
@@ -368,7 +367,8 @@ class Pool(PausablePool):
         self._nothingAvailable = not self._available()
         self._watchful = self._nothingAvailable or bool(self.alarm.wakers)
         self._rebinder.start()
-        self._checkRefusing()
+        self.checkRefusing()
+        self.router.destinationChanged(self)
         if self._watchful and len(self.queue) > 0:
             self._hurry()
 

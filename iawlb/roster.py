@@ -59,6 +59,7 @@ class Roster(WorkerPool):
     @ivar workers: The worker of each destination, by the destination's name.
     @ivar listeners: The addresses that clients connect to.
     @ivar deadlines: The time-outs of the pool's sessions.
+    @ivar router: Which pools take the clients of which pool's listeners.
     """
 
     listeners: Listeners
@@ -71,6 +72,7 @@ class Roster(WorkerPool):
         self.clock = shared.clock
         self.events = shared.events
         self.table = shared.table
+        self.router = shared.router
         self._affinity = FailureLog(self.clock, f"affinity of pool {name}")
         if policy is None:
             policy = self._policyOf(settings)

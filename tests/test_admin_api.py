@@ -347,6 +347,12 @@ class ReadingTests(ApiCase):
         (session,) = self.get("/sessions")["sessions"]
         self.assertEqual(session["serverName"], "a.b.example")
         self.assertEqual(session["pool"], "b")
+        # A pool that only has listeners for others is not said to be down.
+        self.balancer.addPool("edge")
+        self.assertIn("edge", self.get("/ready")["why"])
+        pool = self.balancer.addPool("c", through="edge", protocols="h2")
+        pool.add("127.0.0.1:2", {})
+        self.assertNotIn("edge", self.get("/ready")["why"])
         self.check("Sessions", self.get("/sessions"))
 
     def test_tls(self) -> None:

@@ -209,6 +209,30 @@ class RoutingTests(SynchronousTestCase):
         self.said(helloOf("api.example"))
         self.assertEqual(self.lives(), {"api": 1})
 
+    def test_refusing(self) -> None:
+        """
+        A pool that has only listeners is up while a pool is up that its clients go to;
+        and only while none is, it refuses clients, if that is asked for.
+        """
+        edge = self.balancer.addPool("edge", whenDown="refuse")
+        self.assertEqual((edge.state, edge.listeners.refusing), ("down", True))
+        back = self.pool("back", through="edge", serverNames="back.example")
+        self.assertEqual((edge.state, edge.listeners.refusing), ("up", False))
+        self.assertTrue(edge.passes)
+        (worker,) = back.workers.values()
+        worker.goDown("for the test")
+        self.assertEqual((edge.state, edge.listeners.refusing), ("down", True))
+        edge.add(Backend(), {"name": "own"})
+        self.assertEqual((edge.state, edge.listeners.refusing), ("up", False))
+        self.assertFalse(edge.passes)
+        edge.remove("own")
+        self.assertTrue(edge.listeners.refusing)
+        self.pool("other", through="edge", serverNames="other.example")
+        self.assertFalse(edge.listeners.refusing)
+        self.balancer.removePool("other")
+        self.assertTrue(edge.listeners.refusing)
+        self.balancer.removePool("edge")
+
     def test_wrongHello(self) -> None:
         """
         What is no valid ClientHello is refused, with an alert if it is TLS at all.

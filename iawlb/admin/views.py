@@ -332,11 +332,8 @@ def readiness(balancer: Balancer) -> tuple[bool, str]:
     pools = list(balancer.pools.values())
     if not pools:
         return False, "there is no pool"
-    down = [
-        pool.name
-        for pool in pools
-        if not any(each.serves for each in pool.destinations)
-    ]
+    pools = [each for each in pools if not each.passes] or pools
+    down = [pool.name for pool in pools if not pool.serves]
     if len(down) == len(pools):
         return False, "no destination is up"
     if down:

@@ -47,6 +47,12 @@ class RoutedPool(Enterable, Protocol):
     settings: Settings
     workers: Mapping[str, Any]
 
+    def checkRefusing(self) -> None:
+        """
+        Called when destinations of a pool have come up or gone down that takes clients
+        of the pool's listeners.
+        """
+
     def renewSteps(self) -> None:
         """
         Called when the clients of the pool's listeners are routed now and were not
@@ -67,6 +73,7 @@ class Router:
         # The pools at whose listeners clients are routed, and the routes of those that
         # were asked for since the last change.
         self._entries: set[str] = set()
+        self._behind: dict[str, list[Any]] = {}
         self._tables: dict[str, RouteTable[str]] = {}
 
     def routes(self, name: str) -> bool:
@@ -80,16 +87,35 @@ class Router:
         Called when a pool has come, gone, or got other settings.
         """
         self._tables.clear()
-        entries = set()
+        entries, self._behind = set(), {}
         for pool in self._pools.values():
             if restricts(pool.settings):
                 entries.add(pool.name)
-                if pool.settings.through in self._pools:
-                    entries.add(pool.settings.through)
+                through = pool.settings.through
+                if through in self._pools:
+                    entries.add(through)
+                    self._behind.setdefault(through, []).append(pool)
         changed, self._entries = entries ^ self._entries, entries
         for name in changed:
             if name in self._pools:
                 self._pools[name].renewSteps()
+        for name in {*changed, *self._behind}:
+            if name in self._pools:
+                self._pools[name].checkRefusing()
+
+    def behind(self, name: str) -> Sequence[Any]:
+        """
+        Return the pools that take clients of a pool's listeners.
+        """
+        return self._behind.get(name, ())
+
+    def destinationChanged(self, pool: Any) -> None:
+        """
+        Called when a destination of a pool came, went, or changed its state.
+        """
+        entry = self._pools.get(pool.settings.through)
+        if entry is not None:
+            entry.checkRefusing()
 
     def check(self) -> None:
         """
