@@ -279,7 +279,7 @@ class BoundedTests(SynchronousTestCase):
             pass
         lines = Counter(each.line.destination.name for each in queue)
         self.assertLessEqual(max(lines.values()), ceil(1.25 * 40 / 4))
-        queue = ConnectionQueue(BoundedSource(1.25), lambda: all_[:2])
+        queue = ConnectionQueue(BoundedSource(1.1), lambda: all_)
         queue.put(session(1))
         before = next(iter(queue)).line
         queue.rebind()

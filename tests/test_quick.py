@@ -267,6 +267,15 @@ class QuickTests(SynchronousTestCase):
         self.assertIs(self.chosen(), new)
         self.assertIsNot(self.chosen(), new)
 
+    def test_newOneIsNotTrusted(self) -> None:
+        """
+        Until a new one has answered, it is slower than the slowest that is known, also
+        where all are slow: so one that never answers gets few.
+        """
+        self.known(*[5.0] * 9)
+        chosen = [self.chosen().name for _ in range(10)]
+        self.assertEqual(chosen.count("9"), 1)
+
     def test_failingFast(self) -> None:
         """
         A destination that ends each session at once, and so is always idle, gets five
