@@ -333,6 +333,7 @@ class PoolTests(SynchronousTestCase):
             self.assertEqual(self.served(rig), [1, 0])
             rig.advance(0.2)
             self.assertEqual(self.served(rig), served)
+            self.assertEqual(rig.balancer._pool.queue.spills, served[1])
 
     def test_ownFirst(self) -> None:
         """

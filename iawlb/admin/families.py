@@ -147,6 +147,12 @@ POOL: tuple[Family[PoolView], ...] = (
         lambda view: view.pool.door.sources,
     ),
     Family(
+        "iawlb_pool_spills",
+        "counter",
+        "Clients that any destination could serve, as they had waited for their own.",
+        lambda view: view.pool.queue.spills,
+    ),
+    Family(
         "iawlb_pool_sessions",
         "counter",
         "Sessions that were connected to a destination.",

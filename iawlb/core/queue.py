@@ -54,6 +54,7 @@ class ConnectionQueue(Lines, DeferredQueue[Session]):
         no limit.
     @ivar backlog: The number of pending calls of L{get} without a destination above
         which L{get} raises, or L{None} for no limit.
+    @ivar spills: The number of sessions that L{spill} has moved.
     @ivar gate: Holds the sessions while it is not open; L{None} while there is nothing
         to hold them.
     """
@@ -78,6 +79,7 @@ class ConnectionQueue(Lines, DeferredQueue[Session]):
         DeferredQueue.__init__(self, size, backlog)
         self.gate: Gate | None = None
         self._entered = 0
+        self.spills = 0
         # The function that takes each waiting destination's next session, in the order
         # in which the destinations began to wait.
         self._takers: dict[Destination, Callable[[Session], None]] = {}
@@ -233,6 +235,7 @@ class ConnectionQueue(Lines, DeferredQueue[Session]):
                 line.remove(oldest)
                 self._unbound.add(oldest)
                 moved += 1
+        self.spills += moved
         for _ in range(moved):
             shut = self.gate is not None and not self.gate.open
             if shut or not self.handOverNext():
