@@ -149,6 +149,7 @@ async def test_scans(monkeypatch: pytest.MonkeyPatch) -> None:
     the connection; one that waits does, though it sends nothing; and one that has sent
     something does at once.
     """
+    monkeypatch.setattr(alarm, "GRACE", 1000.0)
     async with bay() as at:
         pool = at.pool()
         at.add(pool, "a")
@@ -159,7 +160,6 @@ async def test_scans(monkeypatch: pytest.MonkeyPatch) -> None:
         await until(lambda: len(at.recorder.outcomes) == 2)
         assert at.state(pool) == ["asleep"]
         assert set(at.recorder.outcomes.values()) == {Outcome.CLIENT_LEFT_QUEUE}
-        monkeypatch.setattr(alarm, "GRACE", 1000.0)
         silent = await at.client(pool)
         await until(lambda: len(pool.queue) == 1)
         assert at.state(pool) == ["asleep"]
@@ -187,13 +187,11 @@ async def test_scans(monkeypatch: pytest.MonkeyPatch) -> None:
         (["sh", "-c", "kill -9 $$"], "was ended by SIGKILL"),
         (
             ["sleep", "60"],
-            "not ready within 0.3 s: Connection was refused by other side: 111: "
-            "Connection refused.",
+            "not ready within 0.3 s",
         ),
         (
             ["sh", "-c", "trap '' TERM; sleep 60; sleep 60; sleep 60"],
-            "not ready within 0.3 s: Connection was refused by other side: 111: "
-            "Connection refused.",
+            "not ready within 0.3 s",
         ),
     ],
 )
@@ -213,7 +211,8 @@ async def test_failedStart(command: list[str], why: str) -> None:
             each.close()
         assert set(at.recorder.outcomes.values()) == {Outcome.WAKE_FAILED}
         (one,) = pool.destinations
-        assert (one.state, one.down) == ("down", f"could not be started: {why}")
+        assert one.state == "down" and one.down is not None
+        assert one.down.startswith(f"could not be started: {why}")
 
 
 @pytest_twisted.ensureDeferred
@@ -246,12 +245,15 @@ async def test_stopsListening() -> None:
         pool = at.pool(backoff=0.01)
         port = freePort()
         command = (sys.executable, "-I", "-S", "-c", script, str(port))
-        at.add(pool, "a", *command, port=port, wakeTimeout=0.3)
+        at.add(pool, "a", *command, port=port, wakeTimeout=LIMIT)
         await at.echoed(pool)
+        own = pool.workers["a"].destination.settings
+        pool.configureDestination("a", replace(own, wakeTimeout=0.3))
         client = await at.client(pool)
         client.write(b"x")
         await until(lambda: client.ended or client.lost)
         await until(lambda: at.said("was ended by SIGTERM"))
+        pool.configureDestination("a", own)
         await at.echoed(pool)
         assert at.said("started as process") == 2
 

@@ -37,6 +37,13 @@ How long the processes of a program that were killed are waited for, in seconds:
 kernel may hold one that waits for a disk.
 """
 
+MANY_FILES = 2000
+"""
+The number of open files from which on the process of a program is forked. Twisted's
+other way, C{posix_spawn}, first asks the kernel about each open file: 130 ms with
+20,000 of them, in which nothing else is done.
+"""
+
 NOT_INHERITED = frozenset(
     (
         "FDSTORE",
@@ -129,6 +136,8 @@ class Program(ProcessProtocol):
         self._output: ProgramOutput | None = None
         self._exited = False
         self._group = 0
+        # Whether the process has made its group.
+        self._isGroup = False
         self._process: Any = None
         self._bound = 0.0
         self._kills: IDelayedCall | None = None
@@ -152,20 +161,25 @@ class Program(ProcessProtocol):
             key: value for key, value in os.environ.items() if key not in NOT_INHERITED
         }
         arguments = [sys.executable, "-I", "-S", become.__file__, str(os.getpid())]
+        # Twisted forks if the process is to run in another folder.
+        here, elsewhere = ".", None
         self.close()
         handles: list[int] = []
         try:
             reads, writes = os.pipe()
             handles += (reads, writes, os.open(os.devnull, os.O_RDONLY))
             os.set_blocking(reads, False)
-            self._exited = False
-            self._givesUp = False
+            if reads >= MANY_FILES:
+                here = os.getcwd()
+                elsewhere = "/" if here != "/" else "/dev"
+            self._exited = self._isGroup = self._givesUp = False
             self._bound = bound
             self._process = self._reactor.spawnProcess(
                 self,
                 sys.executable,
-                [*arguments, *self.command],
+                [*arguments, here, *self.command],
                 environment,
+                path=elsewhere,
                 childFDs={0: handles[2], 1: writes, 2: writes},
             )
         except OSError as error:
@@ -250,6 +264,7 @@ class Program(ProcessProtocol):
         """
         try:
             os.killpg(self._group, number)
+            self._isGroup = True
         except ProcessLookupError:
             if self._exited:
                 return False
@@ -275,6 +290,9 @@ class Program(ProcessProtocol):
         if self._givesUp or (self._exited and not self._left()):
             self._ended()
         else:
+            if not self._isGroup and not self._exited:
+                # Before it is the program, it may miss a signal.
+                self._signal(signal.SIGTERM)
             self._looks = self._clock.callLater(self._wait, self._look)
             self._wait = min(2 * self._wait, LAST_LOOK)
 

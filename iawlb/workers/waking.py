@@ -112,7 +112,7 @@ class Waker:
         self._closed = True
         self._cancel()
         if self.phase in (Phase.WAKING, Phase.AWAKE):
-            self._pool.programs.stopping(self._stop())
+            self._stop()
         self.phase = Phase.ASLEEP
         self.destination.asleep = "asleep"
 
@@ -335,8 +335,9 @@ class Waker:
         self.destination.asleep = asleep
 
     def _stop(self) -> Deferred[None]:
-        assert self._starter is not None
-        stop = self._starter.stop()
+        starter = self._starter
+        assert starter is not None
+        stop = starter.stop().addCallback(lambda _: starter.close())
         self._pool.programs.stopping(stop)
         return stop
 
