@@ -13,7 +13,7 @@ import time
 import timeit
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -168,6 +168,37 @@ Seconds after which the connections of C{wrk} are all there and warm.
 """
 
 
+def _look(run: Run) -> tuple[float, int, Cpu]:
+    """
+    Read how many requests the backend has had, and what the proxy has cost.
+    """
+    address = f"http://127.0.0.1:{run.backend}/status"
+    with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
+        # Its third line: accepted, handled, requests.
+        requests = int(answer.read().split(b"\n")[2].split()[2])
+    return time.monotonic(), requests, run.cpu()
+
+
+def _between(run: Run) -> Sample:
+    """
+    Measure requests while clients ask, by the backend's own counter, so that the time
+    in which the connections are made is left out.
+    """
+    time.sleep(WARM)
+    before = _look(run)
+    time.sleep(run.seconds)
+    after = _look(run)
+    seconds, units = after[0] - before[0], after[1] - before[1]
+    user, kernel = after[2].since(before[2])
+    return {
+        "units": units,
+        "seconds": seconds,
+        "spentUser": user,
+        "spentKernel": kernel,
+        "rate": units / seconds,
+    }
+
+
 def _http(
     connections: int,
     scheme: str = "http",
@@ -175,56 +206,58 @@ def _http(
     header: str = "Connection: keep-alive",
 ) -> Callable[[Run], Sample]:
     """
-    Measure requests: C{wrk} asks, and the backend's own counter says how many came, so
-    that the time in which the connections are made is left out.
+    Measure requests of C{wrk}.
     """
-
-    def look(run: Run) -> tuple[float, int, Cpu]:
-        address = f"http://127.0.0.1:{run.backend}/status"
-        with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
-            # Its third line: accepted, handled, requests.
-            requests = int(answer.read().split(b"\n")[2].split()[2])
-        return time.monotonic(), requests, run.cpu()
 
     def measure(run: Run) -> Sample:
         with run.start(
             *("wrk", "-t1", f"-c{connections}", f"-d{PATIENCE}s"),
             *("-H", header, f"{scheme}://127.0.0.1:{run.port}{path}"),
         ) as wrk:
-            time.sleep(WARM)
-            before = look(run)
-            time.sleep(run.seconds)
-            after = look(run)
+            sample = _between(run)
             wrk.send_signal(signal.SIGINT)
             said = _ending(wrk)
-        seconds, units = after[0] - before[0], after[1] - before[1]
-        user, kernel = after[2].since(before[2])
         wrong = re.search(r"Socket errors: (.*)", said)
         errors = sum(map(int, re.findall(r"\d+", wrong[1]))) if wrong else 0
         other = re.search(r"Non-2xx.*: (\d+)", said)
-        return {
-            "units": units,
-            "seconds": seconds,
-            "spentUser": user,
-            "spentKernel": kernel,
-            "rate": units / seconds,
-            "errors": errors + (int(other[1]) if other else 0),
-        }
+        return {**sample, "errors": errors + (int(other[1]) if other else 0)}
 
     return measure
+
+
+CLIENTS = 8
+"""
+Clients that make full handshakes.
+"""
+
+
+def _handshakes(run: Run) -> Sample:
+    """
+    Measure connections with a full TLS handshake each, which C{wrk} cannot make: it
+    resumes TLS sessions.
+    """
+    with ExitStack() as stack:
+        for _ in range(CLIENTS):
+            stack.enter_context(
+                run.start(
+                    *("openssl", "s_time", "-new", "-time", PATIENCE, "-www", "/"),
+                    *("-connect", f"127.0.0.1:{run.port}"),
+                )
+            )
+        return _between(run)
+
+
+def _resumed(run: Run) -> Sample:
+    """
+    Measure connections that resume a TLS session, where the proxy allows that.
+    """
+    return _http(32, "https", "/", "Connection: close")(run)
 
 
 LARGE = 1 << 20
 """
 The size of the backend's large page.
 """
-
-
-def _handshakes(run: Run) -> Sample:
-    """
-    Measure requests that have a connection and a full handshake each.
-    """
-    return _http(32, "https", "/", "Connection: close")(run)
 
 
 def _tlsBulk(connections: int) -> Callable[[Run], Sample]:
@@ -436,9 +469,18 @@ ROWS: Sequence[Row] = (
     ),
     Row(
         "tls-handshakes",
-        "a full TLS handshake, ask, answer, close; 32 at a time",
+        f"a full TLS handshake, ask, answer, close; {CLIENTS} at a time",
         (Metric("rate", "handshakes/s", "more"), *_cpu("us/handshake")),
         _handshakes,
+        backend="web",
+        direct=False,
+        tls=True,
+    ),
+    Row(
+        "tls-resumed",
+        "a TLS session resumed, ask, answer, close; 32 at a time",
+        (Metric("rate", "handshakes/s", "more"), *_cpu("us/handshake")),
+        _resumed,
         backend="web",
         direct=False,
         tls=True,
