@@ -68,6 +68,7 @@ class Balancer(MultiService):
     @ivar clock: The reactor's monotonic time, which no change of the wall clock moves.
     @ivar events: The observers, to which every step is reported.
     @ivar table: All sessions that live.
+    @ivar throttle: Reads again the connections that have used up their bandwidth.
     @ivar closing: Pools that were removed and whose sessions have not all finished.
     """
 
@@ -123,7 +124,7 @@ class Balancer(MultiService):
             self.clock.seconds,
             self.settings.strictTls,
         )
-        self._throttle = Throttle(self.clock)
+        self.throttle = Throttle(self.clock)
         self._pools: dict[str, Pool] = {}
         self._router = Router(self._pools)
         self._shared = Shared(
@@ -134,7 +135,7 @@ class Balancer(MultiService):
             context,
             Programs(reactor, self.clock),
             self._pools,
-            self._throttle,
+            self.throttle,
             self._router,
         )
         self.closing: list[Pool] = []
@@ -368,7 +369,7 @@ class Balancer(MultiService):
             pool.stop()
         await self._shared.programs.whenStopped()
         self._watching.stop()
-        self._throttle.stop()
+        self.throttle.stop()
         if self._poller is not None:
             self._poller.stop()
         await super().stopService()

@@ -271,6 +271,23 @@ class AgeTests(SynchronousTestCase):
         self.destination.lose()
         self.assertEqual(on.recorder.outcomes, {1: Outcome.TOO_OLD})
 
+    def test_raises(self) -> None:
+        """
+        A step that raises after that resets both sides.
+        """
+        on = self.on()
+        on.advance(20.6)
+        (session,) = on.balancer.sessions
+        relay: Any = session.relay
+
+        def fail(side: object) -> None:
+            raise RuntimeError("no")
+
+        relay.sideEnded = fail
+        self.client.end()
+        self.assertEnds(True, "abort")
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
     def test_beforeIdle(self) -> None:
         """
         Whichever comes first ends a session: its silence or its age.

@@ -576,6 +576,17 @@ class TimeoutTests(SynchronousTestCase):
         on.advance(2)
         self.assertIs(self.outcome(on), Outcome.ANSWER_TIMEOUT)
 
+    def test_counted(self) -> None:
+        """
+        The balancer says how many connections wait, and that none does any more.
+        """
+        on, client, _ = self.on(bandwidthIn=10)
+        self.assertEqual(len(on.balancer.throttle), 0)
+        client.receive(bytes(12))
+        self.assertEqual(len(on.balancer.throttle), 1)
+        on.advance(3)
+        self.assertEqual(len(on.balancer.throttle), 0)
+
     def test_stop(self) -> None:
         """
         A balancer that stops leaves no timer, and ends sessions that wait.

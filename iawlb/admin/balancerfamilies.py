@@ -79,6 +79,13 @@ BALANCER: tuple[Family[BalancerView], ...] = (
         lambda view: view.sources.lag.largest,
     ),
     Family(
+        "iawlb_throttled_connections",
+        "gauge",
+        "Connections that are not read for the moment, as they have used up their "
+        "bandwidth.",
+        lambda view: len(view.sources.balancer.throttle),
+    ),
+    Family(
         "iawlb_uncounted_sessions",
         "counter",
         "Sessions of destinations beyond the most that have metrics of their own.",
