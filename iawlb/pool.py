@@ -159,8 +159,9 @@ class Pool(PausablePool):
 
             timeout = settings.handshakeTimeout
             steps.append(TlsStep(timeout, self._reactor, self.context, certificates))
-        if self.router.routes(self.name):
-            steps.append(RouteStep(settings.handshakeTimeout, self.router, self.name))
+        routes = self.router.routes(self.name)
+        if routes is not None:
+            steps.append(RouteStep(settings.handshakeTimeout, self.router, routes))
         elif settings.policy == "source" and settings.affinity == "sni":
             steps.append(ServerNameStep(settings.handshakeTimeout))
         if settings.takeSlot == "first-byte":

@@ -297,6 +297,26 @@ class RoutingTests(SynchronousTestCase):
         self.said(helloOf("a.example", "h2"))
         self.assertEqual(self.lives(), {"web": 2, "new": 1})
 
+    def test_underWay(self) -> None:
+        """
+        Clients that have come before a change go to where they would have gone, while
+        that pool is there, also if it was removed and finishes its sessions.
+        """
+        hellos = [helloOf(f"{each}.example") for each in ("api", "www", "a.api")]
+        api, www, late = wires = [self.said(each[:-1]) for each in hellos]
+        self.balancer.removePool("web")
+        self.assertEqual(self.lives(), {})
+        for wire, hello in zip(wires[:2], hellos, strict=False):
+            wire.receive(hello[-1:])
+        self.assertEqual(self.lives(), {"api": 1})
+        self.assertEqual(self.web.count.live, 2)
+        self.assertIsNone(www.closing)
+        self.balancer.removePool("api")
+        api.lose(reset=True)
+        late.receive(hellos[2][-1:])
+        self.assertEqual(late.closing, "close")
+        self.assertEqual(late.written, alert(UNRECOGNIZED_NAME))
+
     def test_same(self) -> None:
         """
         While two pools take the same, the first one gets it.

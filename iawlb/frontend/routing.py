@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from iawlb.core.outcome import Outcome
 from iawlb.core.routes import (
     NoRoute,
+    Route,
     RouteTable,
     restricts,
-    routesOf,
     wrongRoutes,
 )
 from iawlb.core.text import printable
@@ -60,6 +60,35 @@ class RoutedPool(Enterable, Protocol):
         """
 
 
+class Routes:
+    """
+    The routes of the clients of one pool's listeners, as they are at a moment.
+
+    @ivar routes: The routes, that of the pool itself first.
+    """
+
+    def __init__(self, routes: Sequence[Route[Any]]) -> None:
+        self.routes = routes
+        self._table: RouteTable[RoutedPool] | None = None
+
+    def find(self, host: str | None, protocols: Sequence[str]) -> RoutedPool | NoRoute:
+        """
+        Find the pool that takes a client.
+
+        @param host: The host name that the client asks for, if any.
+        @param protocols: The protocols that it offers, or the one that was agreed upon.
+        """
+        if self._table is None:
+            # While a reload changes one pool after the other, two may take the same.
+            self._table = RouteTable(self.routes, strict=False)
+        found = self._table.find(host, protocols)
+        own = self.routes[0]
+        if found is own.target and not (own.names or own.protocols or found.workers):
+            # A pool that only has listeners.
+            return NoRoute.NAME
+        return found
+
+
 class Router:
     """
     Which pools take the clients of which pool's listeners.
@@ -70,44 +99,56 @@ class Router:
         @param pools: The pools by name; they come, go and change.
         """
         self._pools: Mapping[str, RoutedPool] = pools
-        # The pools at whose listeners clients are routed, and the routes of those that
-        # were asked for since the last change.
-        self._entries: set[str] = set()
+        self._routes: dict[str, Routes] = {}
         self._behind: dict[str, list[Any]] = {}
-        self._tables: dict[str, RouteTable[str]] = {}
-
-    def routes(self, name: str) -> bool:
-        """
-        Return whether the clients of a pool's listeners are routed.
-        """
-        return name in self._entries
 
     def changed(self) -> None:
         """
         Called when a pool has come, gone, or got other settings.
         """
-        self._tables.clear()
-        entries, self._behind = set(), {}
+        before, self._routes = self._routes, {}
+        behind: dict[str, list[Any]] = {}
+        entries = []
         for pool in self._pools.values():
             if restricts(pool.settings):
-                entries.add(pool.name)
-                through = pool.settings.through
-                if through in self._pools:
-                    entries.add(through)
-                    self._behind.setdefault(through, []).append(pool)
-        changed, self._entries = entries ^ self._entries, entries
-        for name in changed:
+                entries.append(pool.name)
+                behind.setdefault(pool.settings.through, []).append(pool)
+        self._behind = behind
+        for name in dict.fromkeys((*entries, *behind)):
             if name in self._pools:
+                pools = (self._pools[name], *behind.get(name, ()))
+                routes = [_routeOf(each) for each in pools]
+                known = before.get(name)
+                if known is None or known.routes != routes:
+                    known = Routes(routes)
+                self._routes[name] = known
+        for name in {*before, *self._routes}:
+            if name in self._pools and before.get(name) is not self._routes.get(name):
                 self._pools[name].renewSteps()
-        for name in {*changed, *self._behind}:
-            if name in self._pools:
                 self._pools[name].checkRefusing()
+
+    def routes(self, name: str) -> Routes | None:
+        """
+        Return the routes of the clients of a pool's listeners as they are now; L{None},
+        if they are not routed.
+        """
+        return self._routes.get(name)
 
     def behind(self, name: str) -> Sequence[Any]:
         """
         Return the pools that take clients of a pool's listeners.
         """
         return self._behind.get(name, ())
+
+    def current(self, pool: RoutedPool) -> RoutedPool | None:
+        """
+        Return what has become of a pool since a client was accepted.
+
+        @return: The pool of that name; or the pool, if it was removed and finishes its
+            sessions; or L{None}.
+        """
+        now = self._pools.get(pool.name)
+        return pool if now is None and pool.count.live else now
 
     def destinationChanged(self, pool: Any) -> None:
         """
@@ -123,35 +164,13 @@ class Router:
 
         @raise InvalidSetting: A pool takes what another one takes, or nothing.
         """
-        for name, why in wrongRoutes(self._settings()):
+        settings = {name: each.settings for name, each in self._pools.items()}
+        for name, why in wrongRoutes(settings):
             raise InvalidSetting(f"pool {name}: {why}")
 
-    def find(
-        self, name: str, host: str | None, protocols: Sequence[str]
-    ) -> RoutedPool | NoRoute:
-        """
-        Find the pool that takes a client.
 
-        @param name: The name of the pool whose listener has accepted the client.
-        @param host: The host name that the client asks for, if any.
-        @param protocols: The protocols that it offers, or the one that was agreed upon.
-        """
-        table = self._tables.get(name)
-        if table is None:
-            # While a reload changes one pool after the other, two may take the same.
-            table = RouteTable(routesOf(name, self._settings()), strict=False)
-            self._tables[name] = table
-        found = table.find(host, protocols)
-        if isinstance(found, NoRoute):
-            return found
-        pool = self._pools[found]
-        if not pool.workers and not restricts(pool.settings):
-            # A pool that only has listeners.
-            return NoRoute.NAME
-        return pool
-
-    def _settings(self) -> dict[str, Settings]:
-        return {name: each.settings for name, each in self._pools.items()}
+def _routeOf(pool: RoutedPool) -> Route[RoutedPool]:
+    return Route(pool, pool.settings.serverNames, pool.settings.protocols)
 
 
 class RouteStep(Step):
@@ -163,14 +182,14 @@ class RouteStep(Step):
     late = Outcome.HANDSHAKE_TIMEOUT
     gone = Outcome.CLIENT_LEFT_HANDSHAKE
 
-    def __init__(self, timeout: float, router: Router, name: str) -> None:
+    def __init__(self, timeout: float, router: Router, routes: Routes) -> None:
         """
         @param timeout: How long the ClientHello may take, in seconds; 0 is no limit.
-        @param name: The name of the pool whose listener has accepted the clients.
+        @param routes: Those of the clients that come from now on.
         """
         super().__init__(timeout)
         self._router = router
-        self._name = name
+        self._routes = routes
 
     def begin(self, arrival: Arriving) -> None:
         """
@@ -223,11 +242,14 @@ class RouteStep(Step):
         @param answer: Whether a client that no pool takes gets an alert.
         """
         name = None if host is None else host.lower().removesuffix(".")
-        found = self._router.find(self._name, name, protocols)
+        found = self._routes.find(name, protocols)
         if not isinstance(found, NoRoute):
-            arrival.moveTo(found)
-            arrival.proceed()
-            return
+            pool = self._router.current(found)
+            if pool is not None:
+                arrival.moveTo(pool)
+                arrival.proceed()
+                return
+            found = NoRoute.NAME
         if answer:
             _say(
                 arrival,

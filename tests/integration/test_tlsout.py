@@ -241,13 +241,13 @@ def test_stalledReader(balancer: Balancers, authority: Authority, serve: Serve) 
 
 
 ROUTED = """\
-[pools.a]
+[pools.{entry}]
 listen = "127.0.0.1:{port}"
 server-names = ["a.example"]
 destinations = {{ a = "127.0.0.1:{a}" }}
 
 [pools.b]
-through = "a"
+through = "{entry}"
 server-names = {names}
 destinations = {{ b = "127.0.0.1:{b}" }}
 """
@@ -283,15 +283,16 @@ class Served:
             start(self.webs[name])
             self.webs[name].put("page", name.encode())
 
-    def write(self, *names: str) -> None:
+    def write(self, *names: str, entry: str = "a") -> None:
         """
         Write the file.
 
         @param names: Those that the second server is for.
+        @param entry: The name of the pool that listens.
         """
         ports = {name: web.port for name, web in self.webs.items()}
         listed = str([*names]).replace("'", '"')
-        text = ROUTED.format(port=self.port, names=listed, **ports)
+        text = ROUTED.format(entry=entry, port=self.port, names=listed, **ports)
         self.file.write_text(text)
 
     def run(self, balancer: Balancers) -> Balancer:
@@ -337,7 +338,8 @@ def test_routesUnderLoad(
     balancer: Balancers, authority: Authority, start: Start
 ) -> None:
     """
-    A reload that moves a name to another pool and back, under load, fails no client.
+    Reloads that add a name and take it away, or give the listener to another pool,
+    under load, fail no client.
     """
     served = Served(authority, start)
     served.write("b.example")
@@ -357,10 +359,11 @@ def test_routesUnderLoad(
     loading = [threading.Thread(target=load, args=(host,)) for host in HOSTS]
     for each in loading:
         each.start()
-    for number in range(6):
+    for number in range(9):
         before = len(answers_)
         until(lambda before=before: len(answers_) > before + 20 or failed)  # type: ignore[misc]
-        served.write("b.example", *(["d.example"] if number % 2 else []))
+        names = ["b.example", *(["d.example"] if number % 2 else [])]
+        served.write(*names, entry="c" if number % 3 == 2 else "a")
         front.send(signal.SIGHUP)
         until(lambda number=number: front.text().count("reloaded") > number or failed)  # type: ignore[misc]
     stop.set()
