@@ -702,6 +702,26 @@ def test_checks(example: Make, tmp_path: Path) -> None:
     balancer.stop()
 
 
+def test_waking(example: Make) -> None:
+    """
+    The server is started by a client, and stopped when no other has come.
+    """
+    balancer = example("waking.py")
+    balancer.ports["9001"] = freePort()
+    balancer.start()
+    for times in (1, 2):
+        with connect(balancer.port) as client:
+            client.sendall(b"hello")
+            assert client.recv(100) == b"hello"
+        until(
+            lambda times=times: (  # type: ignore[misc]
+                balancer.program.text().count("echo is asleep") == times
+            ),
+            "its sleep",
+        )
+    balancer.stop()
+
+
 def test_factory(example: Make) -> None:
     """
     The factory puts what another endpoint accepts into the queue.

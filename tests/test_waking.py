@@ -314,6 +314,38 @@ class WakeTests(SynchronousTestCase):
         clients[1].lose()
         self.assertEqual(bed.outcomes, [Outcome.WAKE_FAILED])
 
+    def test_backup(self) -> None:
+        """
+        A backup is not needed while another destination sleeps, but is if that cannot
+        be started. A backup that sleeps is not woken before that.
+        """
+        bed = Bed(instant=False, wakeTimeout="1s")
+        backup = Backend()
+        bed.balancer.add(backup, name="z", backup=True, ensureRunning=bed.ensureRunning)
+        bed.come(5)
+        self.assertEqual((bed.log, bed.states()), (["start a"], ["waking", "asleep"]))
+        bed.advance(1.05)
+        self.assertEqual(bed.log, ["start a", "stop a", "start z"])
+        bed.under[-1].callback(None)
+        bed.advance(0.05)
+        self.assertEqual({name for _, name in bed.recorder.pulls}, {"z"})
+        self.assertEqual(len(bed.recorder.pulls), 5)
+
+    def test_drainedSleeps(self) -> None:
+        """
+        A destination that is drained sleeps when its time is over, and takes clients
+        again when it is told to.
+        """
+        bed = Bed(sleepAfter="5s")
+        bed.leave(*bed.come())
+        bed.balancer._pool.drain("a")
+        bed.advance(5.1)
+        self.assertEqual((bed.log[-1], bed.states()), ("stop a", ["draining"]))
+        bed.balancer._pool.undrain("a")
+        self.assertEqual(bed.states(), ["asleep"])
+        bed.come()
+        self.assertEqual((bed.log[-1], bed.states()), ("start a", ["up"]))
+
     def test_leftMeanwhile(self) -> None:
         """
         When all clients leave during a start, the destination wakes all the same, and

@@ -93,11 +93,14 @@ class Alarm:
         ]
         if not sleeping:
             return
+        queue = self._queue
         for waker in sleeping:
             destination = waker.destination
-            if self._queue.waitingFor(destination):
-                if self._serious(self._queue.boundTo(destination)):
-                    waker.wake()
+            # The count first, which is cheap, as there may be a thousand.
+            if queue.waitingFor(destination) and self._serious(
+                queue.boundTo(destination)
+            ):
+                waker.wake()
         if self._serious(self._queue.boundTo(None)):
             waiting = self._queue.unbound()
             if gate is not None and gate.free is not None:
