@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -471,6 +472,46 @@ def test_renewedUnderLoad(files: Files, page: Web, balancer: Balancers) -> None:
     assert load.errors == []
     assert load.served > 50
     assert len(load.seen) == 3
+
+
+def test_reloadedUnderLoad(
+    files: Files, page: Web, balancer: Balancers, tmp_path: Path
+) -> None:
+    """
+    TLS begins, changes and moves to another certificate by reloads under load: no
+    client sees an error, also none in the middle of its handshake.
+    """
+    other = Issued("localhost", ROOT, ["localhost"], days=99)
+    second = files.write("second.pem", other.keyPem, other.pem)
+    file, port = tmp_path / "iawlb.toml", freePort()
+
+    def write(settings: str) -> None:
+        file.write_text(
+            f'[pools.web]\nlisten = {{ address = "127.0.0.1:{port}", {settings} }}\n'
+            f'destinations = {{ a = "127.0.0.1:{page.port}" }}\n'
+        )
+
+    write(f'certificate = "{files.own}"')
+    front = balancer.run(port, ["--config", str(file), "--log=errors"])
+    load = Load(files, port, 4)
+    try:
+        for number in range(9):
+            write(
+                (
+                    f'certificate = "{files.own}", tls-min = "1.3"',
+                    f'certificate = ["{second}", "{files.own}"], alpn = ["http/1.1"]',
+                    f'certificate = "{files.own}", client-certificate = "asked", '
+                    f'client-ca = "{files.clients}"',
+                )[number % 3]
+            )
+            before = load.served
+            os.kill(front.pid, signal.SIGHUP)
+            until(lambda n=number: front.text().count("] reloaded ") == n + 1)  # type: ignore[misc]
+            until(lambda b=before: load.served > b + 8)  # type: ignore[misc]
+    finally:
+        load.stop()
+    assert load.errors == []
+    assert len(load.seen) == 2
 
 
 def hook() -> str:
