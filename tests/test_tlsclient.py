@@ -391,6 +391,20 @@ class ResumeTests(Case):
         self.clock.advance(1)
         self.assertEqual([meet(), meet()], [False, True])
 
+    def test_notTaken(self) -> None:
+        """
+        If OpenSSL does not take the former TLS session, a full handshake is done.
+        """
+        server = Server(self.write(Issued("leaf", self.root, ["localhost"])))
+        client = self.client()
+        ours = client.attempt().connection()
+        server.meet(ours)
+        client.succeeded(ours)
+        wrong = SSL.Error([("SSL routines", "", "session")])
+        with mock.patch.object(SSL.Connection, "set_session", side_effect=wrong):
+            ours = client.attempt().connection()
+        self.assertFalse(server.meet(ours).session_reused)
+
     def test_former(self) -> None:
         """
         A connection that was made before the files changed is not resumed.

@@ -6,6 +6,7 @@ verifies.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -99,7 +100,8 @@ class TlsClient:
             connection.set_tlsext_host_name(self.name.encode("ascii"))
         session = None if self._last is None else self._last.get_session()
         if session is not None:
-            connection.set_session(session)
+            with suppress(SSL.Error):  # a full handshake does too
+                connection.set_session(session)
         connection.set_connect_state()
         return connection
 

@@ -179,6 +179,8 @@ class _Handshake(EndpointConnect):
         """
         Called when the connection was lost during the handshake.
         """
+        if self._over:
+            return  # given up
         fault = self._attempt.fault
         if fault:
             why = f"the TLS certificate is refused: {fault}"
