@@ -587,6 +587,23 @@ class TimeoutTests(SynchronousTestCase):
         on.advance(3)
         self.assertEqual(len(on.balancer.throttle), 0)
 
+    def test_age(self) -> None:
+        """
+        A session that may not read when it reaches its age gets its ends at once, and
+        what is discarded then is read as fast as it comes.
+        """
+        on, client, destination = self.on(bandwidthIn=1, maxAge=5, maxAgeJitter=0)
+        client.receive(bytes(1000))
+        on.advance(4)
+        self.assertFalse(client.reading)
+        on.advance(1.6)
+        self.assertEqual((client.ended, destination.ended), (True, True))
+        self.assertTrue(client.reading)
+        client.receive(bytes(1000))
+        on.advance(1)
+        self.assertTrue(client.reading)
+        self.assertEqual(len(destination.written), 1000)
+
     def test_stop(self) -> None:
         """
         A balancer that stops leaves no timer, and ends sessions that wait.
