@@ -262,6 +262,10 @@ class Options(usage.Options):
                 "no destination: give --dest tcp:localhost:9001, or --demo 3 to try"
             )
         found = readGiven(self.environment or {}, given)
+        if "through" in found:
+            raise usage.UsageError(
+                "--through: a command line has one pool; write several in a file"
+            )
         process = ProcessSettings(**_valuesIn(found, ProcessSettings))
         admin = found.get("admin")
         self._takeProcess(reactor, process, DEFAULT if admin is None else admin.origin)

@@ -34,15 +34,11 @@ class HelloReader:
     """
     Reads the ClientHello of one connection. It is given all bytes that have come, each
     time more have, and goes on behind the records that it knows.
-
-    @ivar due: The number of bytes, from the first of the connection on, without which
-        nothing more can be said.
     """
 
-    __slots__ = ("_message", "_place", "due")
+    __slots__ = ("_message", "_place")
 
     def __init__(self) -> None:
-        self.due = _RECORD
         # The message so far, and the bytes of the connection that it came in.
         self._message = b""
         self._place = 0
@@ -62,15 +58,13 @@ class HelloReader:
             if len(data) < end:
                 # A wrong type or length need not be waited for.
                 _lengthOfMessage(self._message + data[self._place + _RECORD : end])
-                self.due = end
                 return None
             self._message += data[self._place + _RECORD : end]
             self._place = end
             size = _lengthOfMessage(self._message)
             if size is not None and len(self._message) >= size:
                 return self._complete(size)
-        self.due = self._place + _RECORD
-        _checkEnd(self.due)
+        _checkEnd(self._place + _RECORD)
         return None
 
     def _lengthOfRecord(self, data: bytes) -> int:
