@@ -28,6 +28,13 @@ class StateTests(SynchronousTestCase):
     Whether a destination takes sessions.
     """
 
+    def test_lean(self) -> None:
+        """
+        The attributes of a destination are in slots: with more than thirty attributes
+        elsewhere, looking at one takes longer.
+        """
+        self.assertFalse(hasattr(destination(), "__dict__"))
+
     def test_load(self) -> None:
         """
         The load is the number of sessions by weight; of two destinations with

@@ -27,6 +27,25 @@ class Condition:
         machine is short of something that connects to the destination need.
     """
 
+    # Python 3.11 looks attributes up more slowly in an object that has over 30, and all
+    # of a thousand destinations may be looked at for a session.
+    __slots__ = (
+        "_agentSlots",
+        "_asleep",
+        "_down",
+        "_draining",
+        "_paused",
+        "_reportedDown",
+        "_slots",
+        "_standby",
+        "_startSlots",
+        "_withdrawn",
+        "active",
+        "heldOff",
+        "limit",
+        "ready",
+    )
+
     def __init__(self, slots: int) -> None:
         self.active = 0
         self.heldOff = False

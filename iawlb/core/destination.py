@@ -95,7 +95,35 @@ class Destination(Condition):
         policy wants to know; else L{None}.
     """
 
-    times: AnswerTimes | None = None
+    __slots__ = (
+        "_failedAt",
+        "_pauses",
+        "_peak",
+        "_percent",
+        "_probes",
+        "_review",
+        "_servedAtFailure",
+        "_servedAtPause",
+        "_window",
+        "address",
+        "checked",
+        "checks",
+        "checksFailed",
+        "connecting",
+        "failures",
+        "fresh",
+        "load",
+        "name",
+        "order",
+        "pause",
+        "pool",
+        "removing",
+        "served",
+        "settings",
+        "times",
+        "turn",
+        "weight",
+    )
 
     def __init__(
         self,
@@ -124,6 +152,7 @@ class Destination(Condition):
         self.checked: Checked | None = None
         self.checks = 0
         self.checksFailed = 0
+        self.times: AnswerTimes | None = None
         self._window = 1
         # Most connects that were under way at once since the last review.
         self._peak = 0
