@@ -51,7 +51,7 @@ def steps(*those: Step) -> Any:
     """
     Have all clients take steps.
     """
-    return patch.object(Pool, "_stepsOf", lambda pool, listener: list(those))
+    return patch.object(Pool, "_stepsOf", lambda pool, listener, tls: list(those))
 
 
 class MemoryTests(SynchronousTestCase):

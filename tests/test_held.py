@@ -357,8 +357,9 @@ async def test_storedTls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
             f"ssl:{number}:interface=127.0.0.1:privateKey={pem}",
             f"tls:{tmp_path}:{number}:interface=127.0.0.1",
         ):
-            endpoint: Any = parseListen(reactor, text, 5).endpoint
-            assert isinstance(endpoint.plain, HeldEndpoint)
+            read = parseListen(reactor, text, 5)
+            assert isinstance(read.endpoint, HeldEndpoint)
+            assert read.certificates is not None
         found.release()
 
 
