@@ -520,7 +520,7 @@ class ExtraTests(Case):
             error = self.assertRaises(
                 InvalidSetting, tlsClientOf, self.clock, own, "a.example:1"
             )
-        self.assertIn("pip install iawlb[tls]", str(error))
+        self.assertIn("pip install 'iawlb[tls]'", str(error))
 
     def test_same(self) -> None:
         """

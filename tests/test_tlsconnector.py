@@ -4,6 +4,7 @@ Destinations over TLS, over real sockets.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -410,3 +411,40 @@ def test_noConnection(tls: Tls) -> None:
     clock.advance(2)
     assert "no connection within 2 s" in failed[0].getErrorMessage()
     assert backend.cancelled == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_noCycle(tls: Tls, tmp_path: Path) -> None:
+    """
+    A session that has ended leaves nothing for the garbage collector to find.
+    """
+    async with rig(
+        "fast", "tcp4", tmp_path, Echo, destinationListens=tls.server(), **tls.settings
+    ) as on:
+
+        async def serve(text: bytes) -> None:
+            client = await on.client()
+            client.write(text)
+            assert await client.got(len(text)) == text
+            client.close()
+            await client.closed()
+
+        await serve(b"first")
+        await on.ended(1)
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(2, 5):
+                await serve(b"again")
+                await on.ended(number)
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            ours = [each for each in gc.garbage if type(each).__module__ in OURS]
+            assert ours == []
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+
+
+OURS = ("iawlb.backend.tlsconnector", "iawlb.backend.tlsclient", "iawlb.relay.side")

@@ -266,8 +266,9 @@ class EndpointConnect(ClientFactory[Side], SideOwner):
         # Twisted's connector and factory refer to each other, and to this object, until
         # the garbage collector runs. Do not let them keep the session until then.
         self._onConnected = self._onFailed = _ignore
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
         connecting, self._connecting = self._connecting, None
         if connecting is not None:
             connecting.cancel()

@@ -94,8 +94,7 @@ class TlsClient:
         Make the balancer's end of a connection.
         """
         connection = SSL.Connection(self._context, None)
-        if self.verify:
-            connection.set_verify(SSL.VERIFY_PEER, attempt.verify)
+        connection.set_app_data(attempt)
         if self.name and not self.isAddress:
             connection.set_tlsext_host_name(self.name.encode("ascii"))
         session = None if self._last is None else self._last.get_session()
@@ -185,7 +184,10 @@ def _contextOf(
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
-    context.set_verify(SSL.VERIFY_NONE)
+    if verify:
+        context.set_verify(SSL.VERIFY_PEER, _verify)
+    else:
+        context.set_verify(SSL.VERIFY_NONE)
     if alpn:
         context.set_alpn_protos([each.encode("ascii") for each in alpn])
     if key and not certificate:
@@ -237,11 +239,9 @@ class TlsAttempt:
         """
         return self.client.connection(self)
 
-    def verify(
-        self, connection: object, found: Any, number: int, depth: int, right: int
-    ) -> bool:
+    def verify(self, found: Any, number: int, depth: int, right: int) -> bool:
         """
-        Called by OpenSSL for each certificate of the chain, the destination's own last.
+        Called for each certificate of the chain, the destination's own last.
 
         @param number: The number of what is wrong.
         @param depth: How many certificates lie between this one and the destination's
@@ -267,6 +267,17 @@ class TlsAttempt:
                 verify_certificate_hostname(found, client.name)
         except (VerificationError, CertificateError):
             self.fault = nameFault(client.name, _namesOf(found))
+
+
+def _verify(
+    connection: SSL.Connection, found: Any, number: int, depth: int, right: int
+) -> bool:
+    """
+    Called by OpenSSL for each certificate. It is set for the context, as pyOpenSSL
+    leaves a reference cycle wherever it is set.
+    """
+    attempt: TlsAttempt = connection.get_app_data()
+    return attempt.verify(found, number, depth, right)
 
 
 def _namesOf(certificate: Certificate) -> list[str]:

@@ -38,9 +38,9 @@ def tlsClientOf(
         )
     try:
         from iawlb.backend.tlsclient import TlsClient
-    except ImportError as error:
+    except ImportError:
         raise InvalidSetting(
-            f"tls: {error.name} is not installed: pip install iawlb[tls]"
+            "tls: the packages for TLS are not installed: pip install 'iawlb[tls]'"
         ) from None
     place = placeOf(text, listening=False)
     return TlsClient(clock, settings, "" if place is None else place.host)
