@@ -78,9 +78,8 @@ class AllowanceTests(SynchronousTestCase):
 
     def test_clockJumps(self) -> None:
         """
-        A clock that jumps ahead gives no more than the number at once, and one that
-        jumps back keeps nobody out for longer than the time. The same holds when a
-        shorter time is set.
+        A clock that jumps ahead gives no more than the number at once. When a shorter
+        time is set, nobody waits for longer than that.
         """
         allowance = Allowance(2, 1.0)
         paid = 0.0
@@ -89,10 +88,10 @@ class AllowanceTests(SynchronousTestCase):
                 self.assertLessEqual(allowance.due(paid, now), now)
                 paid = allowance.use(paid, now)
             self.assertGreater(allowance.due(paid, now), now)
-        for _ in range(3):
-            self.assertLessEqual(allowance.due(paid, 5.0), 6.0)
-            paid = allowance.use(paid, 5.0)
-        self.assertLess(paid, 7.0)
+        paid = Allowance(2, 3600.0).use(5.0, 5.0)
+        paid = allowance.atMost(paid, 5.0)
+        self.assertLessEqual(allowance.due(paid, 5.0), 6.0)
+        self.assertEqual(allowance.atMost(5.5, 5.0), 5.5)
 
     def test_off(self) -> None:
         """
@@ -432,6 +431,26 @@ class TurnstileTests(SynchronousTestCase):
         self.turnstile.configure(limitsOf(Settings(maxSessions=5)))
         self.clock.advance(0)
         self.assertEqual(self.turnstile.delayed, 0)
+
+    def test_fasterRate(self) -> None:
+        """
+        A rate that is raised holds for those that wait already; the time that they had
+        before means nothing then.
+        """
+        self.make(sourceRate="1/m", queueTimeout=0)
+        self.come(times=4)
+        self.turnstile.configure(limitsOf(Settings(sourceRate="1/s")))
+        for number in range(2, 5):
+            self.clock.advance(1)
+            self.assertEqual(self.passed[-1], number)
+        self.come(times=2)
+        self.turnstile.configure(limitsOf(Settings(sourceRate="1/h")))
+        self.clock.advance(60)
+        self.assertEqual((self.passed[-1], self.turnstile.delayed), (5, 1))
+        self.clock.advance(3500)
+        self.assertEqual(self.turnstile.delayed, 1)
+        self.clock.advance(100)
+        self.assertEqual((self.passed[-1], self.turnstile.delayed), (6, 0))
 
     def test_otherMask(self) -> None:
         """

@@ -5,8 +5,10 @@ The sources that clients come from, and how much of their limits each has used.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import chain
 
 from iawlb.core.fairline import SALT
 from iawlb.core.session import Session
@@ -50,9 +52,7 @@ class Allowance:
         """
         if not self.number:
             return now
-        # A longer time may have been set when this was paid.
-        ahead = min(paid, now + self.seconds)
-        return ahead - self.seconds + self.seconds / self.number - ROUNDING
+        return paid - self.seconds + self.seconds / self.number - ROUNDING
 
     def use(self, paid: float, now: float) -> float:
         """
@@ -62,8 +62,14 @@ class Allowance:
         """
         if not self.number:
             return paid
-        ahead = max(now, min(paid, now + self.seconds))
-        return ahead + self.seconds / self.number
+        return max(now, paid) + self.seconds / self.number
+
+    def atMost(self, paid: float, now: float) -> float:
+        """
+        Return the value of C{paid} for one that has paid for another allowance before
+        this one was set, maybe of a longer time.
+        """
+        return min(paid, now + self.seconds)
 
 
 class Source:
@@ -110,6 +116,12 @@ class Sources:
 
     def __len__(self) -> int:
         return len(self._busy) + len(self._resting)
+
+    def __iter__(self) -> Iterator[Source]:
+        """
+        Iterate over all sources that are counted.
+        """
+        return chain(self._busy.values(), self._resting.values())
 
     def take(self, key: bytes) -> Source:
         """

@@ -174,11 +174,9 @@ class Turnstile:
         now = self._clock.seconds()
         if limits.mask != before.mask:
             self._findSources(limits.mask)
-        waiting: dict[Source, None] = {}
-        for source, _ in self._delayed.values():
-            if source is not None and source.waiting:
-                waiting[source] = None
-        for source in waiting:
+        self._paid = limits.rate.atMost(self._paid, now)
+        for source in self.sources:
+            source.paid = limits.sourceRate.atMost(source.paid, now)
             source.due = None
             self._schedule(source, now)
         self._wait(now)
