@@ -57,7 +57,9 @@ def networks(value: object) -> Networks:
         raise InvalidSetting(
             f"there are {len(found)} networks, and there may be {MOST_NETWORKS}"
         )
-    return Networks(map(networkOf, found))
+    read = Networks(map(networkOf, found))
+    read.prepare()
+    return read
 
 
 _PERIODS = {"s": 1.0, "m": 60.0, "h": 3600.0}
