@@ -24,6 +24,7 @@ from iawlb.admin.schemas import SCHEMAS
 from iawlb.balancer import Balancer
 from iawlb.control.overlay import Difference
 from iawlb.control.targets import findPool, findWorker
+from iawlb.core.standing import Checked
 from iawlb.errors import UnknownDestination
 from iawlb.observe.statistics import Statistics
 from iawlb.pool import Pool
@@ -258,6 +259,28 @@ class ReadingTests(ApiCase):
     """
     What is read.
     """
+
+    def test_check(self) -> None:
+        """
+        A destination shows what its last check has found, and how many sessions it
+        takes now.
+        """
+        one = self.web.add(Backend(), {"name": "d", "healthCheck": "tcp", "slots": 4})
+        self.assertIsNone(self.get("/destinations/web/d")["check"])
+        one.startSlots = 2
+        one.checked = Checked(False, "status 503", self.clock.seconds(), 0.25)
+        found = self.get("/destinations/web/d")
+        self.check("Destination", found)
+        self.assertEqual((found["slots"], found["limit"]), (4, 2))
+        self.assertEqual(
+            found["check"],
+            {
+                "passed": False,
+                "why": "status 503",
+                "at": "1970-01-01T00:16:40.000Z",
+                "took": 0.25,
+            },
+        )
 
     def test_status(self) -> None:
         """

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.destination import Destination
@@ -19,8 +20,13 @@ from iawlb.core.events import DESTINATION_DOWN, DESTINATION_UP
 from iawlb.core.outcome import Outcome
 from iawlb.core.standing import Standing
 from iawlb.errors import InvalidSetting
+from iawlb.health.calling import CallingCheck
+from iawlb.health.connecting import ConnectingCheck
+from iawlb.health.dialogues import Http
 from iawlb.health.running import Turns
 from iawlb.health.verdict import Verdict
+from iawlb.relay.context import RelayContext
+from iawlb.relay.side import Side, SideOwner
 from iawlb.settings import DestinationSettings
 from iawlb.workers import agent, checker, watch
 from iawlb.workers.checker import Recurring
@@ -469,6 +475,16 @@ class CheckTests(CheckCase):
         rig.advance(0.1)
         self.assertEqual((one.down, one.limit), (None, 0))
 
+    def test_command(self) -> None:
+        """
+        A program that cannot be started is a failed check. (The clock starts none.)
+        """
+        rig = self.rig(healthCheck="command", checkCommand=["true"])
+        rig.advance(1)
+        (one,) = rig.balancer.destinations
+        assert one.down is not None
+        self.assertIn("check: cannot run ", one.down)
+
 
 class LiveTests(CheckCase):
     """
@@ -495,7 +511,9 @@ class LiveTests(CheckCase):
         self.configure(rig, healthCheck="tcp")
         rig.advance(5.1)
         self.assertEqual(rig.backends[0].tries, 1 + 3)
+        self.assertIsNotNone(rig.balancer.destinations[0].checked)
         self.configure(rig)
+        self.assertIsNone(rig.balancer.destinations[0].checked)
         rig.advance(5)
         self.assertEqual(rig.backends[0].tries, 1 + 3)
         self.assertIsNone(client.closing)
@@ -637,6 +655,8 @@ class FunctionTests(CheckCase):
         rig.advance(3.1)
         self.assertEqual(rig.states(), ["down"])
         self.assertEqual(cancelled, waiting[1:2])
+        check = CallingCheck(function, one)
+        check.cancel()
 
 
 class AgentTests(CheckCase):
@@ -921,6 +941,14 @@ class SlowStartTests(CheckCase):
         self.assertTrue(0 < one.active < 20, one.active)
         rig.advance(2)
         self.assertEqual(one.active, 50)
+
+    def test_stopped(self) -> None:
+        """
+        When the balancer stops meanwhile, the slots are what they were.
+        """
+        rig, one = self.recovered(slots=100)
+        rig.balancer.stopService()
+        self.assertEqual(one.limit, 100)
 
     def test_downAgain(self) -> None:
         """
@@ -1321,6 +1349,16 @@ class EjectTests(CheckCase):
             self.closed(rig)
         self.assertEqual(rig.states(), ["up", "up"])
 
+    def test_otherReasons(self) -> None:
+        """
+        A destination that was down for another reason is not on trial.
+        """
+        rig = self.ejecting()
+        self.closed(rig)
+        rig.balancer._pool.workers["a"].goDown("test")
+        rig.advance(0.2)
+        self.assertEqual((rig.states(), self.limit(rig)), (["up", "up"], 0))
+
     def test_costsNothing(self) -> None:
         """
         Without the setting, sessions are served by the same relays and functions as
@@ -1371,6 +1409,135 @@ class RecurringTests(SynchronousTestCase):
         made[1].onDone(Verdict(True, ""))
         self.assertEqual(len(found), 1)
         self.assertFalse(recurring.running)
+
+    def test_broken(self) -> None:
+        """
+        A question that cannot be begun has failed, and is given up.
+        """
+        clock = Clock()
+        found: list[Any] = []
+
+        class Broken:
+            cancelled = 0
+
+            def start(self, onDone: Any) -> None:
+                raise ValueError("broken")
+
+            def cancel(self) -> None:
+                self.cancelled += 1
+
+        broken = Broken()
+        recurring = Recurring(
+            *(clock, "x", lambda: broken, lambda: 1.0, lambda: 5.0),
+            lambda verdict, _: found.append(verdict),
+        )
+        recurring.start(0)
+        clock.advance(0)
+        self.assertEqual((found[0].why, broken.cancelled), ("cannot check: broken", 1))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        recurring.stop()
+
+    def test_stopped(self) -> None:
+        """
+        What follows an answer may be that no more is asked.
+        """
+        clock = Clock()
+        recurring = Recurring(
+            *(clock, "x", Instant, lambda: 1.0, lambda: 5.0),
+            lambda verdict, _: recurring.stop(),
+        )
+        recurring.start(0)
+        clock.advance(0)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+
+class Instant:
+    """
+    A check that is answered at once.
+    """
+
+    def start(self, onDone: Callable[[Verdict], None]) -> None:
+        """
+        Answer.
+        """
+        onDone(Verdict(True, ""))
+
+    def cancel(self) -> None:
+        """
+        Do nothing.
+        """
+
+
+class ConnectingTests(SynchronousTestCase):
+    """
+    Checks whose connections come in unusual states.
+    """
+
+    def check(self, prepare: Callable[[Side], None]) -> tuple[Verdict, Wire]:
+        """
+        Make a check whose connection is there at once.
+
+        @param prepare: Brings the connection into its state.
+        """
+        side = Side(SideOwner(), RelayContext(1000))
+        wire = Wire(side)
+        side.makeConnection(wire)
+        prepare(side)
+
+        class Connector:
+            client = None
+
+            def connect(self, onConnected: Any, *_: object) -> None:
+                onConnected(side)
+
+        found: list[Verdict] = []
+        connector: Any = Connector()
+        dialogue = Http("GET", "web", "/", ("2xx",))
+        check = ConnectingCheck(connector, dialogue)
+        check.start(found.append)
+        check.cancel()
+        (verdict,) = found
+        return verdict, wire
+
+    def test_early(self) -> None:
+        """
+        Bytes that came before the check had the connection count, and those behind the
+        verdict do not.
+        """
+        verdict, wire = self.check(lambda side: side.early.extend([GOOD, BAD]))
+        self.assertEqual((verdict.passed, wire.closing), (True, "close"))
+
+    def test_ended(self) -> None:
+        """
+        A connection that has ended by then has failed.
+        """
+        verdict, _ = self.check(lambda side: setattr(side, "ended", True))
+        self.assertFalse(verdict.passed)
+
+    def test_lost(self) -> None:
+        """
+        So has one that is closed; it is not closed once more.
+        """
+        verdict, wire = self.check(lambda side: setattr(side, "lost", True))
+        self.assertEqual((verdict.passed, wire.closing), (False, None))
+
+    def test_raises(self) -> None:
+        """
+        A connector that raises is a failed check.
+        """
+
+        class Connector:
+            client = None
+
+            def connect(self, *_: object) -> None:
+                raise ValueError("broken")
+
+        connector: Any = Connector()
+        found: list[Verdict] = []
+        check = ConnectingCheck(connector, None)
+        check.start(found.append)
+        check._failed(Failure(ValueError("again")))
+        self.assertEqual([each.why for each in found], ["broken"])
 
 
 class TurnsTests(SynchronousTestCase):

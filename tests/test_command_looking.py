@@ -80,6 +80,29 @@ def test_listAnswerTimes(admin: FakeAdmin, run: Commands) -> None:
     assert shown == ["0.4ms", "12ms", "2.5s", "120"]
 
 
+def test_listChecks(admin: FakeAdmin, run: Commands) -> None:
+    """
+    The list says which check has failed of a destination that is up, and what takes
+    fewer connections than its slots for now.
+    """
+    failed = {"passed": False, "why": "status 503\x1b", "at": "2026-11-25T12:03:09Z"}
+    many: list[dict[str, Any]] = [
+        {"check": {**failed, "passed": True}},
+        {"check": failed, "slots": 4, "limit": 2},
+        {"check": failed, "why": "refused", "slots": 4, "limit": 4},
+    ]
+    found = [
+        {**DESTINATION_A, "why": None, "changed": [], "name": name, **each}
+        for name, each in zip("abc", many, strict=True)
+    ]
+    admin.answers["GET /pools"] = http([{**POOL, "destinations": found}], more=DATE)
+    assert run("list").lines[6:] == [
+        "web/b: a check failed 3.0s ago: status 503\\x1b",
+        "web/b: takes 2 at a time for now",
+        "web/c: refused",
+    ]
+
+
 def test_listOne(admin: FakeAdmin, run: Commands) -> None:
     """
     One pool can be listed; its name is quoted in the request.

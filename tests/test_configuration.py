@@ -343,6 +343,17 @@ class MistakeTests(Case):
                 "is not an address: write an empty text for none",
             )
 
+    def test_checks(self) -> None:
+        """
+        Settings of checks that do not fit together are mistakes in the file.
+        """
+        for written, why in (
+            ("health-check = 'command'", "a: healthCheck: command needs a program"),
+            ("health-check = 'htp'", "a.health-check: 'htp' is not a check"),
+            ("agent = 9000", "a: '9000' is a port, and unix:/run/x has no host"),
+        ):
+            self.pool(f"destinations.a = {{ address = '/run/x', {written} }}", why)
+
     def test_unlike(self) -> None:
         """
         A key that is like one of another section by chance gets no wrong advice.

@@ -4,8 +4,12 @@ Tests for what is said in checks.
 
 from __future__ import annotations
 
+import contextlib  # trial takes a "suppress" here for its own
 import re
+import ssl
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hypothesis import given
@@ -21,7 +25,9 @@ from iawlb.health.dialogues import (
     PostgreSql,
     Redis,
 )
+from iawlb.health.securely import Securely
 from iawlb.health.verdict import Dialogue, Verdict
+from tests.pem import Issued
 from tests.test_settings import repeatable
 
 Make = Callable[[], Dialogue]
@@ -64,6 +70,94 @@ def error(code: str, text: str) -> bytes:
     """
     body = f"SFATAL\0C{code}\0M{text}\0\0".encode()
     return b"E" + (len(body) + 4).to_bytes(4) + body
+
+
+class SecurelyTests(SynchronousTestCase):
+    """
+    Dialogues within TLS, against OpenSSL in memory.
+    """
+
+    def talk(self, inner: Dialogue | None, *answers: bytes, end: bool) -> Verdict:
+        """
+        Let a server of TLS say something.
+
+        @param end: Whether it then ends TLS in order; else its connection ends.
+        """
+        issued = Issued("web", hosts=["web"])
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "both.pem")
+            path.write_bytes(issued.keyPem + issued.pem)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(path)
+        came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = context.wrap_bio(came, goes, server_side=True)
+        dialogue = Securely("web", inner)
+        came.write(dialogue.begin())
+        found: Verdict | bytes = b""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            server.do_handshake()
+        found = dialogue.received(goes.read())
+        if isinstance(found, Verdict):
+            return found
+        came.write(found)
+        server.do_handshake()
+        for answer in answers:
+            server.write(answer)
+            found = dialogue.received(goes.read())
+            if isinstance(found, Verdict):
+                return found
+        if end:
+            with contextlib.suppress(ssl.SSLError):
+                server.unwrap()
+            found = dialogue.received(goes.read())
+            assert isinstance(found, Verdict)
+            return found
+        return dialogue.ended()
+
+    def test_handshake(self) -> None:
+        """
+        Without a dialogue the handshake is enough.
+        """
+        found = self.talk(None, end=False)
+        self.assertEqual((found.passed, found.why), (True, "TLSv1.3"))
+        self.assertNotEqual(found.farewell, b"")
+
+    def test_answers(self) -> None:
+        """
+        The dialogue goes on within TLS, over as many records as it takes.
+        """
+        found = self.talk(http(), b"HTTP/1.1 20", b"0 OK\r\n", end=False)
+        self.assertEqual((found.passed, found.why), (True, "status 200 OK"))
+        found = self.talk(Redis([]), b"-LOADING\r\n", end=False)
+        self.assertFalse(found.passed)
+
+    def test_ends(self) -> None:
+        """
+        A server that ends TLS, or the connection, without an answer has failed; before
+        the handshake is done this is said.
+        """
+        for end in (True, False):
+            found = self.talk(http(), b"HTTP/1.1 20", end=end)
+            self.assertFalse(found.passed)
+            self.assertIn("closed without status of HTTP", found.why)
+        early = Securely(None, http())
+        early.begin()
+        self.assertEqual(early.ended().why, "closed during the TLS handshake")
+
+    @repeatable
+    @given(st.lists(st.binary(min_size=1, max_size=60), max_size=4))
+    def test_anyBytes(self, parts: list[bytes]) -> None:
+        """
+        Whatever a server sends in place of TLS, it has failed.
+        """
+        dialogue = Securely("web", None)
+        dialogue.begin()
+        for part in parts:
+            found = dialogue.received(part)
+            if isinstance(found, Verdict):
+                self.assertFalse(found.passed)
+                return
+        self.assertFalse(dialogue.ended().passed)
 
 
 class DialogueTests(SynchronousTestCase):

@@ -195,7 +195,7 @@ POOL: tuple[Family[PoolView], ...] = (
     Family(
         "iawlb_pool_connect_errors",
         "counter",
-        "Connects to destinations that failed, probes included.",
+        "Connects to destinations that failed, probes and checks included.",
         lambda view: view.connects.errors,
     ),
     Family(
@@ -348,7 +348,7 @@ DESTINATION: tuple[Family[DestinationView], ...] = (
     Family(
         "iawlb_destination_connect_errors",
         "counter",
-        "Connects to the destination that failed, probes included.",
+        "Connects to the destination that failed, probes and checks included.",
         lambda view: view.counts.errors,
     ),
     Family(

@@ -24,6 +24,7 @@ from iawlb.config.model import (
 from iawlb.config.section import Section
 from iawlb.config.wording import pathOf, readShown, written
 from iawlb.errors import InvalidSetting
+from iawlb.health.making import checkPlaces
 from iawlb.setting import splitSettings
 from iawlb.settings import (
     DestinationSettings,
@@ -188,8 +189,9 @@ class PoolReader:
             **_values(given),
         }
         origin = self._note(path, DESTINATION, given)
-        read = DestinationSettings(**own)
         try:
+            read = DestinationSettings(**own)
+            checkPlaces(parsed, read)
             tlsClientOf(self._reactor, read, parsed)
         except InvalidSetting as error:
             self._section.wrong(path, str(error))

@@ -128,10 +128,10 @@ class ConnectingCheck(SideOwner):
         Close the connection and report what was found.
         """
         side, self._side = self._side, None
-        if side is not None:
-            if verdict.farewell and not side.lost:
-                side.write(verdict.farewell)
-            self._close(side)
+        assert side is not None
+        if verdict.farewell and not side.lost:
+            side.write(verdict.farewell)
+        self._close(side)
         self._done(verdict)
 
     def _failed(self, failure: Failure) -> None:

@@ -5,6 +5,7 @@ What is said on the connection of a check, for each protocol.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from iawlb.checkvalues import covers
@@ -26,7 +27,7 @@ The code of PostgreSQL for a server that starts, stops or recovers.
 """
 
 
-class _Answer:
+class _Answer(ABC):
     """
     The base of dialogues that collect an answer, and judge what there is of it.
     """
@@ -46,8 +47,11 @@ class _Answer:
             return Verdict(False, f"no {self._name} in the first {MOST} bytes")
         return found
 
+    @abstractmethod
     def _judge(self, answer: bytes) -> Verdict | bytes:
-        raise NotImplementedError
+        """
+        Return what is found in an answer, or nothing if there is to be more of it.
+        """
 
     def ended(self) -> Verdict:
         """

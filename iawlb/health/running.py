@@ -140,19 +140,14 @@ class CommandCheck(ProcessProtocol):
         self._onDone = None
         if self._turns.leave(self._begin):
             return
-        if self._process is not None:
-            # The end of the program gives the turn back.
-            self._kill()
-
-    def _kill(self) -> None:
         number = self._process
-        if number is None:
-            return
-        with suppress(OSError):
-            if _launcher():
-                os.killpg(number, signal.SIGKILL)
-        with suppress(OSError):
-            os.kill(number, signal.SIGKILL)
+        if number is not None:
+            # The end of the program gives the turn back.
+            with suppress(OSError):
+                if _launcher():
+                    os.killpg(number, signal.SIGKILL)
+            with suppress(OSError):
+                os.kill(number, signal.SIGKILL)
 
     # What the process reports.
 
@@ -184,8 +179,8 @@ class CommandCheck(ProcessProtocol):
 
     def _close(self) -> None:
         self._closing = None
-        if self.transport is not None:
-            self.transport.loseConnection()
+        assert self.transport is not None
+        self.transport.loseConnection()
 
     def processEnded(self, reason: Failure) -> None:
         """

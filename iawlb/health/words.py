@@ -32,13 +32,6 @@ class Words(NamedTuple):
     share: int | None = None
     slots: int | None = None
 
-    @property
-    def empty(self) -> bool:
-        """
-        Whether the agent has said nothing that is understood.
-        """
-        return self == _NOTHING
-
 
 _NOTHING = Words()
 

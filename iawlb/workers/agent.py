@@ -129,8 +129,7 @@ class Agent:
         """
         Begin to ask.
         """
-        if not self._recurring.running:
-            self._recurring.start(random() * self._destination.settings.checkInterval)
+        self._recurring.start(random() * self._destination.settings.checkInterval)
 
     def stop(self) -> None:
         """

@@ -225,6 +225,7 @@ class Watch:
             if self._says is not None:
                 # What was said is not known to hold for another check or agent.
                 self._says.forget()
+            self.destination.checked = None
             self._make()
             if running:
                 self.start()
