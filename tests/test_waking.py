@@ -812,6 +812,43 @@ class FailTests(SynchronousTestCase):
         bed.waker().programExited("exited with status 0")
         self.assertEqual(bed.states(), ["asleep"])
 
+    def test_lastsAgain(self) -> None:
+        """
+        The wait before the next start is short again for a destination that was awake
+        for as long as the longest wait, and grows for one that was not.
+        """
+        for lasts, longest in ((0.5, 4.0), (5.5, 0.1)):
+            bed = Bed(backoff="100ms", backoffMax="5s")
+            waits = []
+            for _ in range(6):
+                bed.leave(*bed.come())
+                bed.advance(lasts)
+                waker = bed.waker()
+                waker.programExited("exited with status 1")
+                waits.append(waker._end.getTime() - bed.clock.seconds())
+                bed.advance(waits[-1] + 0.02)
+            self.assertLessEqual(waits[-1], longest)
+            self.assertGreater(waits[-1], longest / 3)
+
+    def test_forgetsItsWords(self) -> None:
+        """
+        What a destination has said of itself is forgotten when it sleeps: otherwise one
+        that has asked for no more clients could never wake again.
+        """
+        words = ["up ready", "drain"]
+        bed = Bed(
+            sleepAfter="5s",
+            checkInterval="1s",
+            healthCheck=lambda destination: words[0],
+        )
+        bed.leave(*bed.come())
+        words.reverse()
+        bed.advance(5.5)
+        self.assertEqual((bed.log[-1], bed.states()), ("stop a", ["asleep"]))
+        words.reverse()
+        bed.come()
+        self.assertEqual((bed.log[-1], bed.states()), ("start a", ["up"]))
+
     def test_stillServes(self) -> None:
         """
         A start that fails stops nothing while sessions still run there.
@@ -836,6 +873,7 @@ class EndTests(SynchronousTestCase):
         bed = Bed()
         self.successResultOf(bed.balancer.remove("a"))
         self.assertEqual((bed.log, bed.balancer.destinations), ([], []))
+        self.assertEqual(bed.balancer._pool.alarm.wakers, {})
 
     def test_removedWaking(self) -> None:
         """

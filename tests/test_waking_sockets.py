@@ -24,7 +24,7 @@ from iawlb.core.outcome import Outcome
 from iawlb.pool import Pool
 from iawlb.workers import alarm
 from tests.doubles import Recorder
-from tests.net import LIMIT, Peer, connected, freePort, pause, reactor, until
+from tests.net import LIMIT, Peer, connected, freePort, reactor, until
 from tests.stage import assertEchoed
 
 ECHO = """
@@ -164,9 +164,12 @@ async def test_scans(monkeypatch: pytest.MonkeyPatch) -> None:
         await until(lambda: len(pool.queue) == 1)
         assert at.state(pool) == ["asleep"]
         silent.write(b"x")
-        while at.state(pool) == ["asleep"]:
+
+        def awake() -> bool:
             pool.alarm.check()
-            await pause(0.001)
+            return at.state(pool) != ["asleep"]
+
+        await until(awake)
         await silent.got(1)
     async with bay() as at:
         monkeypatch.setattr(alarm, "GRACE", 0.02)
