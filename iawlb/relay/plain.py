@@ -15,7 +15,9 @@ import struct
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Protocol
 from twisted.internet.tcp import Connection
 
@@ -54,8 +56,13 @@ class PlainConnection(Connection):
         if self.connected and not waiting and not self._writeDisconnected:
             try:
                 sent = self.socket.send(data)
+            except BlockingIOError:
+                sent = 0
             except OSError:
-                sent = 0  # the kernel takes nothing, or the reactor will see the error
+                # The kernel reports a reset once, and then an end in order. So have the
+                # reactor close the connection, whatever it asks for next.
+                sent = 0
+                self.doRead = _wasReset  # type: ignore[method-assign]
             if sent == len(data):
                 return
             data = data[sent:]
@@ -100,6 +107,13 @@ class PlainConnection(Connection):
         Return the address of this end.
         """
         return addressOf(self.socket.family, self.socket.getsockname())
+
+
+def _wasReset() -> ConnectionLost:
+    """
+    Tell the reactor that a connection is lost.
+    """
+    return CONNECTION_LOST
 
 
 def resetNow(handle: socket.SocketType) -> None:
