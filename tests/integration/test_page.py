@@ -279,6 +279,22 @@ def test_showsWhatDiffersFromTheFile(admin: PageServer, open_page: Open) -> None
     assert violations(page) == []
 
 
+def test_showsWhoIsKeptOut(admin: PageServer, open_page: Open) -> None:
+    """
+    A pool says how many clients its limits delay, and how many were refused; without
+    any it says nothing of it.
+    """
+    kept = pool("web", destination("web", "a"))
+    admin.status = status(kept)
+    page = open_page(admin.url)
+    expect(page.locator(".facts")).to_contain_text("since the start")
+    expect(page.locator(".facts")).not_to_contain_text("refused")
+    kept |= {"delayed": 1, "refused": {"denied": 2, "rate": 1400}}
+    expect(page.locator(".facts")).to_contain_text("1 client delayed by limits")
+    expect(page.locator(".facts")).to_contain_text("1,402 refused")
+    assert violations(page) == []
+
+
 def test_updatesLive(admin: PageServer, open_page: Open) -> None:
     """
     Figures, the oldest waiters, the charts and the events change while the page is

@@ -1,7 +1,7 @@
 // The pools and their destinations: which are up, and how full each is.
 
 import { arrange, icon, make, set, show, write } from "./elements.js";
-import { address, ago, bytes, count, fill, moment, number, reason, waits } from "./words.js";
+import { address, ago, bytes, count, fill, moment, number, reason, refused, waits } from "./words.js";
 
 const ROWS = 100; // destinations of a pool that are shown at first
 const CELLS = 24; // slots that are drawn one by one
@@ -235,7 +235,9 @@ class Section {
       pool.policy && `policy ${pool.policy}`,
       limit,
       pool.waiting ? waits(pool.waiting, pool.oldestWait) : "",
+      pool.delayed ? `${count(pool.delayed, "client")} delayed by limits` : "",
       `${count(pool.accepted, "client")} since the start`,
+      refused(pool.refused),
       differs(pool.changed),
     ]
       .filter(Boolean)

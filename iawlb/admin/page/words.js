@@ -72,6 +72,12 @@ export function fill(active, slots) {
   return `${number(active)} of ${number(slots)}`;
 }
 
+// How many clients were refused, for whatever reason.
+export function refused(counts) {
+  const all = Object.values(counts ?? {}).reduce((sum, each) => sum + each, 0);
+  return all ? `${number(all)} refused` : "";
+}
+
 export function waits(waiting, oldest) {
   if (!waiting) return "Nobody waits";
   if (waiting === 1) return `1 client waits, for ${seconds(oldest ?? 0)}`;
