@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Balancers, Start
-from tests.integration.faults import Clients
+from tests.integration.faulty import Clients
 from tests.integration.programs import LIMIT, Program, freePort
 
 SLOTS = 10
@@ -39,7 +39,7 @@ class Destination(Program):
 
     def __init__(self, folder: Path) -> None:
         self.port = freePort()
-        script = str(Path(__file__).with_name("faults.py"))
+        script = str(Path(__file__).with_name("faulty.py"))
         super().__init__(
             [sys.executable, script, str(self.port)],
             folder,

@@ -1,6 +1,6 @@
 """
 A server whose faults a test chooses, and clients that count exactly what becomes of
-their requests. Run as a program, it is the server: C{python faults.py PORT}.
+their requests. Run as a program, it is the server: C{python faulty.py PORT}.
 
 The server answers a request with its own first line, after a moment. After SIGUSR1 it
 fails fast: it closes each connection as soon as it is accepted. After SIGUSR2 it is
