@@ -25,7 +25,7 @@ from iawlb.core.outcome import Outcome
 from iawlb.core.session import Session
 from iawlb.relay.context import RelayContext
 from iawlb.relay.side import Side, SideOwner
-from iawlb.relay.tlstransport import MOST_UNREAD, TlsTransport
+from iawlb.relay.tlstransport import MOST_UNREAD, SMALL, TlsTransport
 from iawlb.service import LoadBalancer
 from tests.doubles import MemoryListener, Rig, Wire, accept, logged
 from tests.pem import Issued
@@ -262,6 +262,18 @@ class HandshakeTests(Case):
         self.assertEqual(session.info.serverName, "localhost")
         client.send(b"hello")
         self.assertEqual(self.backend.written, b"hello")
+
+    def test_longChain(self) -> None:
+        """
+        A chain that is longer than what is taken from OpenSSL at a time is sent whole.
+        """
+        more = b"".join(Issued(f"{n}", authority=True).pem for n in range(25))
+        self.own.write_bytes(OWN.keyPem + OWN.pem + more)
+        self.listen()
+        client = self.client()
+        self.assertGreater(len(client.wire.written), SMALL)
+        chain = client.tls.get_peer_cert_chain(as_cryptography=True)
+        self.assertEqual(len(chain or []), 26)
 
     def test_info(self) -> None:
         """
