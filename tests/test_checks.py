@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -563,6 +564,33 @@ class LiveTests(CheckCase):
         rig.advance(1.05)
         self.assertGreater(rig.backends[0].tries, 10)
 
+    def test_notRunning(self) -> None:
+        """
+        What is set before the start holds at the start; and a pool that is configured
+        anew checks on.
+        """
+        rig = self.rig()
+        rig.balancer.stopService()
+        self.configure(rig, healthCheck="tcp")
+        rig.advance(3)
+        self.assertEqual(rig.backends[0].tries, 0)
+        rig.balancer.startService()
+        pool = rig.balancer._pool
+        pool.configure(replace(pool.settings, idleTimeout=5.0))
+        rig.advance(3.2)
+        self.assertEqual(rig.backends[0].tries, 2)
+
+    def test_asleep(self) -> None:
+        """
+        Checks do not bring up what has to be woken.
+        """
+        rig = self.rig(0)
+        rig.balancer.add(Backend(), name="a", ensureRunning=len, healthCheck="tcp")
+        one = rig.balancer.destinations[0]
+        one.down = "for a test"
+        rig.balancer._pool.workers["a"]._watch.recovered()
+        self.assertEqual(one.down, "for a test")
+
     def test_wrong(self) -> None:
         """
         A port alone is refused where the destination has no host, and changes nothing.
@@ -1112,6 +1140,48 @@ class EndTests(CheckCase):
         rig.advance(1.01)
         self.assertEqual(rig.backends[0].wires[0].closing, "abort")
 
+    def test_someEndBefore(self) -> None:
+        """
+        Those that have ended by themselves meanwhile are left alone; and a stop leaves
+        the others to itself.
+        """
+        rig = self.rig(endOnDown=True)
+        clients = rig.clients(3)
+        worker = rig.balancer._pool.workers["a"]
+        self.patch(watch, "ENDED_PER_TURN", 2)
+        dismissed: list[Outcome] = []
+        for session in list(rig.balancer.sessions):
+            self.patch(session.holder, "dismiss", dismissed.append)
+        worker.goDown("test")
+        clients[0].lose()
+        rig.backends[0].wires[0].lose()
+        rig.clock.advance(0)
+        self.assertEqual(dismissed, [Outcome.DESTINATION_DOWN] * 2)
+        worker.goDown("test")
+        worker.stop()
+        rig.clock.advance(0)
+        self.assertEqual(len(dismissed), 2)
+
+    def test_stopMeanwhile(self) -> None:
+        """
+        An end of a session may lead to a stop; no more are ended then.
+        """
+        rig = self.rig(endOnDown=True)
+        rig.clients(3)
+        worker = rig.balancer._pool.workers["a"]
+        self.patch(watch, "ENDED_PER_TURN", 1)
+        dismissed: list[Outcome] = []
+
+        def dismiss(outcome: Outcome) -> None:
+            dismissed.append(outcome)
+            worker.stop()
+
+        for session in list(rig.balancer.sessions):
+            self.patch(session.holder, "dismiss", dismiss)
+        worker.goDown("test")
+        rig.clock.advance(0)
+        self.assertEqual(len(dismissed), 1)
+
     def test_notAsked(self) -> None:
         """
         Without that they go on.
@@ -1520,6 +1590,27 @@ class ConnectingTests(SynchronousTestCase):
         """
         verdict, wire = self.check(lambda side: setattr(side, "lost", True))
         self.assertEqual((verdict.passed, wire.closing), (False, None))
+
+    def test_headerAlone(self) -> None:
+        """
+        A header may be all that is sent; TLS that waits for its own end is cut.
+        """
+        side = Side(SideOwner(), RelayContext(1000))
+        wire = Wire(side)
+        side.makeConnection(wire)
+        side.whole = True
+
+        class Connector:
+            client = None
+
+            def connect(self, onConnected: Any, *_: object) -> None:
+                onConnected(side)
+
+        connector: Any = Connector()
+        found: list[Verdict] = []
+        ConnectingCheck(connector, None, b"header").start(found.append)
+        self.assertEqual((wire.written, wire.closing), (b"header", "abort"))
+        self.assertEqual([each.passed for each in found], [True])
 
     def test_raises(self) -> None:
         """

@@ -274,7 +274,7 @@ class Watch:
             for session in some:
                 if session.outcome is None:
                     session.holder.dismiss(Outcome.DESTINATION_DOWN)
-            if some:
+            if some and self._running:
                 self._endSessions(left)
 
         # Not now: this may be called during a step of one of them.
