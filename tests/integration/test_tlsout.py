@@ -236,6 +236,7 @@ def test_stalledReader(balancer: Balancers, authority: Authority, serve: Serve) 
         while sending.is_alive():
             sending.join(0.05)
             most = max(most, front.memory() - before)
+        until(lambda: len(received) == 2)
     assert received == [SIZE, SIZE]
     assert most < 16, most
 
