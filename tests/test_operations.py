@@ -524,6 +524,15 @@ class DrainTests(OperationsCase):
         self.assertEqual(result["result"], "left")
         self.assertIn("timed out: web/b is down: ", result["messages"][0])
 
+    def test_waitForBackup(self) -> None:
+        """
+        A wait until a backup is up is over at once, also while it is not needed.
+        """
+        desk = Desk()
+        desk.web.add(Backend(), {"name": "spare", "backup": True})
+        wait = desk.begin("wait", target="web/spare", until="up")
+        self.assertEqual(self.successResultOf(wait)["result"], "done")
+
     def test_add(self) -> None:
         """
         A destination can be added, with a name and settings.

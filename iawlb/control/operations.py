@@ -349,7 +349,8 @@ def _removable(target: Target) -> bool:
 
 def _up(target: Target) -> bool:
     if target.worker is not None:
-        return target.worker.destination.state in SERVING
+        # A backup that is not needed is as well as it can be.
+        return target.worker.destination.state in (*SERVING, "standby")
     return all(each.state == "up" for each in target.pools)
 
 
