@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -264,6 +265,26 @@ class KeeperTests(SynchronousTestCase):
             "pools.web.paused is not restored: the pause by 'uid 0' is over",
             self.lines(LogLevel.info),
         )
+        self.stop()
+
+    def test_ownSettings(self) -> None:
+        """
+        Any setting that was changed, of a destination of the file or an added one, is
+        so again after a restart. An added destination keeps what is its own; the rest
+        is as the pool has it then.
+        """
+        pool = self.on.pool()
+        (a, _) = pool.destinations
+        own = replace(a.settings, sendProxy="v1", proxyTlvs=("alpn",))
+        pool.configureDestination("a", own)
+        pool.add("127.0.0.1:9009", {"name": "c", "sendProxy": "v2"})
+        self.again(FILE.replace("slots = 50", "slots = 50\nrise = 3"))
+        settings = {each.name: each.settings for each in self.on.pool().destinations}
+        self.assertEqual(
+            (settings["a"].sendProxy, settings["a"].proxyTlvs), ("v1", ("alpn",))
+        )
+        self.assertEqual((settings["c"].sendProxy, settings["c"].rise), ("v2", 3))
+        self.assertEqual(self.lines(), [])
         self.stop()
 
     def test_changedFileWins(self) -> None:

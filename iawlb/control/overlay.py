@@ -21,7 +21,7 @@ from iawlb.config.wording import pathOf
 from iawlb.control.plan import Where
 from iawlb.core.destination import Destination
 from iawlb.pool import Pool
-from iawlb.settings import DestinationSettings
+from iawlb.settings import DestinationSettings, Settings, inherited
 
 VALUES = ("address", *DESTINATION)
 """
@@ -128,23 +128,21 @@ def _ofDestinations(pool: Pool, config: PoolConfig) -> Iterator[list[Difference]
     }
     for name, destination in live.items():
         configured = config.destinations.get(name)
-        yield list(_ofDestination((*where, name), destination, configured))
+        yield list(_ofDestination((*where, name), destination, configured, pool))
     for name, missing in config.destinations.items():
         if name not in live:
-            yield [Difference((*where, name), destinationValues(missing), None)]
+            values = memberValues(missing, config.settings)
+            yield [Difference((*where, name), values, None)]
 
 
 def _ofDestination(
-    where: Where, now: Destination, config: DestinationConfig | None
+    where: Where, now: Destination, config: DestinationConfig | None, pool: Pool
 ) -> Iterator[Difference]:
     """
     Iterate over the differences of a destination that is there.
     """
     if config is None:
-        # What a program has given as a function cannot be written.
-        values = _values(now.address, now.settings)
-        kept = {key: each for key, each in values.items() if not callable(each)}
-        yield Difference(where, None, kept)
+        yield Difference(where, None, memberValues(now, pool.settings))
     else:
         configured = destinationValues(config)
         for key, runtime in _values(now.address, now.settings).items():
@@ -157,6 +155,25 @@ def _ofDestination(
         yield Difference((*where, "paused"), None, now.pause)
     if now.draining:
         yield Difference((*where, "drained"), False, True)
+
+
+def memberValues(of: Destination | DestinationConfig, pool: Settings) -> dict[str, Any]:
+    """
+    Return what tells a destination from the others of its pool: the address, slots,
+    weight, and the settings that are not those of every destination.
+
+    @param pool: The settings of the pool.
+    """
+    own = _values(of.address, of.settings)
+    others = DestinationSettings(**inherited(pool, DestinationSettings))
+    usual = _values("", others)
+    return {
+        key: value
+        for key, value in own.items()
+        if key in ("slots", "weight")
+        # What a program has given as a function cannot be written.
+        or (value != usual[key] and not callable(value))
+    }
 
 
 def destinationValues(config: DestinationConfig) -> dict[str, Any]:

@@ -12,7 +12,13 @@ from iawlb.balancer import Balancer
 from iawlb.config.keys import DESTINATION, POOL
 from iawlb.config.model import Configuration, DestinationConfig
 from iawlb.control.build import valuesOf
-from iawlb.control.overlay import VALUES, Difference, destinationValues, written
+from iawlb.control.overlay import (
+    VALUES,
+    Difference,
+    destinationValues,
+    memberValues,
+    written,
+)
 from iawlb.control.statefile import BadState
 from iawlb.core.pause import Pause
 from iawlb.pool import Pool
@@ -91,7 +97,8 @@ class Restorer:
         name, runtime = difference.destination, difference.runtime
         assert name is not None
         if runtime is None:
-            configured = destinationValues(config) if config else None
+            settings = self._configuration.pools[pool.name].settings
+            configured = memberValues(config, settings) if config else None
             self._checkFile(configured, difference.file)
             pool.remove(name)
             return
