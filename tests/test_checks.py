@@ -1612,6 +1612,24 @@ class ConnectingTests(SynchronousTestCase):
         self.assertEqual((wire.written, wire.closing), (b"header", "abort"))
         self.assertEqual([each.passed for each in found], [True])
 
+    def test_headerBeforeTls(self) -> None:
+        """
+        Where the connector speaks TLS, it sends the header before the handshake.
+        """
+        given: list[Any] = []
+
+        class Connector:
+            client = "TLS"
+
+            def connect(self, *arguments: Any) -> None:
+                given.extend(arguments[2:])
+
+        connector: Any = Connector()
+        check = ConnectingCheck(connector, Http("GET", "a", "/", ("2xx",)), b"header")
+        check.start(given.append)
+        self.assertEqual(given, [b"header"])
+        check.cancel()
+
     def test_raises(self) -> None:
         """
         A connector that raises is a failed check.
