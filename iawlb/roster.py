@@ -93,6 +93,7 @@ class Roster(WorkerPool):
         )
         self.checks = Checks(shared.reactor)
         self._order = 0
+        self._inPercent = False
         self._running = False
 
     def _policyOf(self, settings: Settings) -> Policy:
@@ -151,6 +152,7 @@ class Roster(WorkerPool):
             destination.paused = True
             destination.down = "not probed yet"
             destination.fresh = True
+        destination.inPercent = self._inPercent
         # Until it is known that it is needed.
         destination.standby = own.backup
         worker: Worker
@@ -370,6 +372,10 @@ class Roster(WorkerPool):
         """
         Called when the weight of a destination has changed.
         """
+        every = self.destinations
+        self._inPercent = any(each.percent is not None for each in every)
+        for each in every:
+            each.inPercent = self._inPercent
         # The shares of all have changed, also of those bound before.
         self.queue.setPolicy(self.queue.policy)
         self._rebinder.start()

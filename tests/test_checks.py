@@ -807,15 +807,33 @@ class AgentTests(CheckCase):
         set stays what it is.
         """
         rig = self.told(b"50%\n", number=2, weight=4)
-        one = rig.balancer.destinations[0]
-        self.assertEqual((one.weight, one.settings.weight), (2, 4))
+        one, other = rig.balancer.destinations
+        self.assertEqual((one.weight, other.weight), (200, 400))
+        self.assertEqual(one.settings.weight, 4)
+        self.assertEqual(rig.balancer.add(Backend(), name="c", weight=2).weight, 200)
+        rig.balancer._pool.remove("c")
         rig.clients(6)
         self.assertEqual([each.active for each in rig.balancer.destinations], [2, 4])
         self.say(rig, b"0%\n")
         self.assertEqual((one.state, one.why), ("draining", "the agent says 0%"))
         rig.balancer._pool.setWeight("a", 8)
         self.say(rig, b"100%\n")
-        self.assertEqual((one.state, one.weight), ("up", 8))
+        self.assertEqual((one.state, one.weight, other.weight), ("up", 8, 4))
+
+    def test_shareOfIdle(self) -> None:
+        """
+        Idle destinations share as the agent asks for, too.
+        """
+        rig = self.told(b"50%\n", number=2)
+        for number in range(30):
+            client = rig.client()
+            name = rig.recorder.pulls[-1][1]
+            wire = rig.backends["ab".index(str(name))].wires[-1]
+            wire.lose()
+            client.lose()
+            self.assertEqual(len(rig.recorder.outcomes), number + 1)
+        names = [name for _, name in rig.recorder.pulls]
+        self.assertEqual((names.count("a"), names.count("b")), (10, 20))
 
     def test_silent(self) -> None:
         """

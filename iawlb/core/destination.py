@@ -76,8 +76,9 @@ class Destination(Condition):
     @ivar address: The destination's address as the user wrote it.
     @ivar order: The destination's position among all, in the order in which the user
         gave them.
-    @ivar weight: The destination's share, under policies that use shares; a part of the
-        one that is set while the destination's agent asks for less.
+    @ivar weight: The destination's share, under policies that use shares: that which is
+        set, or a part of it, in percent, while the agent of a destination of the pool
+        asks for that.
     @ivar load: active / weight, where L{TRIFLE} of a session decides between equals.
     @ivar turn: The destination's position in the turns that destinations with equal
         loads take.
@@ -97,6 +98,7 @@ class Destination(Condition):
 
     __slots__ = (
         "_failedAt",
+        "_inPercent",
         "_pauses",
         "_peak",
         "_percent",
@@ -139,8 +141,9 @@ class Destination(Condition):
         self.pool = pool
         self.address = address
         self.order = order
-        self.weight: float = own.weight
+        self.weight = own.weight
         self._percent: int | None = None
+        self._inPercent = False
         self.load = TRIFLE / own.weight
         self.turn = 0.0
         self.connecting = 0
@@ -186,7 +189,7 @@ class Destination(Condition):
     def percent(self) -> int | None:
         """
         How much of its weight the destination's agent asks for, in percent, at least 1;
-        or L{None}.
+        or L{None} for all of it.
         """
         return self._percent
 
@@ -195,10 +198,23 @@ class Destination(Condition):
         self._percent = percent
         self._weigh()
 
+    @property
+    def inPercent(self) -> bool:
+        """
+        Whether the weights of the pool's destinations are in percent, since one of them
+        has a part of its weight. So all weights are whole numbers.
+        """
+        return self._inPercent
+
+    @inPercent.setter
+    def inPercent(self, inPercent: bool) -> None:
+        self._inPercent = inPercent
+        self._weigh()
+
     def _weigh(self) -> None:
         self.weight = self.settings.weight
-        if self._percent is not None:
-            self.weight *= self._percent / 100
+        if self._inPercent:
+            self.weight *= self._percent or 100
         self.load = (self.active + TRIFLE) / self.weight
 
     def canPull(self) -> bool:

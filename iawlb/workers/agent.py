@@ -77,17 +77,18 @@ class Says:
 
     def _apply(self, slots: int | None) -> None:
         worker, destination = self._worker, self._worker.destination
-        before = destination.withdrawn, destination.limit, destination.weight
+        before = destination.withdrawn, destination.limit, destination.percent
         word = self._word or ("0%" if self._percent == 0 else "")
         destination.agentSlots = slots
-        destination.percent = self._percent or None
+        part = self._percent if self._percent != 100 else None
+        destination.percent = part or None
         destination.withdrawn = f"the agent says {word}" if word else None
-        if before == (destination.withdrawn, destination.limit, destination.weight):
+        if before == (destination.withdrawn, destination.limit, destination.percent):
             return
         if (before[0] is None) != (destination.withdrawn is None):
             event = DESTINATION_WITHDRAWN if word else DESTINATION_RETURNED
             worker.events.destination(destination, event)
-        worker.changed(before[2] != destination.weight)
+        worker.changed(before[2] != destination.percent)
 
 
 class Agent:
