@@ -41,6 +41,7 @@ from iawlb.settings import Settings
 from iawlb.tap import Process, makeService
 from tests.doubles import Wire, accept
 from tests.manager import Manager
+from tests.pem import Issued
 
 
 class _Reactor(MemoryReactorClock):
@@ -483,8 +484,12 @@ class OptionsTests(_Case):
 
     def test_everySetting(self) -> None:
         """
-        Every setting has an option, which sets it.
+        Every setting has an option, which sets it, but for one that makes sense only
+        with several pools.
         """
+        own = Path(self.mktemp()).absolute()
+        issued = Issued("own", authority=True)
+        own.write_bytes(issued.pem + issued.keyPem)
         given: dict[str, tuple[str, object]] = {
             "policy": ("source", "source"),
             "slots": ("3", 3),
@@ -519,6 +524,15 @@ class OptionsTests(_Case):
             "proxyTimeout": ("12s", 12.0),
             "sendProxy": ("v2", "v2"),
             "proxyTlvs": ("alpn,ssl", ("alpn", "ssl")),
+            "tls": ("", True),
+            "tlsCa": (f"{own}", f"{own}"),
+            "tlsName": ("db.example", "db.example"),
+            "tlsVerify": ("no", False),
+            "tlsCertificate": (f"{own}", f"{own}"),
+            "tlsKey": (f"{own}", f"{own}"),
+            "tlsAlpn": ("h2,x", ("h2", "x")),
+            "serverNames": ("a.example,*.b", ("a.example", "*.b")),
+            "protocols": ("h2", ("h2",)),
             "allow": ("10.0.0.0/8,::1", ("10.0.0.0/8", "::1")),
             "deny": ("10.1.0.0/16", ("10.1.0.0/16",)),
             "maxSessions": ("500", 500),
@@ -555,14 +569,18 @@ class OptionsTests(_Case):
             "slowStart": ("30s", 30.0),
             "endOnDown": ("", True),
         }
-        self.assertEqual(set(given), {each.name for each in fields(Settings)})
+        known = [each for each in fields(Settings) if each.name != "through"]
+        self.assertEqual(set(given), {each.name for each in known})
         line = [
-            f"--{optionName(each)}={given[each.name][0]}".rstrip("=")
-            for each in fields(Settings)
+            f"--{optionName(each)}={given[each.name][0]}".rstrip("=") for each in known
         ]
         settings = self.parse("8080", "9001", *line).balancer.settings
         for name, (_, value) in given.items():
             self.assertEqual((name, getattr(settings, name)), (name, value))
+        error = self.assertRaises(
+            SystemExit, self.parse, "8080", "9001", "--through=web"
+        )
+        self.assertIn("--through: a command line has one pool", str(error))
 
     def test_processOptions(self) -> None:
         """
