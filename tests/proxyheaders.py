@@ -134,6 +134,7 @@ RIGHT: dict[str, tuple[bytes, list[IAddress] | None]] = {
     "v2 with padding": (two(body=FOUR + tlv(4, b"\0" * 99)), _ENDS),
     "v2 with an empty TLV": (two(body=FOUR + tlv(0xE0, b"")), _ENDS),
     "v2 with a checksum": (CHECKED, _four("127.0.0.1", 51128, "127.0.0.1", 29001)),
+    "v2 1,000 TLVs": (two(body=FOUR + tlv(0xE0, b"") * 1000 + tlv(4, b"")), _ENDS),
     "v2 the longest": (two(body=FOUR + tlv(0xEA, b"x" * (65535 - 15))), _ENDS),
     "v2 local": (two(0x20, 0, b""), None),
     "v2 local with addresses": (two(0x20), None),
@@ -242,6 +243,7 @@ WRONG: dict[str, bytes] = {
     "v2 a checksum of three bytes": two(body=FOUR + tlv(3, bytes(3))),
     "v2 a checksum of five bytes": two(body=FOUR + tlv(3, bytes(5))),
     "v2 a unique id of 129 bytes": two(body=FOUR + tlv(5, b"x" * 129)),
+    "v2 1,001 TLVs": two(body=FOUR + tlv(0xE0, b"") * 1001),
     "v2 an SSL TLV of four bytes": two(body=FOUR + tlv(0x20, bytes(4))),
     "v2 an SSL TLV whose part is too long": two(
         body=FOUR + tlv(0x20, bytes(5) + tlv(0x21, b"TLS", 9))

@@ -237,6 +237,17 @@ class MemoryTests(SynchronousTestCase):
         for kind in (1, 2, 5, SSL):
             self.assertIn(tlv(kind, tlvs[kind]), sent)
 
+    def test_longNames(self) -> None:
+        """
+        What is too long for the name of a server or of a protocol is none.
+        """
+        on = self.rig()
+        on.client().receive(two(body=FOUR + tlv(1, b"x" * 256) + tlv(2, b"x" * 256)))
+        (one,) = on.balancer.sessions
+        assert one.info is not None
+        self.assertEqual((one.info.serverName, one.info.protocol), (None, None))
+        self.assertEqual(len(one.info.tlvs), 2)
+
     def test_source(self) -> None:
         """
         The policy source keeps clients of a header apart, although one proxy has sent

@@ -150,6 +150,15 @@ class RightTests(SynchronousTestCase):
             ],
         )
 
+    def test_longTexts(self) -> None:
+        """
+        Of a long value, such as a certificate, only the beginning is shown.
+        """
+        parts = bytes(5) + tlv(0x28, b"x" * 256)
+        for each in ((2, b"x" * 256), (SSL, parts)):
+            *_, (_, text) = named([each])
+            self.assertEqual(text, "x" * 255 + "...")
+
     def test_ssl(self) -> None:
         """
         A certificate counts as verified only if one was shown.

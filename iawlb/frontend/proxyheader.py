@@ -12,6 +12,11 @@ from iawlb.proxyprotocol.reading import HeaderReader
 from iawlb.proxyprotocol.tlvs import ALPN, AUTHORITY, UNIQUE_ID
 from iawlb.proxyvalidators import Trusted
 
+LONGEST_NAME = 255
+"""
+The most bytes that the name of a server, or of a protocol, has.
+"""
+
 
 class HeaderCounts:
     """
@@ -108,6 +113,8 @@ def _know(session: Session, header: Header) -> None:
     for kind, value in header.tlvs:
         if kind == UNIQUE_ID:
             info.uniqueId = value
+        elif len(value) > LONGEST_NAME:
+            continue  # no name of a server or of a protocol
         elif kind == AUTHORITY:
             info.serverName = value.decode("ascii", "backslashreplace")
         elif kind == ALPN:

@@ -16,6 +16,7 @@ from iawlb.proxyprotocol.header import Header, Tlv, WrongHeader, shown
 from iawlb.proxyprotocol.tlvs import (
     CRC32C,
     LONGEST_ID,
+    MOST,
     NOOP,
     SSL,
     UNIQUE_ID,
@@ -154,6 +155,8 @@ def _read(whole: bytes) -> Header:
             readSsl(value)
         if kind != NOOP:
             tlvs.append((kind, value))
+            if len(tlvs) > MOST:
+                raise WrongHeader(f"it has more than {MOST} TLVs")
     return Header(2, source, destination, tuple(tlvs))
 
 

@@ -25,6 +25,17 @@ LONGEST_ID = 128
 The number of bytes that the unique id of a connection has at most.
 """
 
+MOST = 1000
+"""
+The number of types and values that a header has at most, without those that only pad.
+Each is an object in memory, of which 64 KiB could make 20,000.
+"""
+
+MOST_SHOWN = 255
+"""
+The number of bytes of a value that are shown to people.
+"""
+
 NAMES = {
     ALPN: "alpn",
     AUTHORITY: "authority",
@@ -148,7 +159,15 @@ def named(tlvs: Iterable[Tlv]) -> Iterator[tuple[str, str]]:
             yield NAMES[kind], value.hex()
         else:
             name = NAMES.get(kind) or f"{kind:02x}"
-            yield name, value.decode("ascii", "backslashreplace")
+            yield name, _shown(value)
+
+
+def _shown(value: bytes) -> str:
+    """
+    Write a value for people; of a long one the beginning.
+    """
+    text = value[:MOST_SHOWN].decode("ascii", "backslashreplace")
+    return text if len(value) <= MOST_SHOWN else f"{text}..."
 
 
 def _namedSsl(value: bytes) -> Iterator[tuple[str, str]]:
@@ -157,4 +176,4 @@ def _namedSsl(value: bytes) -> Iterator[tuple[str, str]]:
     yield NAMES[SSL], "+".join(name for name, true in flags if true) or "no"
     for kind, part in ssl.parts:
         name = SSL_NAMES.get(kind) or f"ssl-{kind:02x}"
-        yield name, part.decode("ascii", "backslashreplace")
+        yield name, _shown(part)
