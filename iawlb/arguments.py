@@ -154,7 +154,7 @@ class DestinationArguments(TypedDict, total=False):
     stopCommand: Sequence[str]
     ensureRunning: Callable[..., Any]
     ensureStopped: Callable[..., Any]
-    sleepAfter: Duration
+    idleTimeout: Duration
     wakeTimeout: Duration
     readyAfter: Duration
     stopTimeout: Duration

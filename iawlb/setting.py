@@ -25,6 +25,7 @@ def setting(
     live: bool = True,
     key: str = "",
     remote: bool = True,
+    inherits: bool = True,
 ) -> Any:
     """
     Declare a setting.
@@ -43,6 +44,8 @@ def setting(
         the command line.
     @param remote: Whether a request to the admin server may set it. Who may send
         requests is not to run programs, nor to read files, by that.
+    @param inherits: Whether a destination or listener without its own value has that of
+        the pool's setting of the same name, if there is one.
     """
     return field(
         default=read(default),
@@ -56,6 +59,7 @@ def setting(
             "live": live,
             "key": key,
             "remote": remote,
+            "inherits": inherits,
         },
     )
 

@@ -110,7 +110,7 @@ def inherited(
     return {
         each.name: getattr(settings, each.name)
         for each in fields(kind)
-        if each.name in names
+        if each.name in names and each.metadata["inherits"]
     }
 
 

@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iawlb.core.outcome import Outcome
 from iawlb.errors import InvalidSetting
 from iawlb.options.wake import MOST_WORDS, commandLine, function
-from iawlb.settings import DestinationSettings
+from iawlb.settings import DestinationSettings, Settings, inherited
 from iawlb.workers.alarm import PER_TURN
 from iawlb.workers.wakingworker import WakingWorker
 from tests.doubles import Backend, Rig, Wire, accept, logged
@@ -43,7 +43,7 @@ class Bed(Rig):
         """
         own = {
             key: settings.pop(key)
-            for key in ("sleepAfter", "wakeTimeout", "readyAfter", "slots")
+            for key in ("idleTimeout", "wakeTimeout", "readyAfter", "slots")
             if key in settings
         }
         super().__init__(0, **settings)
@@ -336,7 +336,7 @@ class WakeTests(SynchronousTestCase):
         A destination that is drained sleeps when its time is over, and takes clients
         again when it is told to.
         """
-        bed = Bed(sleepAfter="5s")
+        bed = Bed(idleTimeout="5s")
         bed.leave(*bed.come())
         bed.balancer._pool.drain("a")
         bed.advance(5.1)
@@ -351,7 +351,7 @@ class WakeTests(SynchronousTestCase):
         When all clients leave during a start, the destination wakes all the same, and
         sleeps again when its time is over.
         """
-        bed = Bed(instant=False, sleepAfter="10s")
+        bed = Bed(instant=False, idleTimeout="10s")
         for client in bed.come(3):
             client.lose()
         bed.finish()
@@ -437,7 +437,7 @@ class SleepTests(SynchronousTestCase):
         The time counts from the last client on, and the next client wakes the
         destination again.
         """
-        bed = Bed(sleepAfter="5s")
+        bed = Bed(idleTimeout="5s")
         (client,) = bed.come()
         bed.advance(20)
         self.assertEqual(bed.log, ["start a"])
@@ -467,7 +467,7 @@ class SleepTests(SynchronousTestCase):
         Clients that send nothing, as scans and the checks of other programs, do not
         keep a destination awake.
         """
-        bed = Bed(sleepAfter="5s")
+        bed = Bed(idleTimeout="5s")
         bed.leave(*bed.come())
         for _ in range(10):
             bed.advance(0.4)
@@ -480,7 +480,7 @@ class SleepTests(SynchronousTestCase):
         A client that has sent nothing and is still there is not cut off; the
         destination sleeps when it has left.
         """
-        bed = Bed(sleepAfter="5s")
+        bed = Bed(idleTimeout="5s")
         (client,) = bed.come()
         bed.advance(6)
         self.assertEqual(bed.log, ["start a"])
@@ -492,7 +492,7 @@ class SleepTests(SynchronousTestCase):
         """
         A client that comes as the destination is about to be stopped keeps it awake.
         """
-        bed = Bed(sleepAfter="5s")
+        bed = Bed(idleTimeout="5s")
         bed.leave(*bed.come())
         pool = bed.balancer._pool
         waker = bed.waker()
@@ -510,7 +510,7 @@ class SleepTests(SynchronousTestCase):
         Clients that come during the stop wait, and wake the destination as soon as the
         stop is done.
         """
-        bed = Bed(instant=False, sleepAfter="5s")
+        bed = Bed(instant=False, idleTimeout="5s")
         clients = bed.come()
         bed.finish()
         bed.advance(0.1)
@@ -531,7 +531,7 @@ class SleepTests(SynchronousTestCase):
         A destination that the user has paused, or whose clients a pause holds, is left
         as it is; its time begins anew.
         """
-        bed = Bed(sleepAfter="5s")
+        bed = Bed(idleTimeout="5s")
         bed.leave(*bed.come())
         bed.balancer.pause("a")
         bed.advance(12)
@@ -550,7 +550,7 @@ class SleepTests(SynchronousTestCase):
         """
         The time counts from the last client on, also if slots have to rest.
         """
-        bed = Bed(sleepAfter="5s", rest="6s")
+        bed = Bed(idleTimeout="5s", rest="6s")
         bed.leave(*bed.come())
         bed.advance(5.9)
         self.assertEqual(bed.log, ["start a"])
@@ -561,14 +561,14 @@ class SleepTests(SynchronousTestCase):
         """
         A time that is set while the destination is awake holds at once.
         """
-        bed = Bed(sleepAfter="50s")
+        bed = Bed(idleTimeout="50s")
         bed.leave(*bed.come())
         pool = bed.balancer._pool
         own = pool.workers["a"].destination.settings
-        pool.configureDestination("a", replace(own, sleepAfter=3))
+        pool.configureDestination("a", replace(own, idleTimeout=3))
         bed.advance(3.1)
         self.assertEqual(bed.log, ["start a", "stop a"])
-        pool.configureDestination("a", replace(own, sleepAfter=4))
+        pool.configureDestination("a", replace(own, idleTimeout=4))
         self.assertEqual(bed.states(), ["asleep"])
 
     def test_stopFails(self) -> None:
@@ -576,7 +576,7 @@ class SleepTests(SynchronousTestCase):
         A stop that fails, or takes too long, is logged, and the next client starts the
         destination again.
         """
-        bed = Bed(sleepAfter="5s")
+        bed = Bed(idleTimeout="5s")
         bed.leave(*bed.come())
         bed.raises = ValueError("no")
         bed.advance(5.1)
@@ -837,7 +837,7 @@ class FailTests(SynchronousTestCase):
         """
         words = ["up ready", "drain"]
         bed = Bed(
-            sleepAfter="5s",
+            idleTimeout="5s",
             checkInterval="1s",
             healthCheck=lambda destination: words[0],
         )
@@ -937,7 +937,7 @@ class EndTests(SynchronousTestCase):
         """
         A stop that was under way is waited for, and not repeated.
         """
-        bed = Bed(instant=False, sleepAfter="1s")
+        bed = Bed(instant=False, idleTimeout="1s")
         clients = bed.come()
         bed.finish()
         bed.advance(0.1)
@@ -980,7 +980,7 @@ class EndTests(SynchronousTestCase):
             "ensureRunning": bed.ensureRunning,
             "ensureStopped": bed.ensureStopped,
             "wakeTimeout": 1.0,
-            "sleepAfter": 5.0,
+            "idleTimeout": 5.0,
         }
         one = pool.add(backend, own, ready=False)
         self.assertEqual((bed.log, one.down), (["start new"], "not probed yet"))
@@ -997,6 +997,12 @@ class EndTests(SynchronousTestCase):
         pool.setPaused("new", False)
         bed.come()
         self.assertEqual(bed.recorder.pulls, [(1, "new")])
+
+
+NEVER_STOPS = (
+    "idleTimeout: a destination's own is the time after which it is stopped, and there "
+    "is no command, nor ensureStopped; that of sessions is a setting of the pool"
+)
 
 
 class OptionTests(SynchronousTestCase):
@@ -1037,16 +1043,22 @@ class OptionTests(SynchronousTestCase):
             ),
             ({"stopCommand": ["a"]}, "stopCommand: there is no command"),
             ({"ensureStopped": start}, "ensureStopped: there is no ensureRunning"),
-            ({"sleepAfter": 5}, "sleepAfter: there is no command, nor ensureStopped"),
-            (
-                {"sleepAfter": 5, "ensureRunning": start},
-                "sleepAfter: there is no command, nor ensureStopped",
-            ),
+            ({"idleTimeout": 5}, NEVER_STOPS),
+            ({"idleTimeout": 5, "ensureRunning": start}, NEVER_STOPS),
             ({"wakeTimeout": 0}, "wakeTimeout: 0 must be more than 0, such as 5s"),
         ):
             settings: Any = wrong
             error = self.assertRaises(InvalidSetting, DestinationSettings, **settings)
             self.assertEqual(str(error), why)
+
+    def test_ownIdleTimeout(self) -> None:
+        """
+        The idle time-out of a destination is its own: that of the pool, which ends
+        silent sessions, stops no destination.
+        """
+        pool = Settings(idleTimeout=60)
+        given = inherited(pool, DestinationSettings)
+        self.assertEqual(DestinationSettings(**given, command=("a",)).idleTimeout, 0)
 
     def test_behindAnAddress(self) -> None:
         """

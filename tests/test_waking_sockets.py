@@ -132,7 +132,7 @@ async def test_startStopStart() -> None:
     """
     async with bay() as at:
         pool = at.pool()
-        at.add(pool, "a", sleepAfter=0.1)
+        at.add(pool, "a", idleTimeout=0.1)
         assert at.state(pool) == ["asleep"]
         await at.echoed(pool)
         await until(lambda: at.said("was ended by SIGTERM"))
@@ -269,7 +269,7 @@ async def test_twoPools() -> None:
     """
     async with bay() as at:
         web, tls = at.pool("web"), at.pool("tls")
-        port = at.add(web, "a", sleepAfter=0.1)
+        port = at.add(web, "a", idleTimeout=0.1)
         at.add(tls, "a", port=port)
         await at.echoed(web)
         await at.echoed(tls)
@@ -298,7 +298,7 @@ async def test_pairOfCommands(tmp_path: Path) -> None:
         each.chmod(0o755)
     async with bay() as at:
         pool = at.pool()
-        own = {"port": port, "stopCommand": [str(stop)], "sleepAfter": 0.1}
+        own = {"port": port, "stopCommand": [str(stop)], "idleTimeout": 0.1}
         at.add(pool, "a", str(start), **own)
         for count in (1, 2):
             await at.echoed(pool)
@@ -345,7 +345,7 @@ async def test_commandChanges() -> None:
     """
     async with bay() as at:
         pool = at.pool()
-        port = at.add(pool, "a", sleepAfter=0.1)
+        port = at.add(pool, "a", idleTimeout=0.1)
         await at.echoed(pool)
         words = (sys.executable, "-ISc", "print('other')\n" + ECHO, str(port))
         own = pool.workers["a"].destination.settings

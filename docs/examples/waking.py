@@ -34,7 +34,7 @@ balancer.add(
     name="echo",
     ensureRunning=start,
     ensureStopped=stop,
-    sleepAfter="500ms",
+    idleTimeout="500ms",
 )
 balancer.startService()
 reactor.addSystemEventTrigger("before", "shutdown", balancer.stopService)

@@ -114,12 +114,13 @@ class DestinationWake(Validated):
         "in Python, called likewise to stop what ensureRunning has started",
         scope="python",
     )
-    sleepAfter: float = setting(
+    idleTimeout: float = setting(
         0,
         duration,
         "TIME",
         "",
         "time without a client after which it is stopped; 0 is never",
+        inherits=False,  # that of a pool ends silent sessions
     )
     wakeTimeout: float = setting(
         "20s",
@@ -152,8 +153,12 @@ class DestinationWake(Validated):
             raise InvalidSetting("stopCommand: there is no command")
         if self.ensureStopped is not None and self.ensureRunning is None:
             raise InvalidSetting("ensureStopped: there is no ensureRunning")
-        if self.sleepAfter and not self.command and self.ensureStopped is None:
-            raise InvalidSetting("sleepAfter: there is no command, nor ensureStopped")
+        if self.idleTimeout and not self.command and self.ensureStopped is None:
+            raise InvalidSetting(
+                "idleTimeout: a destination's own is the time after which it is "
+                "stopped, and there is no command, nor ensureStopped; that of sessions "
+                "is a setting of the pool"
+            )
 
     @property
     def sleeps(self) -> bool:

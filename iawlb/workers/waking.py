@@ -218,7 +218,7 @@ class Waker:
         if self._end is not None:
             self._end.cancel()
             self._end = None
-        limit = self.destination.settings.sleepAfter
+        limit = self.destination.settings.idleTimeout
         if limit:
             wait = max(0.0, self._used + limit - self._clock.seconds())
             self._end = self._clock.callLater(wait, self._timeOver)
@@ -232,7 +232,7 @@ class Waker:
         Let the destination sleep, if it is not needed.
         """
         destination, now = self.destination, self._clock.seconds()
-        limit = destination.settings.sleepAfter
+        limit = destination.settings.idleTimeout
         if destination.active:
             self._due = True
         elif now < self._used + limit:

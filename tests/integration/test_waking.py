@@ -183,7 +183,7 @@ def test_mustShow(tmp_path: Path, stack: ExitStack) -> None:
     """
     front = started(
         stack,
-        Awaker(tmp_path, server(tmp_path, 0.5, 1.0), 'sleep-after = "300ms"'),
+        Awaker(tmp_path, server(tmp_path, 0.5, 1.0), 'idle-timeout = "300ms"'),
     )
     began = time.monotonic()
     clients = come(front.port, 100)
@@ -330,7 +330,7 @@ def test_reload(tmp_path: Path, stack: ExitStack) -> None:
     line = server(tmp_path, 0.0, 0.0)
     front = started(stack, Awaker(tmp_path, line))
     (first,) = served(come(front.port, 1))
-    front.write(line.replace("]", ', "other"]'), 'sleep-after = "100ms"')
+    front.write(line.replace("]", ', "other"]'), 'idle-timeout = "100ms"')
     front.send(signal.SIGHUP)
     front.says("app: ends")
     until(lambda: not runs(first))
@@ -411,7 +411,7 @@ def test_recipes(
         tmp_path,
         f'command = ["{name}", "start", "{unit}"]',
         f'stop-command = ["{name}", "stop", "{unit}"]',
-        'sleep-after = "200ms"',
+        'idle-timeout = "200ms"',
     )
     server(tmp_path, 0.0, 0.0)
     script = bin_ / name
