@@ -647,12 +647,25 @@ class SetTests(OperationsCase):
         self.assertTrue(self.desk.web.queue.policy.binds)
         self.assertEqual(self.desk.balancer.pools["db"].slots, 0)
 
+    def test_routes(self) -> None:
+        """
+        A pool can be given other clients of another one's listeners.
+        """
+        values = {"through": "db", "server-names": ["a.example"]}
+        self.done("set", target="web", values=values)
+        settings = self.desk.web.settings
+        self.assertEqual(settings.through, "db")
+        self.assertEqual(settings.serverNames, ("a.example",))
+        self.assertEqual(self.desk.web.router.behind("db"), [self.desk.web])
+
     def test_wrong(self) -> None:
         """
         What does not exist, cannot change or is wrong is refused, and nothing changes.
         """
         for part, target, values in (
             ("slots: 'many' is not", "web", {"queue-timeout": 1, "slots": "many"}),
+            ("there is no pool 'x'", "web", {"slots": 7, "through": "x"}),
+            ("'a..b' is not the name", "web", {"server-names": ["a..b"]}),
             ("'quueue-timeout' is not", "web", {"quueue-timeout": 1}),
             ("write queue-timeout", "web", {"quueue-timeout": 1}),
             ("'zzzzzz' is not a setting of a pool; docs", "web", {"zzzzzz": 1}),

@@ -30,6 +30,7 @@ from iawlb.control.errors import InvalidSetting, NotFound
 from iawlb.control.targets import Target, findPool, findTarget, findWorker, nameOf
 from iawlb.control.waits import Waits, apart
 from iawlb.core.condition import SERVING
+from iawlb.core.routes import ROUTED
 
 
 class Operations:
@@ -277,8 +278,11 @@ class Operations:
             raise InvalidSetting("set: there is nothing to set, such as slots")
         if found.worker is None:
             new = readSettings(values, remote(POOL), "a pool")
+            changed = {each.name: replace(each.settings, **new) for each in found.pools}
+            if found.pools and ROUTED & new.keys():
+                found.pools[0].router.check(changed)
             for pool in found.pools:
-                pool.configure(replace(pool.settings, **new))
+                pool.configure(changed[pool.name])
         else:
             own = readSettings(values, remote(DESTINATION), "a destination")
             (pool,), destination = found.pools, found.worker.destination

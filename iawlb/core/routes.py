@@ -14,6 +14,11 @@ from iawlb.settings import Settings
 
 T = TypeVar("T")
 
+ROUTED = frozenset(("through", "serverNames", "protocols"))
+"""
+The settings of a pool that routes are made of.
+"""
+
 
 class NoRoute(Enum):
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from iawlb.core.outcome import Outcome
@@ -36,6 +37,9 @@ SHOWN = 3
 """
 The number of a client's protocols that a message shows.
 """
+
+
+NOTHING: Mapping[str, Settings] = MappingProxyType({})
 
 
 class RoutedPool(Enterable, Protocol):
@@ -158,14 +162,15 @@ class Router:
         if entry is not None:
             entry.checkRefusing()
 
-    def check(self) -> None:
+    def check(self, changed: Mapping[str, Settings] = NOTHING) -> None:
         """
         Check the settings of all pools, with each other.
 
+        @param changed: What some pools would have instead, by their names.
         @raise InvalidSetting: A pool takes what another one takes, or nothing.
         """
         settings = {name: each.settings for name, each in self._pools.items()}
-        for name, why in wrongRoutes(settings):
+        for name, why in wrongRoutes({**settings, **changed}):
             raise InvalidSetting(f"pool {name}: {why}")
 
 
