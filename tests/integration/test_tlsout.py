@@ -5,12 +5,14 @@ people use.
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -181,14 +183,28 @@ def test_clientCertificate(
 SIZE = 64 * MIB
 
 
-def swallow(peer: socket.socket, received: list[int], go: threading.Event) -> None:
+def exchange(peer: ssl.SSLSocket, received: list[int], go: threading.Event) -> None:
     """
-    Read nothing until told to, then all.
+    Send much, and read nothing until told to, then all. One thread does both, as
+    OpenSSL wants it.
     """
-    assert go.wait(LIMIT)
-    count = 0
-    while count < SIZE and (part := peer.recv(256 * 1024)):
-        count += len(part)
+    peer.settimeout(0)
+    body, sent, count = bytes(64 * 1024), 0, 0
+    while sent < SIZE or count < SIZE:
+        idle = True
+        if sent < SIZE:
+            with suppress(ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                sent += peer.send(body)
+                idle = False
+        if count < SIZE and go.is_set():
+            with suppress(ssl.SSLWantReadError):
+                part = peer.recv(256 * 1024)
+                count += len(part)
+                idle = False
+                if not part:
+                    break
+        if idle:
+            select.select([peer], [peer] if sent < SIZE else [], [], 0.01)
     received.append(count)
 
 
@@ -201,18 +217,10 @@ def test_stalledReader(balancer: Balancers, authority: Authority, serve: Serve) 
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(own)
     go, received = threading.Event(), list[int]()
-    body = bytes(MIB)
 
     def handle(peer: socket.socket) -> None:
         with server.wrap_socket(peer, server_side=True) as secure:
-            both(secure)
-
-    def both(secure: ssl.SSLSocket) -> None:
-        reading = threading.Thread(target=swallow, args=(secure, received, go))
-        reading.start()
-        for _ in range(SIZE // MIB):
-            secure.sendall(body)
-        reading.join(LIMIT)
+            exchange(secure, received, go)
 
     front = balancer(
         f"localhost:{serve(handle)} tls=yes tls-ca={authority.ca}",
@@ -224,8 +232,7 @@ def test_stalledReader(balancer: Balancers, authority: Authority, serve: Serve) 
         socket.create_connection(("127.0.0.1", front.port), LIMIT) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as client,
     ):
-        client.settimeout(LIMIT)
-        sending = threading.Thread(target=both, args=(client,))
+        sending = threading.Thread(target=exchange, args=(client, received, go))
         sending.start()
         most = 0.0
         steady = threading.Event()
