@@ -8,9 +8,11 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import pytest_twisted
+from twisted.internet import process
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamServerEndpoint
 
@@ -20,6 +22,7 @@ from iawlb.core.standing import Checked
 from iawlb.health import running
 from iawlb.health.running import CommandCheck, Turns
 from iawlb.health.verdict import Verdict
+from iawlb.programs import surroundings
 from tests.net import LIMIT, Peer, Server, reactor, until
 from tests.rig import RELAYS
 from tests.stage import Stage, stage
@@ -412,6 +415,33 @@ async def test_command() -> None:
     found = await runs.start("/nowhere/program").addTimeout(LIMIT, reactor)
     assert not found.passed
     assert "/nowhere/program" in found.why
+
+
+@pytest_twisted.ensureDeferred
+async def test_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A program has the balancer's environment, but not the variables by which the service
+    manager talks to the balancer.
+    """
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    monkeypatch.setenv("COLOUR", "blue")
+    found = await Runs().shell('echo "$COLOUR,$NOTIFY_SOCKET,"')
+    assert found.why == "status 0: blue,,"
+
+
+@pytest_twisted.ensureDeferred
+async def test_manyFiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """
+    While the balancer has many open files, starting a program does not ask about each
+    of them, in which time nothing else would be done.
+    """
+    asks = Mock(side_effect=process._listOpenFDs)
+    monkeypatch.setattr(process, "_listOpenFDs", asks)
+    monkeypatch.setattr(surroundings, "MANY_FILES", 0)
+    monkeypatch.chdir(tmp_path)
+    found = await Runs().shell("pwd")
+    assert found.why == f"status 0: {tmp_path}"
+    asks.assert_not_called()
 
 
 @pytest_twisted.ensureDeferred

@@ -25,7 +25,7 @@ from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.programs import become, program
+from iawlb.programs import become, surroundings
 from iawlb.programs.output import (
     BYTES_PER_SECOND,
     LINES_PER_SECOND,
@@ -146,7 +146,7 @@ async def test_manyFiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     With many open files too, a program runs in the balancer's folder, whichever that
     is, and has none of these files.
     """
-    monkeypatch.setattr(program, "MANY_FILES", 0)
+    monkeypatch.setattr(surroundings, "MANY_FILES", 0)
     for folder in (str(tmp_path), "/"):
         monkeypatch.chdir(folder)
         async with desk() as at:
@@ -463,7 +463,7 @@ class BecomeTests(SynchronousTestCase):
         """
         self.patch(os, "geteuid", lambda: 1234)
         self.patch(os, "getegid", lambda: 123)
-        become.become(os.getppid(), ".", ["true", "x"])
+        become.become(os.getppid(), ["true", "x"])
         self.assertEqual(
             self.calls,
             [
@@ -478,7 +478,7 @@ class BecomeTests(SynchronousTestCase):
         """
         The words of the command stand behind the number of the balancer's process.
         """
-        self.patch(sys, "argv", ["become.py", str(os.getppid()), ".", "true"])
+        self.patch(sys, "argv", ["become.py", str(os.getppid()), "true"])
         runpy.run_path(become.__file__, run_name="__main__")
         self.assertEqual(self.calls, [("setsid",), ("execvp", "true", ["true"])])
 
@@ -504,7 +504,7 @@ class BecomeTests(SynchronousTestCase):
         self.patch(os, "execvp", Mock(side_effect=OSError(13, "Denied")))
         errors = Mock()
         self.patch(sys, "stderr", errors)
-        become.become(os.getppid(), ".", ["x"])
+        become.become(os.getppid(), ["x"])
         errors.write.assert_called_once_with("cannot run 'x': Denied\n")
         self.assertEqual(self.calls[-1], ("_exit", become.NOT_FOUND))
 

@@ -177,6 +177,13 @@ ROOMS = [
     "backend.tlsconnector",
     "backend.tlsextra",
     "backend.shortage",
+    # Programs that are started when a client comes, or to check a destination.
+    "programs",
+    "programs.surroundings",
+    "programs.become",
+    "programs.output",
+    "programs.program",
+    "programs.shared",
     # Checks of destinations.
     "health",
     "health.verdict",
@@ -187,12 +194,6 @@ ROOMS = [
     "health.running",
     "health.calling",
     "health.making",
-    # Programs that are started when a client comes.
-    "programs",
-    "programs.become",
-    "programs.output",
-    "programs.program",
-    "programs.shared",
     # Pull, connect, relay.
     "workers",
     "workers.timelimits",

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from iawlb.core.text import printable
 from iawlb.health.verdict import LONGEST_REASON, Verdict
+from iawlb.programs.surroundings import environmentWith, folderToStartIn
 
 MOST_OUTPUT = 4096
 """
@@ -127,7 +128,8 @@ class CommandCheck(ProcessProtocol):
                 self,
                 words[0],
                 words,
-                env={**os.environ, **self._environment},
+                environmentWith(self._environment),
+                path=folderToStartIn(),
                 childFDs={0: "w", 1: "r", 2: "r"},
             )
         except Exception as error:

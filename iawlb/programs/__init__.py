@@ -1,3 +1,3 @@
 """
-Programs that are started when a client comes: processes, and their output in the log.
+Processes that the balancer starts, and their output in the log.
 """

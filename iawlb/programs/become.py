@@ -43,14 +43,13 @@ def dieWith(parent: int) -> None:
             os._exit(NOT_FOUND)  # it was gone before
 
 
-def become(parent: int, folder: str, command: Sequence[str]) -> None:
+def become(parent: int, command: Sequence[str]) -> None:
     """
     Become a program: in a session and process group of its own, so that all its
     processes can be signalled; with the rights that the balancer has now, for good; and
     with signals as usual.
 
     @param parent: The number of the balancer's process.
-    @param folder: The folder to run in.
     @param command: The words of the command.
     """
     os.setsid()
@@ -62,7 +61,6 @@ def become(parent: int, folder: str, command: Sequence[str]) -> None:
         signal.signal(each, signal.SIG_DFL)
     dieWith(parent)
     try:
-        os.chdir(folder)
         os.execvp(command[0], list(command))
     except OSError as error:
         sys.stderr.write(f"cannot run {command[0]!r}: {error.strerror}\n")
@@ -71,4 +69,4 @@ def become(parent: int, folder: str, command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    become(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    become(int(sys.argv[1]), sys.argv[2:])

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from iawlb.errors import IawlbError
 from iawlb.programs import become
 from iawlb.programs.output import ProgramOutput
+from iawlb.programs.surroundings import environmentWith, folderToStartIn
 
 FIRST_LOOK = 0.01
 LAST_LOOK = 0.2
@@ -35,29 +36,6 @@ AFTER_KILL = 1.0
 """
 How long the processes of a program that were killed are waited for, in seconds: the
 kernel may hold one that waits for a disk.
-"""
-
-MANY_FILES = 2000
-"""
-The number of open files from which on the process of a program is forked. Twisted's
-other way, C{posix_spawn}, first asks the kernel about each open file: 130 ms with
-20,000 of them, in which nothing else is done.
-"""
-
-NOT_INHERITED = frozenset(
-    (
-        "FDSTORE",
-        "LISTEN_FDNAMES",
-        "LISTEN_FDS",
-        "LISTEN_PID",
-        "LISTEN_PIDFDID",
-        "NOTIFY_SOCKET",
-        "WATCHDOG_PID",
-        "WATCHDOG_USEC",
-    )
-)
-"""
-The variables of the environment by which a service manager talks to the balancer alone.
 """
 
 
@@ -157,29 +135,22 @@ class Program(ProcessProtocol):
         if shutil.which(word) is None:
             where = "" if "/" in word else " on the PATH"
             raise CannotStart(f"there is no program {word!r}{where}")
-        environment = {
-            key: value for key, value in os.environ.items() if key not in NOT_INHERITED
-        }
         arguments = [sys.executable, "-I", "-S", become.__file__, str(os.getpid())]
-        # Twisted forks if the process is to run in another folder.
-        here, elsewhere = ".", None
         self.close()
         handles: list[int] = []
         try:
+            folder = folderToStartIn()
             reads, writes = os.pipe()
             handles += (reads, writes, os.open(os.devnull, os.O_RDONLY))
             os.set_blocking(reads, False)
-            if reads >= MANY_FILES:
-                here = os.getcwd()
-                elsewhere = "/" if here != "/" else "/dev"
             self._exited = self._isGroup = self._givesUp = False
             self._bound = bound
             self._process = self._reactor.spawnProcess(
                 self,
                 sys.executable,
-                [*arguments, here, *self.command],
-                environment,
-                path=elsewhere,
+                [*arguments, *self.command],
+                environmentWith(),
+                path=folder,
                 childFDs={0: handles[2], 1: writes, 2: writes},
             )
         except OSError as error:
