@@ -16,23 +16,22 @@ from iawlb.core.session import Session
 @implementer(IObserver)
 class Ends:
     """
-    An observer that calls a function for each of some sessions, when it has ended.
+    An observer that calls functions for each of some sessions, when it has ended.
 
-    @ivar calls: The functions.
+    @ivar calls: The functions of each session: one for each pool that counts it.
     """
 
     endsOnly = True
 
     def __init__(self) -> None:
-        self.calls: dict[Session, Callable[[Session], None]] = {}
+        self.calls: dict[Session, tuple[Callable[[Session], None], ...]] = {}
 
     def sessionChanged(self, session: Session, event: str) -> None:
         """
-        Call the function of a session that has ended.
+        Call the functions of a session that has ended.
         """
         if event == SESSION_ENDED:
-            call = self.calls.pop(session, None)
-            if call is not None:
+            for call in self.calls.pop(session, ()):
                 call(session)
 
     def destinationChanged(self, destination: Destination, event: str) -> None:

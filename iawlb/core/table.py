@@ -114,12 +114,14 @@ class SessionTable:
 
     def whenEnded(self, session: Session, call: Callable[[Session], None]) -> None:
         """
-        Call a function when a session has ended.
+        Call a function once when a session has ended, beside those of others.
         """
         if self._ends is None:
             self._ends = Ends()
             self._events.add(self._ends)
-        self._ends.calls[session] = call
+        calls = self._ends.calls.get(session, ())
+        if call not in calls:
+            self._ends.calls[session] = (*calls, call)
 
     def whenEmpty(self) -> Deferred[None]:
         """
