@@ -4,10 +4,12 @@ Tests for the user's own choice of where a client goes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionRefusedError
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.destination import Destination
@@ -165,6 +167,42 @@ class ChooseTests(SynchronousTestCase):
         self.assertEqual(rig.recorder.pulls, [(1, "o")])
         self.assertEqual((other.count.accepted, asking.count.accepted), (2, 2))
         waiting.lose()
+
+    def test_replaced(self) -> None:
+        """
+        When a destination that was chosen is replaced while it is connected to, the
+        client goes to the one that has taken its place, at once.
+        """
+        chosen: list[Destination] = []
+        rig = self.rig(lambda session: chosen[0])
+        chosen += rig.balancer.destinations
+        rig.backends[0].hold = True
+        rig.client()
+        rig.balancer._pool.replace("a", Backend(), {})
+        self.assertEqual(rig.recorder.pulls, [(1, "a")])
+        rig.backends[0].fail(ConnectionRefusedError())
+        self.assertEqual(rig.recorder.pulls, [(1, "a"), (1, "a")])
+        self.assertEqual(rig.balancer.destinations[0].active, 1)
+        rig.advance(0.1)
+        self.assertEqual(rig.states(), ["up", "up"])
+
+    def test_limitsOfBoth(self) -> None:
+        """
+        A client that went to another pool counts for both when that pool gets limits,
+        and for neither when it has ended.
+        """
+        rig = Rig(1)
+        balancer, pool = rig.balancer, rig.balancer._pool
+        asking = balancer.addPool(
+            "asking", choose=lambda session: pool, maxPerSource=10
+        )
+        client = accept(asking.factory)
+        pool.configure(replace(pool.settings, maxSessions=10))
+        found = [asking.door.turnstile, pool.door.turnstile]
+        self.assertEqual([each and each.active for each in found], [1, 1])
+        rig.backends[0].wires[0].lose()
+        client.lose()
+        self.assertEqual([each and each.active for each in found], [0, 0])
 
     def test_poolGoes(self) -> None:
         """

@@ -249,7 +249,7 @@ class Lines:
         if self._heeds:
             info = session.info
             if info is not None and info.chosen is not None:
-                return self._lineOfChosen(info.chosen)
+                return self._lineOfChosen(self._successorOf(info.chosen))
         if not self._binds or session.queued <= self._spilled:
             return unbound
         try:
@@ -259,6 +259,16 @@ class Lines:
             self.log.failure("policy {policy!r} cannot bind", policy=self.policy)
             return unbound
         return line
+
+    def _successorOf(self, destination: Destination) -> Destination:
+        """
+        Return the destination that has taken the place of one, if there is one.
+        """
+        if not destination.removing:
+            return destination
+        name = destination.name
+        found = (each for each in self._available() if each.name == name)
+        return next(found, destination)
 
     def _lineOfChosen(self, destination: Destination) -> Line:
         line = self._chosen.get(destination.name)
