@@ -1437,6 +1437,22 @@ class EjectTests(CheckCase):
             self.closed(rig)
         self.assertEqual(rig.states(), ["up", "up"])
 
+    def test_notAnyMore(self) -> None:
+        """
+        When destinations are not to be ejected any more, a connection that was made
+        before ejects none either.
+        """
+        rig = self.ejecting()
+        clients = [rig.client() for _ in range(3)]
+        pool = rig.balancer._pool
+        pool.configureDestination("a", DestinationSettings())
+        for wire in rig.backends[0].wires:
+            wire.end()
+            wire.lose()
+        self.assertEqual(rig.states(), ["up", "up"])
+        for client in clients:
+            client.lose()
+
     def test_otherReasons(self) -> None:
         """
         A destination that was down for another reason is not on trial.

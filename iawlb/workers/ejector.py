@@ -153,7 +153,9 @@ class Ejector:
     def _notServed(self) -> None:
         destination = self._worker.destination
         self._row += 1
-        if self._row < destination.settings.ejectAfter or not destination.isUp:
+        most = destination.settings.ejectAfter
+        # There is no number if nobody is ejected any more.
+        if not most or self._row < most or not destination.isUp:
             return
         wasTried, self.trying = self.trying, False
         if self._worker.isLast():
