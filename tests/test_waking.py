@@ -898,6 +898,35 @@ class EndTests(SynchronousTestCase):
         self.successResultOf(gone)
         self.assertEqual(bed.log, ["start a", "stop a"])
 
+    def test_removedFailed(self) -> None:
+        """
+        A destination that is removed while it is not connected to is stopped, since it
+        may run all the same: a program that has lost its socket, for instance.
+        """
+        bed = Bed(connectTimeout="1s")
+        bed.leave(*bed.come())
+        bed.backends[0].refuse = ConnectTimeout()
+        (client,) = bed.come()
+        self.assertEqual(bed.states(), ["down"])
+        bed.balancer.remove("a")
+        client.lose()
+        bed.advance(1)
+        self.assertEqual(bed.log, ["start a", "stop a"])
+
+    def test_removedGoingToSleep(self) -> None:
+        """
+        A destination that is removed in the moment in which its time is over is
+        stopped, once.
+        """
+        bed = Bed(idleTimeout="1s")
+        clients = bed.come()
+        bed.advance(2)
+        bed.leave(*clients, sends=b"")
+        self.assertEqual((bed.log, bed.states()), (["start a"], ["asleep"]))
+        bed.balancer.remove("a")
+        bed.advance(1)
+        self.assertEqual(bed.log, ["start a", "stop a"])
+
     def test_balancerStops(self) -> None:
         """
         The balancer has stopped only when what it has started has.

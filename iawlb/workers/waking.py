@@ -81,6 +81,8 @@ class Waker:
         self._pool = pool
         self._clock = pool.clock
         self._starter: Starter | None = None
+        # Whether the destination was started, and not stopped since.
+        self._started = False
         self._starting: Deferred[None] | None = None
         # What stops the destination after a start that has failed.
         self._clearing: Deferred[None] | None = None
@@ -111,7 +113,8 @@ class Waker:
         """
         self._closed = True
         self._cancel()
-        if self.phase in (Phase.WAKING, Phase.AWAKE):
+        if self._started:
+            # Also one that has failed: it may run all the same.
             self._stop()
         self.phase = Phase.ASLEEP
         self.destination.asleep = "asleep"
@@ -145,10 +148,11 @@ class Waker:
             if self._starter is not None:
                 self._starter.close()
             self._starter = starterOf(self, self._pool.programs)
+        self._started = True
         starting = self._starting = self._starter.start()
-        starting.addCallbacks(self._started, self._notStarted)
+        starting.addCallbacks(self._startEnded, self._notStarted)
 
-    def _started(self, _: object) -> None:
+    def _startEnded(self, _: object) -> None:
         self._starting = None
         self._readiness.start()
 
@@ -337,6 +341,7 @@ class Waker:
     def _stop(self) -> Deferred[None]:
         starter = self._starter
         assert starter is not None
+        self._started = False
         stop = starter.stop().addCallback(lambda _: starter.close())
         self._pool.programs.stopping(stop)
         return stop
