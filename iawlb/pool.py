@@ -12,33 +12,25 @@ from twisted.internet.defer import Deferred
 
 from iawlb.arguments import ServerEndpoint
 from iawlb.backend.address import checkCircle
-from iawlb.backend.tlslistener import Certificates
 from iawlb.core.destination import Destination
 from iawlb.core.discipline import Discipline
-from iawlb.core.events import (
-    POOL_CHANGED,
-)
+from iawlb.core.events import POOL_CHANGED
 from iawlb.core.origin import PoolCount
 from iawlb.core.policies import Policy, sameChoice
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.retired import inUse
 from iawlb.frontend.admission import Admission
-from iawlb.frontend.choosing import Choose, ChooseStep
+from iawlb.frontend.choosing import Choose
 from iawlb.frontend.door import Door
 from iawlb.frontend.entrance import Entrance
-from iawlb.frontend.firstbyte import FirstByte
 from iawlb.frontend.listener import Listener
-from iawlb.frontend.proxyheader import HeaderCounts, ProxyHeader
-from iawlb.frontend.routing import RouteStep
-from iawlb.frontend.servername import ServerNameStep
-from iawlb.frontend.steps import Step
+from iawlb.frontend.stepmaker import StepMaker
 from iawlb.pausing import PausablePool
-from iawlb.proxyvalidators import Trusted
 from iawlb.relay.keepalive import KeepAlive
 from iawlb.relay.kinds import Kinds, kindsFor
 from iawlb.relay.limited import Bandwidth
 from iawlb.roster import NO_SETTINGS
-from iawlb.settings import ListenerSettings, Settings
+from iawlb.settings import Settings
 from iawlb.shared import Shared
 from iawlb.workers.backups import arrangeBackups
 from iawlb.workers.deadlines import Deadlines
@@ -72,9 +64,6 @@ class Pool(PausablePool):
             queue.
         """
         super().__init__(shared, name, settings, policy)
-        self._choose = choose
-        self._choosing = FailureLog(self.clock, f"choose of pool {name}")
-        self._pools = shared.pools
         self.count = PoolCount(name)
         self.context = shared.context
         self._reactor = shared.reactor
@@ -105,7 +94,18 @@ class Pool(PausablePool):
         self.kinds = self._kinds()
         # Time-outs of running sessions that have changed since.
         self._retired: list[Deadlines] = []
-        self.headers = HeaderCounts()
+        self._stepMaker = StepMaker(
+            self._reactor,
+            self.clock,
+            name,
+            settings,
+            self.context,
+            self.door,
+            self.router,
+            shared.pools,
+            choose,
+        )
+        self.headers = self._stepMaker.headers
         self.entrance = Entrance(
             self._reactor,
             self.clock,
@@ -119,7 +119,7 @@ class Pool(PausablePool):
             self._checkNoCircle,
             keepAlive,
             self.deadlines.handshaking,
-            self._stepsOf,
+            self._stepMaker.stepsOf,
             self.door.guard,
             self._arrange,
         )
@@ -136,44 +136,6 @@ class Pool(PausablePool):
         """
         return not self._roomAwaited
 
-    # Clients on their way in.
-
-    def _stepsOf(
-        self, listener: ListenerSettings, certificates: Certificates | None
-    ) -> list[Step]:
-        """
-        Return what has to be done before the clients of a listener enter the queue, in
-        its order.
-
-        @param certificates: Those of the listener, if it ends TLS.
-        """
-        settings, choose = self.settings, self._choose
-        steps: list[Step] = []
-        if listener.acceptProxy:
-            trusted = Trusted(listener.acceptProxy)
-            steps.append(ProxyHeader(listener.proxyTimeout, trusted, self.headers))
-        steps += self.door.steps(listener)
-        if certificates is not None:
-            # TLS is an extra, which may not be installed.
-            from iawlb.frontend.tlsstep import TlsStep
-
-            timeout = settings.handshakeTimeout
-            steps.append(TlsStep(timeout, self._reactor, self.context, certificates))
-        routes = self.router.routes(self.name)
-        if routes is not None:
-            steps.append(RouteStep(settings.handshakeTimeout, self.router, routes))
-        elif settings.policy == "source" and settings.affinity == "sni":
-            steps.append(ServerNameStep(settings.handshakeTimeout))
-        if settings.takeSlot == "first-byte":
-            steps.append(FirstByte(settings.handshakeTimeout, choose is not None))
-        if choose is not None:
-            steps.append(
-                ChooseStep(
-                    settings.handshakeTimeout, choose, self._find, self._choosing
-                )
-            )
-        return steps
-
     def _arrange(self) -> None:
         """
         Serve the queue in the order that the settings ask for.
@@ -187,24 +149,6 @@ class Pool(PausablePool):
         Let clients that come from now on take other steps.
         """
         self.entrance.renewSteps()
-
-    def _find(self, chosen: object) -> tuple[Pool, Destination | None]:
-        """
-        Find what C{choose} has returned.
-        """
-        pool: Pool
-        for pool in self._pools.values():
-            if pool is chosen:
-                return pool, None
-            if isinstance(chosen, Destination) and chosen.pool == pool.name:
-                worker = pool.workers.get(chosen.name)
-                if worker is not None and worker.destination is chosen:
-                    pool.queue.heedChosen()
-                    return pool, chosen
-        raise ValueError(
-            f"choose returned {chosen!r}: return a pool or a destination of the "
-            "balancer, Choice.WAIT or Choice.REFUSE"
-        )
 
     # Listeners.
 
@@ -330,7 +274,7 @@ class Pool(PausablePool):
         self.entrance.stop()
         self.door.stop()
         self._failures.stop()
-        self._choosing.stop()
+        self._stepMaker.stop()
         self._connectors.stop()
         for each in (*self._retired, self.deadlines):
             each.stop()

@@ -15,8 +15,8 @@ import pytest_twisted
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.outcome import Outcome
+from iawlb.frontend.stepmaker import StepMaker
 from iawlb.frontend.steps import Arriving, Step
-from iawlb.pool import Pool
 from iawlb.relay.fast import FastRelay
 from tests.doubles import Rig
 from tests.net import Echo, until
@@ -51,7 +51,7 @@ def steps(*those: Step) -> Any:
     """
     Have all clients take steps.
     """
-    return patch.object(Pool, "_stepsOf", lambda pool, listener, tls: list(those))
+    return patch.object(StepMaker, "stepsOf", lambda maker, listener, tls: list(those))
 
 
 class MemoryTests(SynchronousTestCase):

@@ -237,6 +237,7 @@ ROOMS = [
     "frontend.proxyheader",
     "frontend.routing",
     "frontend.choosing",
+    "frontend.stepmaker",
     "frontend.unixpath",
     "frontend.acceptor",
     "frontend.handover",
