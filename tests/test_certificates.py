@@ -24,7 +24,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.backend import pem
 from iawlb.backend.address import parseListen
-from iawlb.backend.certificates import FILES, LOOK_EVERY, TICKETS, Certificates
+from iawlb.backend.certificates import TICKETS, Certificates
+from iawlb.backend.filewatch import FILES, LOOK_EVERY
 from iawlb.errors import InvalidSetting
 from iawlb.settings import ListenerSettings
 from tests.doubles import logged

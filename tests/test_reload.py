@@ -1078,10 +1078,10 @@ async def test_certificates(tmp_path: Path) -> None:
         certificates = listener.certificates
         assert certificates is not None
         # As if the next look were far ahead.
-        certificates._looked = certificates._clock.seconds()
+        certificates._files._looked = certificates._clock.seconds()
         assert await deferToThread(shownBy, on.port) == one.pem
         path.write_bytes(two.keyPem + two.pem)
-        certificates._seen = certificates._look()
+        certificates._files.look()
         assert await on.changed() == []
         assert await deferToThread(shownBy, on.port) == two.pem
         path.write_bytes(one.keyPem + two.pem)

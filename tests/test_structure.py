@@ -161,6 +161,8 @@ ROOMS = [
     "backend.strings",
     "backend.held",
     "backend.pem",
+    "backend.filewatch",
+    "backend.openssl",
     "backend.tlscontexts",
     "backend.certificates",
     "backend.tlsserver",

@@ -4,7 +4,6 @@ The certificates of a TLS listener: read from files, and read again when a file 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,18 +13,10 @@ from OpenSSL import SSL
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from iawlb.backend.filewatch import FileWatch
 from iawlb.backend.pem import Identity, Source
 from iawlb.backend.tlscontexts import Contexts, TlsOptions
 from iawlb.errors import InvalidSetting
-
-LOOK_EVERY = 1.0
-"""
-The shortest time between two looks at whether the files have changed, in seconds, for
-each C{FILES} files. A look happens when a client begins its TLS handshake, and when
-somebody asks for the status or the metrics.
-"""
-
-FILES = 100
 
 TICKETS = 6 * 3600.0
 """
@@ -85,10 +76,10 @@ class Certificates:
         self.problem: str | None = None
         self.handshakes = 0
         self.failed = 0
-        self._looked = self._keyed = clock.seconds()
+        self._keyed = clock.seconds()
         # Looked at before the files are read, so that a change in between is seen
         # later.
-        self._seen = self._look()
+        self._files = FileWatch(clock, self._listFiles)
         self._contexts = Contexts(options)
         self._read()
 
@@ -103,27 +94,21 @@ class Certificates:
 
     def look(self) -> None:
         """
-        Read the files again if one has changed, unless that was looked at just now.
+        Read the files again if one has changed. They are looked at when a client begins
+        its TLS handshake, and when somebody asks for the status or the metrics.
         """
         now = self._clock.seconds()
         if not 0 <= now - self._keyed < TICKETS:
             self._keyed = now
             self._contexts.renewTickets()
-        # A clock that was set back must not stop the looks.
-        wait = LOOK_EVERY * (1 + len(self._seen) // FILES)
-        if not 0 <= now - self._looked < wait:
-            self._looked = now
-            seen = self._look()
-            if seen != self._seen:
-                self._seen = seen
-                self._renew(True)
+        if self._files.changed():
+            self._renew(True)
 
     def readAgain(self) -> None:
         """
         Read the files again, changed or not.
         """
-        seen, self._seen = self._seen, self._look()
-        self._renew(seen != self._seen)
+        self._renew(self._files.look())
 
     def _read(self) -> None:
         identities = [each for source in self._sources for each in source.read()]
@@ -153,20 +138,9 @@ class Certificates:
         if changed or former or self._contexts.identities != before:
             self.log.info("the certificates of {name} were read again", name=self._name)
 
-    def _look(self) -> list[tuple[object, ...]]:
-        """
-        Return the state of the files, by which a change can be seen.
-        """
-        found: list[tuple[object, ...]] = []
-        try:
-            files = [each for source in self._sources for each in source.files()]
-            for path in [*files, *self._options.files()]:
-                state = os.stat(path)
-                found.append((path, state.st_ino, state.st_size, state.st_mtime_ns))
-        except (OSError, InvalidSetting) as error:
-            # A file is missing. The files before it, and the error, are a state too.
-            found.append((str(error),))
-        return found
+    def _listFiles(self) -> list[str]:
+        files = [each for source in self._sources for each in source.files()]
+        return files + self._options.files()
 
 
 def _shown(identity: Identity) -> Shown:

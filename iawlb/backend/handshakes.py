@@ -8,6 +8,7 @@ from cryptography.x509 import NameOID
 from OpenSSL import SSL
 from twisted.python.failure import Failure
 
+from iawlb.backend.openssl import reasonsOf
 from iawlb.core.clientinfo import ClientInfo, TlsInfo
 
 
@@ -47,9 +48,5 @@ def handshakeError(failure: Failure | None) -> str | None:
     @param failure: Why the connection was lost.
     @return: L{None} if the client has left.
     """
-    error = None if failure is None else failure.value
-    if not isinstance(error, SSL.Error) or not error.args:
-        return None
-    reasons = [str(each[-1]) for each in error.args[0] if each[-1]]
-    # OpenSSL 4 has no words for an end of the bytes.
+    reasons = reasonsOf(None if failure is None else failure.value)
     return ", ".join(reasons) or None

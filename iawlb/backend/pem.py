@@ -53,13 +53,20 @@ class Identity:
         """
         List the host names that the certificate is for.
         """
-        try:
-            found = self.certificate.extensions.get_extension_for_class(
-                SubjectAlternativeName
-            )
-        except (ExtensionNotFound, ValueError):
-            return []
-        return [name.lower() for name in found.value.get_values_for_type(DNSName)]
+        return [name.lower() for name in namesOf(self.certificate, DNSName)]
+
+
+def namesOf(certificate: Certificate, kind: type[Any]) -> list[Any]:
+    """
+    List the names of one kind that a certificate is for.
+
+    @param kind: C{DNSName} or C{IPAddress}.
+    """
+    try:
+        found = certificate.extensions.get_extension_for_class(SubjectAlternativeName)
+    except (ExtensionNotFound, ValueError):
+        return []
+    return list(found.value.get_values_for_type(kind))
 
 
 def _withoutWaiting(path: str, flags: int) -> int:

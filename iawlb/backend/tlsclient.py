@@ -5,7 +5,6 @@ verifies.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -13,9 +12,7 @@ from typing import Any
 from cryptography.x509 import (
     Certificate,
     DNSName,
-    ExtensionNotFound,
     IPAddress,
-    SubjectAlternativeName,
 )
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
@@ -27,24 +24,18 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from iawlb.backend.filewatch import FileState, FileWatch
 from iawlb.backend.hints import quoted
-from iawlb.backend.pem import readCertificates, readIdentity
+from iawlb.backend.openssl import contextFor, reasonsOf, show
+from iawlb.backend.pem import namesOf, readCertificates, readIdentity
 from iawlb.backend.tlsfaults import certificateFault, nameFault
 from iawlb.errors import InvalidSetting
 from iawlb.settings import DestinationSettings
-
-LOOK_EVERY = 1.0
-"""
-The shortest time between two looks at whether the files have changed, in seconds. A
-look happens when a connect begins.
-"""
 
 CONTEXTS = 100
 """
 The number of OpenSSL contexts that are kept for destinations with the same settings.
 """
-
-_State = tuple[tuple[object, ...], ...]
 
 
 class TlsClient:
@@ -70,10 +61,9 @@ class TlsClient:
                 "tlsName: the address has no host whose name the certificate could be "
                 "for: give tls-name, or tls-verify=no"
             )
-        self._clock = clock
         self._settings = settings
-        self._looked = clock.seconds()
-        self._seen = self._look()
+        paths = (settings.tlsCa, settings.tlsCertificate, settings.tlsKey)
+        self._files = FileWatch(clock, lambda: paths)
         self._context = self._make()
         # The last connection, whose TLS session the next one may resume.
         self._last: SSL.Connection | None = None
@@ -82,10 +72,7 @@ class TlsClient:
         """
         Begin a connection.
         """
-        now = self._clock.seconds()
-        # A clock that was set back must not stop the looks.
-        if not 0 <= now - self._looked < LOOK_EVERY:
-            self._looked = now
+        if self._files.changed():
             self._renew()
         return TlsAttempt(self)
 
@@ -119,12 +106,8 @@ class TlsClient:
 
     def _renew(self) -> None:
         """
-        Read the files again if one has changed.
+        Read the files again, because one has changed.
         """
-        seen = self._look()
-        if seen == self._seen:
-            return
-        self._seen = seen
         name = self._settings.name
         try:
             self._context = self._make()
@@ -139,20 +122,6 @@ class TlsClient:
         self._last = None
         self.log.info("the TLS files of destination {name} were read again", name=name)
 
-    def _look(self) -> _State:
-        """
-        Return the state of the files, by which a change can be seen.
-        """
-        own = self._settings
-        found: list[tuple[object, ...]] = []
-        for path in (own.tlsCa, own.tlsCertificate, own.tlsKey):
-            try:
-                state = os.stat(path)
-                found.append((path, state.st_ino, state.st_size, state.st_mtime_ns))
-            except OSError as error:
-                found.append((path, error.errno))
-        return tuple(found)
-
     def _make(self) -> SSL.Context:
         """
         Make the context of all connections.
@@ -161,7 +130,7 @@ class TlsClient:
         """
         own = self._settings
         files = (own.tlsCa, own.tlsCertificate, own.tlsKey)
-        return _contextOf(*files, own.tlsVerify, own.tlsAlpn, self._seen)
+        return _contextOf(*files, own.tlsVerify, own.tlsAlpn, self._files.state)
 
 
 @lru_cache(maxsize=CONTEXTS)
@@ -171,7 +140,7 @@ def _contextOf(
     key: str,
     verify: bool,
     alpn: tuple[str, ...],
-    state: _State,
+    state: FileState,
 ) -> SSL.Context:
     """
     Make a context. All destinations with the same settings have the same: reading the
@@ -180,10 +149,8 @@ def _contextOf(
     @param state: The state of the files.
     @raise InvalidSetting: A file cannot be used.
     """
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context = contextFor(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     if verify:
         context.set_verify(SSL.VERIFY_PEER, _verify)
     else:
@@ -202,24 +169,13 @@ def _contextOf(
         elif verify:
             context.set_default_verify_paths()
         if certificate:
-            _show(context, key or certificate, certificate)
+            show(context, readIdentity(key or certificate, certificate, None))
     except SSL.Error as error:
-        reasons = ", ".join(str(each[-1]) for each in error.args[0])
+        reasons = ", ".join(reasonsOf(error))
         raise InvalidSetting(
             f"OpenSSL does not take the destination's certificates: {reasons}"
         ) from None
     return context
-
-
-def _show(context: SSL.Context, key: str, certificate: str) -> None:
-    """
-    Have a context show a certificate.
-    """
-    identity = readIdentity(key, certificate, None)
-    context.use_certificate(identity.certificate)
-    context.use_privatekey(identity.key)
-    for each in identity.chain:
-        context.add_extra_chain_cert(each)
 
 
 class TlsAttempt:
@@ -266,7 +222,9 @@ class TlsAttempt:
             else:
                 verify_certificate_hostname(found, client.name)
         except (VerificationError, CertificateError):
-            self.fault = nameFault(client.name, _namesOf(found))
+            addresses = map(str, namesOf(found, IPAddress))
+            names = [*namesOf(found, DNSName), *addresses]
+            self.fault = nameFault(client.name, names)
 
 
 def _verify(
@@ -278,15 +236,3 @@ def _verify(
     """
     attempt: TlsAttempt = connection.get_app_data()
     return attempt.verify(found, number, depth, right)
-
-
-def _namesOf(certificate: Certificate) -> list[str]:
-    """
-    List the names and the addresses that a certificate is for.
-    """
-    try:
-        found = certificate.extensions.get_extension_for_class(SubjectAlternativeName)
-    except (ExtensionNotFound, ValueError):
-        return []
-    names: list[str] = found.value.get_values_for_type(DNSName)
-    return names + [str(each) for each in found.value.get_values_for_type(IPAddress)]

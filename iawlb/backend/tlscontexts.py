@@ -11,6 +11,7 @@ from typing import Any
 from cryptography.x509 import Certificate
 from OpenSSL import SSL
 
+from iawlb.backend.openssl import contextFor, reasonsOf, show
 from iawlb.backend.pem import Identity, readCertificates, readFile
 from iawlb.compat import setGroups
 from iawlb.errors import InvalidSetting
@@ -148,12 +149,9 @@ class Contexts:
         @param authorities: Those of clients.
         """
         options = self._options
-        context = SSL.Context(options.method)
+        context = contextFor(options.method)
         try:
-            context.use_certificate(identity.certificate)
-            context.use_privatekey(identity.key)
-            for each in identity.chain:
-                context.add_extra_chain_cert(each)
+            show(context, identity)
             ciphers = CIPHERS
             if options.dh is not None:
                 context.load_tmp_dh(options.dh)
@@ -162,7 +160,7 @@ class Contexts:
             if options.clientCa is not None:
                 context.load_verify_locations(options.clientCa)
         except SSL.Error as error:
-            reasons = ", ".join(each[-1] for each in error.args[0])
+            reasons = ", ".join(reasonsOf(error))
             raise InvalidSetting(
                 f"OpenSSL does not take the certificate or its key: {reasons}"
             ) from None
@@ -170,8 +168,6 @@ class Contexts:
             context.add_client_ca(each)
         if options.method == SSL.TLS_METHOD:
             context.set_min_proto_version(VERSIONS[options.least])
-        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
-        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         # TLS sessions are resumed by tickets, which the clients keep.
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_session_id(b"iawlb")

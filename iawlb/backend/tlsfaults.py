@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from OpenSSL import SSL
 from twisted.python.failure import Failure
 
+from iawlb.backend.openssl import reasonsOf
 from iawlb.core.text import printable
 
 SHOWN = 100
@@ -97,10 +97,7 @@ def handshakeFault(failure: Failure | None) -> str:
     """
     Say why a handshake has failed.
     """
-    error = None if failure is None else failure.value
-    reasons: list[str] = []
-    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
-        reasons = [str(each[-1]) for each in error.args[0]]
+    reasons = reasonsOf(None if failure is None else failure.value)
     if not reasons:
         return "the destination has closed the connection"
     text = ", ".join(reasons)
