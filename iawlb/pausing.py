@@ -89,7 +89,9 @@ class PausablePool(Roster):
         Count the free slots of all destinations, as far as the pool has free slots;
         L{None} if there is no limit.
         """
-        free = super()._freeSlots()
+        every = [each.freeSlots for each in self._available()]
+        known = [each for each in every if each is not None]
+        free = sum(known) if len(known) == len(every) else None
         if not self.slots:
             return free
         own = max(0, self.slots - self.active)

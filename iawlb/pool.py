@@ -247,7 +247,7 @@ class Pool(PausablePool):
             connector = self._connectors.to(
                 worker.connector.address, worker.destination.settings, worker.connector
             )
-            worker.use(connector, self.deadlines, self.kinds)
+            worker.connectBy(connector)
         self.queue.bindable = settings.queueSize
         self._arrange()
         self.gate.setSlots(settings.poolSlots)

@@ -41,11 +41,6 @@ from iawlb.workers.wakingworker import WakingWorker
 from iawlb.workers.worker import Worker
 from iawlb.workers.workerpool import WorkerPool
 
-PLAIN = DestinationSettings()
-"""
-The settings for connecting without TLS.
-"""
-
 NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -366,7 +361,7 @@ class Roster(WorkerPool):
         """
         Make a connector to an address that is not a destination's.
         """
-        return self._connectors.to(address, PLAIN)
+        return self._connectors.to(address, DestinationSettings())
 
     def sharesChanged(self) -> None:
         """
@@ -398,11 +393,3 @@ class Roster(WorkerPool):
 
     def _available(self) -> list[Destination]:
         return [each for each in self.destinations if each.available]
-
-    def _freeSlots(self) -> int | None:
-        """
-        Count the free slots of all destinations; L{None} if a destination has no limit.
-        """
-        free = [each.freeSlots for each in self._available()]
-        known = [each for each in free if each is not None]
-        return sum(known) if len(known) == len(free) else None

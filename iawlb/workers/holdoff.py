@@ -9,9 +9,11 @@ from collections.abc import Callable
 from random import random
 from typing import Protocol
 
+from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
 
-from iawlb.backend.shortage import Shortage, ShortageLog
+from iawlb.backend.shortage import Shortage, ShortageLog, shortageOf
 from iawlb.core.destination import Destination
 from iawlb.workers.prober import sooner
 from iawlb.workers.timers import Timers
@@ -27,6 +29,12 @@ MACHINE_PAUSE = 0.1
 """
 How long a worker does not pull after a connect has failed for lack of something that
 all connects of this machine need, in seconds.
+"""
+
+QUICK = 1.0
+"""
+If a connect failed within this time, in seconds, the destination is tried again before
+it counts as down. A connect that took longer has cost its client enough.
 """
 
 
@@ -70,15 +78,27 @@ class HoldOff:
         self._stopping = True
         self._shortages.stop()
 
-    def tryAgain(self) -> None:
+    def suffices(self, failure: Failure, began: float) -> bool:
         """
-        Stop pulling for a moment, after which a destination that has failed once is
-        tried again.
+        Stop pulling for a moment, if a connect that has failed does not mean that the
+        destination is down: this machine is short of something, or it is the first
+        failure, and a quick one.
+
+        @param began: When the connect began.
+        @return: Whether it does not mean that.
         """
+        shortage, now = shortageOf(failure), self._pool.clock.seconds()
+        if shortage is not None:
+            self._runShort(shortage)
+            return True
+        quick = now - began <= QUICK and not failure.check(ConnectTimeout)
+        if not quick or not self._worker.destination.failedOnce(began, now):
+            return False
         if not self._worker.heldOff:
             self._begin(AGAIN, lambda _: None)
+        return True
 
-    def runShort(self, shortage: Shortage) -> None:
+    def _runShort(self, shortage: Shortage) -> None:
         """
         Stop pulling for a moment, because this machine is short of something.
         """

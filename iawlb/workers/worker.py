@@ -8,19 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.python.failure import Failure
 
 from iawlb.backend.connector import DestinationConnector
-from iawlb.backend.shortage import shortageOf
 from iawlb.core.destination import Destination
 from iawlb.core.events import DESTINATION_DOWN, SESSION_PUT_BACK
 from iawlb.core.outcome import Outcome
 from iawlb.core.ratelimit import FailureLog
 from iawlb.core.session import Session
-from iawlb.relay.kinds import Kinds
 from iawlb.settings import DestinationSettings
-from iawlb.workers.deadlines import Deadlines
 from iawlb.workers.greeting import greeted, greetingOf
 from iawlb.workers.holdoff import MACHINE_PAUSE, HoldOff
 from iawlb.workers.measuring import servingFor
@@ -33,12 +29,6 @@ PULLS_PER_TURN = 32
 """
 The number of sessions pulled before the reactor has its turn, when many wait for a
 destination that has come back.
-"""
-
-QUICK = 1.0
-"""
-If a connect failed within this time, in seconds, the destination is tried again before
-it counts as down. A connect that took longer has cost its client enough.
 """
 
 
@@ -71,9 +61,7 @@ class Worker:
         self._waiting = False
         self._busy = False
         self._timers = Timers(pool.clock)
-        self._watch = watch = Watch(self, pool)
-        self.relayed = watch.relayedBy(pool.deadlines.relayed)
-        self.kinds = watch.kindsOf(pool.kinds)
+        self._watch = Watch(self, pool)
         # Oldest first.
         self._connecting: dict[Serving, None] = {}
         self._whenIdle: list[Deferred[None]] = []
@@ -83,28 +71,20 @@ class Worker:
 
     def _chooseKind(self) -> None:
         """
-        Serve sessions as the policy and the destination's settings ask for.
+        Serve, time and relay sessions as the policy and the settings ask for.
         """
+        watch, pool = self._watch, self._pool
+        self.relayed = watch.relayedBy(pool.deadlines.relayed)
+        self.kinds = watch.kindsOf(pool.kinds)
         self.greeting = greetingOf(self.destination.settings)
         self._kind = servingFor(self.queue, self.destination)
         if self.greeting is not None:
             self._kind = greeted(self._kind, self.connector.client is not None)
 
-    def use(
-        self, connector: DestinationConnector, deadlines: Deadlines, kinds: Kinds
-    ) -> None:
-        """
-        Connect, time and relay sessions in another way from now on. Connects that are
-        under way go on.
-        """
-        self.connectBy(connector)
-        self.relayed = self._watch.relayedBy(deadlines.relayed)
-        self.kinds = self._watch.kindsOf(kinds)
-        self._chooseKind()
-
     def connectBy(self, connector: DestinationConnector) -> None:
         """
-        Connect in another way from now on. Connects that are under way go on.
+        Connect in another way from now on, and serve sessions as the settings of the
+        pool are now. Connects that are under way go on.
         """
         self.connector = connector
         self._watch.use(connector)
@@ -116,10 +96,7 @@ class Worker:
 
         @param old: The settings that it had before.
         """
-        watch, pool = self._watch, self._pool
-        watch.configured(old)
-        self.relayed = watch.relayedBy(pool.deadlines.relayed)
-        self.kinds = watch.kindsOf(pool.kinds)
+        self._watch.configured(old)
         self._chooseKind()
         if self.destination.down is not None and not self._stopping:
             self._awaitRecovery()
@@ -128,9 +105,7 @@ class Worker:
         """
         Pull, or probe, again, after or while the destination finishes its sessions.
         """
-        waiting, self._whenIdle = self._whenIdle, []
-        for each in waiting:
-            each.callback(None)
+        self._callIdle()
         if self.destination.down is not None:
             self._awaitRecovery()
         self.check()
@@ -165,9 +140,15 @@ class Worker:
             self._waiting = False
             self.queue.cease(self.destination)
         if self._whenIdle and self.destination.active == 0:
-            waiting, self._whenIdle = self._whenIdle, []
-            for each in waiting:
-                each.callback(None)
+            self._callIdle()
+
+    def _callIdle(self) -> None:
+        """
+        Tell those that wait until no session is served to wait no longer.
+        """
+        waiting, self._whenIdle = self._whenIdle, []
+        for each in waiting:
+            each.callback(None)
 
     def _pull(self) -> None:
         """
@@ -300,20 +281,10 @@ class Worker:
         Called when a connect has failed. Put the session back. If it is the second
         failure in a row, do not pull until a probe succeeds.
         """
-        shortage = shortageOf(failure)
-        now = self.clock.seconds()
-        if shortage is not None:
-            self._holdOff.runShort(shortage)
-        elif (
-            now - serving.began <= QUICK
-            and not failure.check(ConnectTimeout)
-            and self.destination.failedOnce(serving.began, now)
-        ):
-            self._holdOff.tryAgain()
+        if self._holdOff.suffices(failure, serving.began):
+            self._putBack([serving])
         else:
             self.goDown(failure.getErrorMessage())
-            return
-        self._putBack([serving])
 
     def _connectEnded(self, serving: Serving) -> None:
         self.destination.connectEnded()
