@@ -550,6 +550,9 @@ class LiveTests(CheckCase):
         self.assertEqual(rig.backends[0].wires[0].closing, "abort")
         rig.advance(1)
         self.assertEqual(rig.backends[0].wires[1].written, b"PING\r\n")
+        self.configure(rig, healthCheck="postgresql:lb")
+        rig.advance(2)
+        self.assertIn(b"user\0lb\0", rig.backends[0].wires[2].written)
 
     def test_interval(self) -> None:
         """
@@ -1199,6 +1202,33 @@ class EndTests(CheckCase):
         worker.goDown("test")
         rig.clock.advance(0)
         self.assertEqual(len(dismissed), 1)
+
+    def test_endOfAnother(self) -> None:
+        """
+        The end of one session may be that of another, which is then left alone. A
+        second reason to be down, before any was ended, changes nothing.
+        """
+        rig = self.rig(endOnDown=True)
+        rig.clients(2)
+        first, second = rig.balancer.sessions
+        worker = rig.balancer._pool.workers["a"]
+        dismissed: list[Outcome] = []
+
+        def dismiss(outcome: Outcome) -> None:
+            dismissed.append(outcome)
+            second.outcome = Outcome.DONE
+
+        patches = [
+            self.patch(first.holder, "dismiss", dismiss),
+            self.patch(second.holder, "dismiss", dismissed.append),
+        ]
+        worker.goDown("one")
+        worker.goDown("another")
+        rig.clock.advance(0)
+        self.assertEqual(dismissed, [Outcome.DESTINATION_DOWN])
+        second.outcome = None
+        for each in patches:
+            each.restore()
 
     def test_notAsked(self) -> None:
         """

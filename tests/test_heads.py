@@ -85,6 +85,22 @@ class MemoryTests(SynchronousTestCase):
         client.lose()
         self.assertEqual(rig.recorder.outcomes, {1: Outcome.CLIENT_LEFT_SILENT})
 
+    def test_endsUnseen(self) -> None:
+        """
+        The end of a client matters to no step that looks at none of its bytes: the
+        client may still wait for the answer.
+        """
+
+        class Endless(Step):
+            def begin(self, arrival: Arriving) -> None:
+                pass
+
+        with steps(Endless()):
+            rig = Rig()
+        client = rig.client()
+        client.end()
+        self.assertIsNone(client.closing)
+
     def test_putOff(self) -> None:
         """
         The time of a client that was closed is not looked at any more.
@@ -217,6 +233,22 @@ async def test_socketsLeave(family: str, tmp_path: Path) -> None:
         }
         assert on.recorder.pulls == []
         await until(lambda: ends.lost and wrong.lost)
+
+
+@pytest_twisted.ensureDeferred
+async def test_unixEnds(tmp_path: Path) -> None:
+    """
+    A client of a Unix socket whose step is ended between two looks leaves no timer.
+    """
+    with patch("iawlb.frontend.heads.AGAIN", 600.0):
+        async with greeting("unix", tmp_path / "socket") as on:
+            client = await on.client()
+            await until(lambda: len(on.balancer.sessions) == 1)
+            holder: Any = on.balancer.sessions[0].holder
+            client.write(b"he")
+            await until(lambda: holder.head._timer)
+            holder.refuse(Outcome.REFUSED)
+            assert on.recorder.outcomes == {1: Outcome.REFUSED}
 
 
 @pytest_twisted.ensureDeferred

@@ -4,6 +4,7 @@ Lean connections, on sockets that no reactor knows.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -125,6 +126,18 @@ class ConnectionTests(SynchronousTestCase):
             self.connection.doWrite()
         self.assertEqual(got, data)
         self.assertEqual(self.peer.recv(1), b"")
+
+    def test_full(self) -> None:
+        """
+        If the kernel takes nothing, all waits until it does.
+        """
+        self.connect()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.handle.send(bytes(65536))
+        self.side.write(b"answer")
+        self.assertEqual(self.reactor.getWriters(), [self.connection])
+        self.assertEqual(self.side.unwritten(), 6)
 
     def test_brokenWrite(self) -> None:
         """
