@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.admin import exposition as module
+from iawlb.admin.destinationfamilies import DESTINATION
 from iawlb.admin.exposition import (
     OPENMETRICS,
     SCOPES,
@@ -27,7 +28,7 @@ from iawlb.admin.exposition import (
     Format,
     chooseFormat,
 )
-from iawlb.admin.families import ALL, DESTINATION
+from iawlb.admin.families import ALL
 from iawlb.admin.family import CODES, Family
 from iawlb.admin.gauges import oldestWait, slotsMissing
 from iawlb.admin.sources import Sources

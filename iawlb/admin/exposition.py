@@ -16,7 +16,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from iawlb.admin.balancerfamilies import BALANCER
-from iawlb.admin.families import ALL, DESTINATION, LABELS, POOL
+from iawlb.admin.destinationfamilies import DESTINATION
+from iawlb.admin.families import ALL, LABELS, POOL
 from iawlb.admin.family import BalancerView, DestinationView, Family, PoolView
 from iawlb.admin.sources import Sources
 from iawlb.admin.tlsfamilies import CERTIFICATE, LISTENER, CertificateView

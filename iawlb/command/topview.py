@@ -10,9 +10,9 @@ from textwrap import wrap
 from typing import Any
 
 from iawlb.command.calls import Call, items, segment
-from iawlb.command.looking import poolNotes, share, timeOf
 from iawlb.command.tables import Column, Paint, layOut
 from iawlb.command.text import age, number, plain, shorten, since, size
+from iawlb.command.wording import poolNotes, share, timeOf
 
 ENDLESS = 10_000
 """
