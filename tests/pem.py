@@ -38,6 +38,7 @@ class Issued:
         authority: bool = False,
         addresses: Sequence[str] = (),
         kind: x509.ObjectIdentifier = x509.NameOID.COMMON_NAME,
+        rawNames: bytes = b"",
     ) -> None:
         """
         @param by: The issuer; by default the certificate issues itself.
@@ -45,6 +46,8 @@ class Issued:
         @param key: An existing key, for a renewal.
         @param addresses: The IP addresses that the certificate is for.
         @param kind: The kind of name that the subject has.
+        @param rawNames: In place of hosts and addresses, the bytes of the extension
+            that holds them, which may be malformed.
         """
         self.name = x509.Name([x509.NameAttribute(kind, name)])
         self.key = key or ec.generate_private_key(ec.SECP256R1())
@@ -87,6 +90,11 @@ class Issued:
             names: list[x509.GeneralName] = [x509.DNSName(each) for each in hosts]
             names += [x509.IPAddress(ip_address(each)) for each in addresses]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
+        elif rawNames:
+            oid = x509.SubjectAlternativeName.oid
+            builder = builder.add_extension(
+                x509.UnrecognizedExtension(oid, rawNames), False
+            )
         self.certificate = builder.sign(issuer.key, SHA256())
 
     @property

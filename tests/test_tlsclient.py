@@ -170,6 +170,15 @@ class VerifyTests(Case):
         )
         self.assertEqual(self.fault(issued), "")
 
+    def test_malformed(self) -> None:
+        """
+        A certificate whose names cannot be read is refused in words, as any other: the
+        handshake fails with OpenSSL's error, and raises no other.
+        """
+        # An IP address of three bytes.
+        leaf = Issued("a", self.root, rawNames=bytes.fromhex("30058703616263"))
+        self.assertEqual(self.fault(leaf), "it is malformed")
+
     def test_issuer(self) -> None:
         """
         The fault may be that of an issuer.

@@ -204,11 +204,15 @@ class TlsAttempt:
             own.
         @param right: Whether OpenSSL finds nothing wrong with it.
         """
-        if not right:
-            whose = "the certificate of an issuer: " if depth else ""
-            self.fault = whose + certificateFault(number, found)
-        elif not depth:
-            self._checkName(found.to_cryptography())
+        whose = "the certificate of an issuer: " if depth else ""
+        try:
+            if not right:
+                self.fault = whose + certificateFault(number, found)
+            elif not depth:
+                self._checkName(found.to_cryptography())
+        except Exception:
+            # What OpenSSL finds nothing wrong with may still be malformed, in any part.
+            self.fault = f"{whose}it is malformed"
         return not self.fault
 
     def _checkName(self, found: Certificate) -> None:
