@@ -253,6 +253,7 @@ class FolderTests(Case):
             ("localhost", leaf),
             ("www.example.org", [self.other.certificate]),
             ("WWW.EXAMPLE.ORG", [self.other.certificate]),
+            ("www.example.org.", [self.other.certificate]),
             ("example.net", [self.other.certificate]),
             ("example.org", leaf),
             ("a.b.example.org", leaf),

@@ -296,6 +296,17 @@ class HandshakeTests(Case):
         self.assertTrue(info.tls.cipher.startswith("TLS_"))
         self.assertEqual((info.tls.clientName, info.tls.verified), ("a client", True))
 
+    def test_spelling(self) -> None:
+        """
+        The name that a client asks for is known as routes have names: in lower case,
+        and without a dot at its end.
+        """
+        for asked, known in (("LocalHost.", "localhost"), (".", None)):
+            self.listen()
+            self.client(name=asked)
+            assert self.session.info is not None
+            self.assertEqual(self.session.info.serverName, known)
+
     def test_noInfo(self) -> None:
         """
         A client that says no more than it must has no names.

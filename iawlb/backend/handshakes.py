@@ -20,7 +20,8 @@ def describeHandshake(connection: SSL.Connection, info: ClientInfo) -> None:
     """
     name = connection.get_servername()
     if name:
-        info.serverName = _text(name)
+        # As the routes and a ClientHello that is passed on have the name.
+        info.serverName = _text(name).lower().removesuffix(".") or None
     info.protocols = tuple(map(_text, connection.get_app_data() or ()))
     chosen = connection.get_alpn_proto_negotiated()
     info.protocol = _text(chosen) if chosen else None

@@ -186,8 +186,8 @@ class Contexts:
         """
         Called when a client has said which host name it wants.
         """
-        name = (connection.get_servername() or b"").decode("ascii", "replace").lower()
-        context = self.find(name)
+        name = (connection.get_servername() or b"").decode("ascii", "replace")
+        context = self.find(name.lower().removesuffix("."))
         if context is not None:
             connection.set_context(context)
 
