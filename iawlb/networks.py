@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from functools import cached_property
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress
+
 from iawlb.errors import InvalidSetting
 
 MAPPED = bytes(10) + b"\xff\xff"
@@ -34,6 +37,16 @@ def packed(host: str) -> bytes | None:
         return MAPPED + inet_pton(AF_INET, host)
     except (OSError, ValueError):
         return None
+
+
+def packedAddress(address: IAddress | None) -> bytes | None:
+    """
+    Return the IP address of a client as L{packed} does; L{None} for a client without
+    one, such as one of a Unix socket.
+    """
+    if isinstance(address, IPv4Address | IPv6Address):
+        return packed(address.host)
+    return None
 
 
 class Networks(tuple[str, ...]):
@@ -72,14 +85,6 @@ class Networks(tuple[str, ...]):
         firsts, lasts = self._ranges
         index = bisect_right(firsts, address)
         return index > 0 and address <= lasts[index - 1]
-
-    def coversHost(self, host: str) -> bool:
-        """
-        Return whether one of the networks holds a host, given as text. None holds what
-        is no IP address.
-        """
-        address = packed(host)
-        return address is not None and self.covers(address)
 
 
 def _rangesOf(networks: Iterable[str]) -> Iterable[tuple[bytes, bytes]]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from twisted.internet.interfaces import IDelayedCall
 
 from iawlb.arguments import Duration, shown
-from iawlb.core.condition import SERVING
+from iawlb.core.condition import SERVING, freeSlotsOf
 from iawlb.core.events import (
     DESTINATION_PAUSED,
     DESTINATION_RESUMED,
@@ -89,9 +89,7 @@ class PausablePool(Roster):
         Count the free slots of all destinations, as far as the pool has free slots;
         L{None} if there is no limit.
         """
-        every = [each.freeSlots for each in self._available()]
-        known = [each for each in every if each is not None]
-        free = sum(known) if len(known) == len(every) else None
+        free = freeSlotsOf(self._available())
         if not self.slots:
             return free
         own = max(0, self.slots - self.active)

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IAddress
 
 from iawlb.errors import InvalidSetting
-from iawlb.networks import Networks
+from iawlb.networks import Networks, packedAddress
 from iawlb.networkvalidators import networks, textsOf
 from iawlb.validators import shaped
 
@@ -41,8 +41,9 @@ class Trusted(tuple[str, ...]):
         """
         if ALL in self:
             return True
-        if isinstance(address, IPv4Address | IPv6Address):
-            return self._networks.coversHost(address.host)
+        found = packedAddress(address)
+        if found is not None:
+            return self._networks.covers(found)
         return isinstance(address, UNIXAddress) and UNIX in self
 
 

@@ -15,6 +15,15 @@ from iawlb.errors import InvalidSetting
 from iawlb.networks import Networks, networkOf, packed, sourceName, sourceOf
 from iawlb.networkvalidators import MOST_NETWORKS, masks, networks, rate, rateOf
 
+
+def covers(found: Networks, host: str) -> bool:
+    """
+    Return whether one of some networks holds a host.
+    """
+    address = packed(host)
+    return address is not None and found.covers(address)
+
+
 repeatable = settings(deadline=None, derandomize=True, database=None)
 
 
@@ -63,7 +72,7 @@ class NetworksTests(SynchronousTestCase):
         expected = any(
             client.version == each.version and client in each for each in given
         )
-        self.assertEqual(found.coversHost(str(client)), expected)
+        self.assertEqual(covers(found, str(client)), expected)
 
     def test_mapped(self) -> None:
         """
@@ -74,18 +83,18 @@ class NetworksTests(SynchronousTestCase):
             found = networks(text)
             self.assertEqual(found, ("192.0.2.0/24",))
             for host in ("192.0.2.7", "::ffff:192.0.2.7", "::ffff:c000:207"):
-                self.assertTrue(found.coversHost(host))
-            self.assertFalse(found.coversHost("::ffff:192.0.3.7"))
+                self.assertTrue(covers(found, host))
+            self.assertFalse(covers(found, "::ffff:192.0.3.7"))
 
     def test_allOfSix(self) -> None:
         """
         All of IPv6 is no client of IPv4, also not one that came in over IPv6.
         """
         found = networks("::/0")
-        self.assertTrue(found.coversHost("2001:db8::1"))
-        self.assertTrue(found.coversHost("::1"))
-        self.assertFalse(found.coversHost("192.0.2.1"))
-        self.assertFalse(found.coversHost("::ffff:192.0.2.1"))
+        self.assertTrue(covers(found, "2001:db8::1"))
+        self.assertTrue(covers(found, "::1"))
+        self.assertFalse(covers(found, "192.0.2.1"))
+        self.assertFalse(covers(found, "::ffff:192.0.2.1"))
 
     def test_noAddress(self) -> None:
         """
@@ -95,8 +104,8 @@ class NetworksTests(SynchronousTestCase):
         found = networks("0.0.0.0/0, ::/0")
         for host in ("unix", "", "/run/x.sock", "1.2.3", "1.2.3.4.5", "a\0b", "::g"):
             self.assertIsNone(packed(host))
-            self.assertFalse(found.coversHost(host))
-        self.assertTrue(networks("fe80::/10").coversHost("fe80::1%eth0"))
+            self.assertFalse(covers(found, host))
+        self.assertTrue(covers(networks("fe80::/10"), "fe80::1%eth0"))
 
     def test_many(self) -> None:
         """
@@ -104,9 +113,9 @@ class NetworksTests(SynchronousTestCase):
         ranges that do not overlap, and those are searched by halves.
         """
         found = networks([f"10.{n // 256}.{n % 256}.0/25" for n in range(10_000)])
-        self.assertTrue(found.coversHost("10.39.15.127"))
-        self.assertFalse(found.coversHost("10.39.15.128"))
-        self.assertFalse(found.coversHost("10.39.16.0"))
+        self.assertTrue(covers(found, "10.39.15.127"))
+        self.assertFalse(covers(found, "10.39.15.128"))
+        self.assertFalse(covers(found, "10.39.16.0"))
         adjoining = networks([f"10.0.{n}.0/23" for n in range(0, 256, 2)])
         self.assertEqual(adjoining, networks(list(adjoining)))
         self.assertIs(networks(adjoining), adjoining)

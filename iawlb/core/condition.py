@@ -4,6 +4,8 @@ Whether a destination takes sessions, and how many.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 SERVING = ("up", "asleep", "waking")
 """
 The states of a destination that serves the next client, maybe once it is awake.
@@ -263,3 +265,12 @@ class Condition:
         The number of free slots, or L{None} if there is no limit.
         """
         return max(0, self.limit - self.active) if self.limit else None
+
+
+def freeSlotsOf(conditions: Iterable[Condition]) -> int | None:
+    """
+    Count the free slots of destinations; L{None} if one of them has no limit.
+    """
+    free = [each.freeSlots for each in conditions]
+    known = [each for each in free if each is not None]
+    return sum(known) if len(known) == len(free) else None

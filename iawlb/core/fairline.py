@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IAddress
 from iawlb.core.destination import Destination
 from iawlb.core.line import Line
 from iawlb.core.session import Session
-from iawlb.networks import packed, sourceOf
+from iawlb.networks import packedAddress, sourceOf
 
 SUB_LINES = 256
 """
@@ -40,7 +40,7 @@ def sourceOfAddress(address: IAddress | None, mask: tuple[int, int]) -> bytes | 
     @param mask: How many bits of an IPv4 address, and of an IPv6 address, make a
         network.
     """
-    found = packed(getattr(address, "host", ""))
+    found = packedAddress(address)
     return None if found is None else sourceOf(found, mask)
 
 

@@ -16,7 +16,7 @@ from iawlb.core.table import SessionTable
 from iawlb.core.turnstile import Turnstile
 from iawlb.frontend.refusals import DENIED, Refusals
 from iawlb.frontend.steps import Arriving, Step
-from iawlb.networks import packed
+from iawlb.networks import packedAddress
 from iawlb.proxyvalidators import Trusted
 from iawlb.settings import ListenerSettings, Settings
 
@@ -161,7 +161,7 @@ class Door:
         modes.
         """
         settings = self._settings
-        found = packed(getattr(address, "host", ""))
+        found = packedAddress(address)
         if found is None:
             return True
         if settings.deny.covers(found):

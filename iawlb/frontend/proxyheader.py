@@ -39,7 +39,11 @@ class HeaderCounts:
         """
         The counts by name.
         """
-        return {each: getattr(self, each) for each in ("read", "wrong", "incomplete")}
+        return {
+            "read": self.read,
+            "wrong": self.wrong,
+            "incomplete": self.incomplete,
+        }
 
 
 class ProxyHeader(Step):

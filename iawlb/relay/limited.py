@@ -55,7 +55,7 @@ class Limited(ReportingTurns):
 
     bandwidth: Bandwidth
 
-    paced: tuple[LimitedSocket | Gate, ...] = ()
+    paced: tuple[LimitedSocket | Pacer, ...] = ()
     _moved = 0.0
     _seconds: Callable[[], float]
 
@@ -208,7 +208,7 @@ class LimitedFastRelay(Limited, FastRelay):
 
 
 @implementer(IPushProducer)
-class Gate:
+class Pacer:
     """
     Stands between a side that is read and the transport that its bytes are written to:
     the side is read while that transport has room and bytes are allowed.
@@ -326,32 +326,34 @@ class LimitedPortableRelay(Limited, PortableRelay):
             (client, bandwidth.fromClient),
             (destination, bandwidth.fromDestination),
         )
-        self._gates = {side: Gate(side, rate, throttle) for side, rate in rates if rate}
-        self.paced = tuple(self._gates.values())
+        self._pacers = {
+            side: Pacer(side, rate, throttle) for side, rate in rates if rate
+        }
+        self.paced = tuple(self._pacers.values())
 
     def producerOf(self, side: Side) -> Any:
         """
         Return what the other side's transport pauses while it has enough to write.
         """
-        return self._gates.get(side, side)
+        return self._pacers.get(side, side)
 
     def sideRead(self, side: Side, data: bytes) -> None:
         """
         Pass bytes on to the other side, and count them.
         """
         super().sideRead(side, data)
-        gate = self._gates.get(side)
-        if gate is not None and not side.other.lost:
-            gate.spend(len(data))
+        pacer = self._pacers.get(side)
+        if pacer is not None and not side.other.lost:
+            pacer.spend(len(data))
 
     def sideLost(self, side: Side, reset: bool) -> None:
         """
         Let the other side take what is still to be written, and close it then. What it
         still sends is discarded as fast as it comes.
         """
-        gate = self._gates.pop(side.other, None)
-        if gate is not None:
-            gate.throttled = False
+        pacer = self._pacers.pop(side.other, None)
+        if pacer is not None:
+            pacer.throttled = False
         super().sideLost(side, reset)
 
 

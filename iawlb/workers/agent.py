@@ -16,7 +16,7 @@ from iawlb.core.events import DESTINATION_RETURNED, DESTINATION_WITHDRAWN, Event
 from iawlb.core.text import printable
 from iawlb.health.verdict import LONGEST_REASON, Check, Verdict
 from iawlb.health.words import readWords
-from iawlb.workers.checker import JITTER, Recurring
+from iawlb.workers.checker import Recurring, jittered
 
 
 class ToldWorker(Protocol):
@@ -119,10 +119,7 @@ class Agent:
             f"asking the agent of {destination.name}",
             make,
             lambda: destination.settings.checkTimeout,
-            lambda: (
-                destination.settings.checkInterval
-                * (1 - JITTER + 2 * JITTER * random())
-            ),
+            lambda: jittered(destination.settings.checkInterval),
             self._found,
         )
 

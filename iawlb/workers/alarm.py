@@ -9,6 +9,7 @@ from itertools import islice
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from iawlb.core.condition import freeSlotsOf
 from iawlb.core.destination import Destination
 from iawlb.core.outcome import Outcome
 from iawlb.core.queue import ConnectionQueue
@@ -112,11 +113,11 @@ class Alarm:
         Wake as many destinations as it takes to have a slot for each client.
         """
         others = [each for each in self._destinations() if self._counts(each)]
-        room = _slots(others)
+        room = freeSlotsOf(others)
         for waker in sleeping:
             if room is None or waiting <= room:
                 return
-            more = _slots([waker.destination])
+            more = freeSlotsOf([waker.destination])
             waker.wake()
             room = None if more is None else room + more
 
@@ -171,12 +172,3 @@ class Alarm:
                 session.holder.dismiss(Outcome.WAKE_FAILED)
         if some:
             self._turnings.append(self._clock.callLater(0, self._turnAway, sessions))
-
-
-def _slots(destinations: Iterable[Destination]) -> int | None:
-    """
-    Count the free slots of destinations; L{None} if one has no limit.
-    """
-    free = [each.freeSlots for each in destinations]
-    known = [each for each in free if each is not None]
-    return sum(known) if len(known) == len(free) else None

@@ -27,6 +27,14 @@ The longest wait before the first check of a destination that is down, in second
 """
 
 
+def jittered(wait: float) -> float:
+    """
+    Shorten or lengthen a wait at random, so that what begins together does not stay
+    together.
+    """
+    return wait * (1 - JITTER + 2 * JITTER * random())
+
+
 def sooner(timer: IDelayedCall | None, clock: IReactorTime, wait: float) -> None:
     """
     Move a timer forward, so that it fires after a wait at the latest.
@@ -230,7 +238,7 @@ class Checker:
             wait = settings.checkFast if standing.good else settings.checkDown
             if self._worker.inHurry():
                 wait = min(wait, HURRY)
-        return wait * (1 - JITTER + 2 * JITTER * random())
+        return jittered(wait)
 
     def _found(self, verdict: Verdict, took: float) -> None:
         passed = verdict.passed

@@ -65,16 +65,12 @@ class Waker:
     doubles.
 
     @ivar phase: The state.
-    @ivar wakes: How many times the destination was started.
-    @ivar failures: How many of these starts have failed.
     """
 
     log = Logger()
 
     def __init__(self, worker: WakefulWorker, pool: WorkerPool) -> None:
         self.phase = Phase.ASLEEP
-        self.wakes = 0
-        self.failures = 0
         self.destination = worker.destination
         self.destination.asleep = "asleep"
         self._worker = worker
@@ -140,7 +136,6 @@ class Waker:
     def _begin(self) -> None:
         settings = self.destination.settings
         self._enter(Phase.WAKING, "waking")
-        self.wakes += 1
         self._readiness.why = "it did not say that it runs"
         self._end = self._clock.callLater(settings.wakeTimeout, self._tooLate)
         self._pool.events.destination(self.destination, DESTINATION_WAKING)
@@ -175,7 +170,6 @@ class Waker:
         self._fail(f"not ready within {limit:g} s: {self._readiness.why}")
 
     def _fail(self, why: str) -> None:
-        self.failures += 1
         self._down(f"could not be started: {why}")
         if not self.destination.active:
             clearing = self._clearing = self._stop()
