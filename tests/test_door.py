@@ -384,6 +384,24 @@ class LimitTests(SynchronousTestCase):
         rig.client()
         self.assertEqual(pool.door.delayed, 1)
 
+    def test_delayedAcrossReloads(self) -> None:
+        """
+        A client that is delayed without a time-out, while the settings change, and
+        that then waits for its first byte, leaves no timer behind.
+        """
+        rig = Rig(1, queueTimeout=0, maxSessions=1, takeSlot="first-byte")
+        first, second = rig.client(), rig.client()
+        first.receive(b"first")
+        pool = rig.balancer._pool
+        pool.configure(replace(pool.settings))
+        rig.backends[0].wires[0].lose()
+        first.lose()
+        rig.advance(0.1)
+        self.assertEqual(pool.door.delayed, 0)
+        second.lose()
+        self.successResultOf(rig.balancer.stopService())
+        self.assertEqual(rig.clock.getDelayedCalls(), [])
+
     def test_refusedWhileOff(self) -> None:
         """
         A step that a client has begun before the last limit was lifted lets the client

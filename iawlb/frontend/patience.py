@@ -5,6 +5,7 @@ How long clients may take for something before they enter the queue.
 from __future__ import annotations
 
 from collections import OrderedDict
+from math import inf
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -48,7 +49,7 @@ class Patience:
 
     def __len__(self) -> int:
         """
-        Count the clients that have a time-out here.
+        Count the clients that are waited for, also those without a time-out.
         """
         return len(self._due)
 
@@ -56,10 +57,13 @@ class Patience:
         """
         Begin to wait for a client.
         """
-        if self._timeout:
-            self._due[client] = self._clock.seconds() + self._timeout
-            if self._timer is None:
-                self._timer = self._clock.callLater(self._timeout, self._look)
+        timeout = self._timeout
+        if not timeout:
+            self._due[client] = inf
+            return
+        self._due[client] = self._clock.seconds() + timeout
+        if self._timer is None:
+            self._timer = self._clock.callLater(timeout, self._look)
 
     def remove(self, client: Waiting) -> None:
         """

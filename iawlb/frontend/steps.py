@@ -135,7 +135,7 @@ class Steps:
 
     def __bool__(self) -> bool:
         """
-        Whether a client that is on a step may take too long.
+        Whether a client is on a step, so that it may still come to the others.
         """
         return any(patience for _, patience in self._steps)
 
