@@ -4,6 +4,7 @@ Checks of destinations on real sockets, and by real programs.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -523,6 +524,20 @@ async def test_withoutSetsid(monkeypatch: pytest.MonkeyPatch) -> None:
     await until(lambda: not alive(number))
     await until(lambda: runs.turns._free == running.AT_A_TIME)
     check.cancel()
+
+
+def test_noProcess() -> None:
+    """
+    If this machine cannot make a process now, nothing is known of the destination; and
+    the next check has its turn.
+    """
+    turns, found = Turns(1), []
+    for error in (OSError(errno.EMFILE, ""), OSError(errno.EAGAIN, "")):
+        unable = Mock()
+        unable.spawnProcess.side_effect = error
+        check = CommandCheck(unable, ["true"], {}, turns)
+        check.start(lambda verdict: found.append(verdict.passed))
+    assert found == [None, None]
 
 
 @pytest_twisted.ensureDeferred

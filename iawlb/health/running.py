@@ -133,7 +133,11 @@ class CommandCheck(ProcessProtocol):
                 childFDs={0: "w", 1: "r", 2: "r"},
             )
         except Exception as error:
-            self._over(Verdict(False, f"cannot run {words[0]}: {error}"))
+            # If this machine cannot make a process now, for lack of descriptors or
+            # memory, nothing is known of the destination.
+            missing = isinstance(error, FileNotFoundError | PermissionError)
+            passed = None if isinstance(error, OSError) and not missing else False
+            self._over(Verdict(passed, f"cannot run {words[0]}: {error}"))
 
     def cancel(self) -> None:
         """
