@@ -5,7 +5,8 @@ The balancer runs as a process between several hundred clients that behave in
 every way (C{chaosclients.py}) and backends that do (C{chaospeers.py}), while
 faults come and go: backends are killed, stopped, and refuse; destinations are
 paused, drained, removed and added, and change their slots; the pool is held and let
-go; its policy and time-outs change; the wall clock jumps; the log's pipe is not read;
+go; its policy, limits and time-outs change; a destination sleeps, and its program is
+killed; the wall clock jumps; the log's pipe is not read;
 descriptors are short; the balancer itself is stopped for a moment.
 
 Every few minutes there is a calm: the faults are undone, the clients finish, and
@@ -45,12 +46,13 @@ from chaosclients import (
     Record,
     visit,
 )
-from chaosfaults import SHARES, Faults, cancel
+from chaosfaults import SHARES, USUAL, Faults, cancel
 from chaosservers import (
     EVIL,
     FAKETIME,
     GOOD,
     SETTINGS,
+    WOKEN,
     Backend,
     Balancer,
     Gone,
@@ -88,6 +90,11 @@ Allowed beyond the first warm calm's memory: a factor for what the allocator has
 split, and bytes.
 """
 
+WELL = ("up", "standby", "asleep")
+"""
+The states of destinations while nothing is done to them.
+"""
+
 WARM = 170.0
 """
 How long it takes until the memory tells something, in seconds: the first bursts
@@ -118,8 +125,8 @@ class Chaos:
             self._random,
             self._without(),
         )
-        self._port = freePort()
-        self._tlsPort = 0
+        # Where the balancer listens, by what clients are called there.
+        self._ports = {"plain": freePort(), "named": freePort()}
         self._clients: set[asyncio.Task[str]] = set()
         self._slowest = 0.0
         self._peak = 0
@@ -169,13 +176,17 @@ class Chaos:
         return 1 if record.violations else 0
 
     async def _startBalancer(self) -> None:
-        listen = [f"tcp:{self._port}:interface=127.0.0.1 name=plain"]
+        ports, header = self._ports, "accept-proxy=127.0.0.0/8 proxy-timeout=2s"
+        listen = [
+            f"tcp:{ports['plain']}:interface=127.0.0.1 name=plain priority=1",
+            f"tcp:{ports['named']}:interface=127.0.0.1 name=named {header}",
+        ]
         python = self._options.python
         asked = subprocess.run(
             [python, "-c", "import OpenSSL, service_identity"], capture_output=True
         )
         if asked.returncode == 0:
-            self._tlsPort = freePort()
+            ports["secure"], ports["ended"] = freePort(), freePort()
             key, certificate = self._workspace / "key.pem", self._workspace / "cert.pem"
             subprocess.run(
                 [*"openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=chaos".split(),
@@ -183,8 +194,12 @@ class Chaos:
                 check=True, capture_output=True,
             )  # fmt: skip
             listen.append(
-                f"ssl:{self._tlsPort}:interface=127.0.0.1:privateKey={key}:"
+                f"ssl:{ports['secure']}:interface=127.0.0.1:privateKey={key}:"
                 f"certKey={certificate} name=secure"
+            )
+            listen.append(
+                f"tcp:{ports['ended']}:interface=127.0.0.1 name=ended {header} "
+                f"certificate={certificate} certificate-key={key}"
             )
         described = {
             "listen": listen,
@@ -195,7 +210,7 @@ class Chaos:
         await self._balancer.start(python, mode, json.dumps(described))
         self._record.say(
             f"balancer {self._balancer.process.pid} ({mode}), TLS "
-            f"{'on' if self._tlsPort else 'off'}, libfaketime "
+            f"{'on' if 'secure' in ports else 'off'}, libfaketime "
             f"{'on' if FAKETIME else 'off'}, seed {self._options.seed}, without "
             f"{', '.join(self._without()) or 'nothing'}"
         )
@@ -204,6 +219,7 @@ class Chaos:
         """
         The start, then chaos and calm in turn.
         """
+        await self._balancer.addProgram()
         await self._settle("start")
         await self._honest()
         self._start = await self._settle("start")
@@ -229,7 +245,7 @@ class Chaos:
         """
         Let clients come, at random moments and now and then many at once.
         """
-        known = [each for each in BEHAVIOURS if self._tlsPort or not each.secure]
+        known = [each for each in BEHAVIOURS if each.listener in self._ports]
         shares = [each.share for each in known]
         while True:
             await asyncio.sleep(self._random.expovariate(self._options.rate))
@@ -239,7 +255,7 @@ class Chaos:
                     self._visit(behaviour)
 
     def _visit(self, behaviour: Behaviour) -> asyncio.Task[str]:
-        port = self._tlsPort if behaviour.secure else self._port
+        port = self._ports[behaviour.listener]
         seed = self._random.random()
         task = asyncio.create_task(visit(self._record, behaviour, port, seed))
         self._clients.add(task)
@@ -271,7 +287,7 @@ class Chaos:
             backend.start()
         balancer.send("resume")
         balancer.send("pool", "resume")
-        await balancer.order("configure", {"policy": "least", "queueSize": 10_000})
+        await balancer.order("configure", USUAL)
         slowest, self._slowest = self._slowest, 0.0
         if self._clients:
             await asyncio.wait(self._clients, timeout=PATIENCE + 5)
@@ -283,15 +299,18 @@ class Chaos:
             if name not in places or places[name][2] == "draining":
                 await self._removed(name)
                 await balancer.order("add", self._backends[name].address)
+        if places.get(WOKEN, ["", "", "draining"])[2] == "draining":
+            await self._removed(WOKEN)
+            await balancer.addProgram()
         await self._settle(f"calm {number}, first")
         await self._honest()
-        if self._tlsPort:
+        if "secure" in self._ports:
             # By then nothing else goes on that could drive the time-outs.
             await self._settle(f"calm {number}, second")
             await asyncio.sleep(1)
             silent = BY_NAME["TLS silent"]
             await asyncio.gather(
-                *(visit(record, silent, self._tlsPort, 0, 6) for _ in range(5))
+                *(visit(record, silent, self._ports["secure"], 0, 6) for _ in range(5))
             )
         now = await self._settle(f"calm {number}")
         memory = now["memory"]
@@ -353,7 +372,7 @@ class Chaos:
                 not left
                 and figures["descriptors"] <= start["descriptors"] + MORE_DESCRIPTORS
                 and figures["timers"] <= start["timers"] + MORE_TIMERS
-                and all(word == "up" for _, _, word in places.values())
+                and all(word in WELL for _, _, word in places.values())
             ):
                 # What is left of a start's own making takes its time to go.
                 if self._start or time.monotonic() > limit - SETTLING / 2:
@@ -369,9 +388,8 @@ class Chaos:
         """
         See that well-behaved clients are served well while nothing is done.
         """
-        names = ["normal", "half-close", "pausing"] + ["TLS normal"] * bool(
-            self._tlsPort
-        )
+        names = ["normal", "half-close", "pausing", "named", "TLS normal", "ended"]
+        names = [each for each in names if BY_NAME[each].listener in self._ports]
         chosen = [BY_NAME[name] for name in names for _ in range(10)]
         verdicts = await asyncio.gather(*map(self._visit, chosen))
         for behaviour, verdict in zip(chosen, verdicts, strict=True):

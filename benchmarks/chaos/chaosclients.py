@@ -37,6 +37,11 @@ LATELY = 6.0
 How long a fault that is over is told with a violation, in seconds.
 """
 
+AGED = "short ages"
+"""
+The name of the fault in which all sessions are soon too old.
+"""
+
 SHOWN = 8
 """
 Violations of one kind that are printed in full.
@@ -143,12 +148,18 @@ class Wire:
         if tls:
             self._tls = _CONTEXT.wrap_bio(self._incoming, self._outgoing)
 
-    async def connect(self, port: int) -> None:
+    async def connect(self, port: int, header: bytes = b"") -> None:
         """
         Connect, and do the TLS handshake.
+
+        @param header: What is sent before it, in two pieces.
         """
         loop = asyncio.get_running_loop()
         await loop.sock_connect(self.socket, ("127.0.0.1", port))
+        if header:
+            await loop.sock_sendall(self.socket, header[:20])
+            await asyncio.sleep(0.005)
+            await loop.sock_sendall(self.socket, header[20:])
         if self._tls is not None:
             await self._pump(self._tls.do_handshake)
 
@@ -296,6 +307,9 @@ class Visit:
             killed = any(each >= self.started for each in self._record.kills)
         if killed:
             return KILLED
+        aged = self._record.over.get(AGED, -LATELY)
+        if self._record.faults[AGED] or now - aged < LATELY:
+            return TIMED_OUT
         kind = "clean end too early"
         if self.kind == "reset":
             kind = "reset hidden"
@@ -391,6 +405,14 @@ async def _garbage(visit: Visit) -> str:
     return ENDED
 
 
+async def _halfHeader(visit: Visit) -> str:
+    await visit.wire.send(b"PROXY TCP4 192.0.2.1 192")
+    await asyncio.sleep(visit.random.random())
+    if visit.random.random() < 0.5:
+        closeByReset(visit.wire.socket)
+    return ENDED
+
+
 async def _halfHandshake(visit: Visit) -> str:
     await visit.wire.send(bytes.fromhex("1603010200010001fc0303") + bytes(40))
     await asyncio.sleep(visit.random.random())
@@ -405,16 +427,20 @@ class Behaviour:
 
     @ivar share: How often it is chosen, beside the others.
     @ivar act: Does it, and says what it came to.
-    @ivar secure: Whether the client comes to the TLS listener.
+    @ivar listener: Where the client comes: C{plain}; C{secure}, an endpoint of
+        Twisted's for TLS; C{named}, behind a PROXY header; or C{ended}, where the
+        balancer ends TLS behind a PROXY header.
     @ivar handshake: Whether it does the TLS handshake there.
+    @ivar header: Whether it sends a PROXY header.
     @ivar buffer: Its receive buffer, or 0 for the kernel's own.
     """
 
     name: str
     share: int
     act: Callable[[Visit], Awaitable[str]]
-    secure: bool = False
+    listener: str = "plain"
     handshake: bool = False
+    header: bool = False
     buffer: int = 0
 
 
@@ -429,14 +455,34 @@ BEHAVIOURS = (
     Behaviour("silent", 2, _silent),
     Behaviour("resetting", 14, _resetting),
     Behaviour("leaving", 10, _leaving),
-    Behaviour("TLS normal", 10, _normal, secure=True, handshake=True),
-    Behaviour("TLS uploading", 1, _uploading, secure=True, handshake=True),
-    Behaviour("TLS resetting", 2, _resetting, secure=True, handshake=True),
-    Behaviour("TLS silent", 2, _silent, secure=True),
-    Behaviour("TLS garbage", 2, _garbage, secure=True),
-    Behaviour("TLS half handshake", 2, _halfHandshake, secure=True),
+    Behaviour("TLS normal", 10, _normal, listener="secure", handshake=True),
+    Behaviour("TLS uploading", 1, _uploading, listener="secure", handshake=True),
+    Behaviour("TLS resetting", 2, _resetting, listener="secure", handshake=True),
+    Behaviour("TLS silent", 2, _silent, listener="secure"),
+    Behaviour("TLS garbage", 2, _garbage, listener="secure"),
+    Behaviour("TLS half handshake", 2, _halfHandshake, listener="secure"),
+    Behaviour("named", 10, _normal, listener="named", header=True),
+    Behaviour("named half-close", 3, _halfClose, listener="named", header=True),
+    Behaviour("named resetting", 3, _resetting, listener="named", header=True),
+    Behaviour("named silent", 1, _silent, listener="named"),
+    Behaviour("named garbage", 2, _garbage, listener="named"),
+    Behaviour("named half header", 2, _halfHeader, listener="named"),
+    Behaviour("ended", 6, _normal, listener="ended", handshake=True, header=True),
+    Behaviour("ended garbage", 1, _garbage, listener="ended", header=True),
+    Behaviour(
+        "ended resetting", 2, _resetting, listener="ended", handshake=True, header=True
+    ),
+    Behaviour("ended silent", 1, _silent, listener="ended", header=True),
 )
 BY_NAME = {each.name: each for each in BEHAVIOURS}
+
+
+def header(chooser: random.Random) -> bytes:
+    """
+    Make the PROXY header of some client.
+    """
+    host, port = chooser.randint(1, 20), chooser.randint(1024, 65535)
+    return f"PROXY TCP4 192.0.2.{host} 198.51.100.1 {port} 443\r\n".encode()
 
 
 async def visit(
@@ -455,7 +501,7 @@ async def visit(
     limit = asyncio.timeout(patience)
     try:
         async with limit:
-            await wire.connect(port)
+            await wire.connect(port, header(client.random) if behaviour.header else b"")
             verdict = await behaviour.act(client)
     except Ended:
         verdict = client.judge()

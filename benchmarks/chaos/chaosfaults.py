@@ -6,16 +6,27 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import random
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from chaosclients import Record
+from chaosclients import AGED, Record
 from chaospeers import REFUSING
-from chaosservers import GOOD, LIMIT, Backend, Balancer, unlessGone
+from chaosservers import (
+    GOOD,
+    LIMIT,
+    PROGRAM,
+    WOKEN,
+    Backend,
+    Balancer,
+    pidOf,
+    unlessGone,
+)
 
 MEAN = 2.5
 """
@@ -31,7 +42,9 @@ SHARES = {
     "hold": 2,
     "slots": 2,
     "drain": 2,
-    "settings": 2,
+    "settings": 4,
+    "age": 1,
+    "program": 3,
     "freeze": 2,
     "log": 1,
     "clock": 2,
@@ -39,8 +52,27 @@ SHARES = {
 }
 """
 The faults by name, and how often each comes in a round of them all: kill, suspend
-and refuse concern backends; pause, remove, slots and drain, destinations; and the
-others, the balancer.
+and refuse concern backends; pause, remove, slots and drain, destinations; program,
+the one that the balancer starts; and the others, the balancer.
+"""
+
+USUAL: dict[str, Any] = {
+    "policy": "least",
+    "queueSize": 10_000,
+    "fairness": False,
+    "sessionRate": "0",
+    "maxPerSource": 200,
+    "overLimit": "delay",
+    "sourceMask": "32,56",
+    "loadFactor": 0,
+    "spillAfter": 0,
+    "bandwidthIn": 0,
+    "bandwidthOut": 0,
+    "maxAge": 0,
+    "takeSlot": "accept",
+}
+"""
+The settings during a calm, of those that a fault changes.
 """
 
 
@@ -213,14 +245,48 @@ class Faults:
 
     async def _settings(self) -> None:
         changes = {
-            "policy": self._random.choice(["least", "fifo", "first", "source"]),
+            "policy": self._random.choice(
+                ["least", "fifo", "first", "source", "source", "quick"]
+            ),
             "connectTimeout": self._random.choice([0.7, 1.0]),
             "idleTimeout": self._random.choice([4.0, 5.0]),
             "queueTimeout": self._random.choice([2.0, 3.0]),
             "queueSize": self._random.choice([50, 10_000]),
+            "fairness": self._random.choice([False, True]),
+            "sessionRate": self._random.choice(["0", "0", "60/s"]),
+            "maxPerSource": self._random.choice([0, 20, 200]),
+            "overLimit": self._random.choice(["delay", "delay", "refuse"]),
+            "sourceMask": self._random.choice(["32,56", "24,56"]),
+            "loadFactor": self._random.choice([0, 1.25]),
+            "spillAfter": self._random.choice([0, 0.3]),
+            "bandwidthIn": self._random.choice([0, 0, "2m"]),
+            "bandwidthOut": self._random.choice([0, 0, "2m"]),
+            "takeSlot": self._random.choice(["accept", "accept", "first-byte"]),
         }
         self._balancer.send("configure", changes)
         await self._last("other settings", 0.5, 4)
+
+    async def _age(self) -> None:
+        self._balancer.send("configure", {"maxAge": 0.3, "maxAgeJitter": 0.5})
+        try:
+            await self._last(AGED, 0.5, 3)
+        finally:
+            self._balancer.send("configure", {"maxAge": 0})
+
+    async def _program(self) -> None:
+        if self._random.random() < 0.5:
+            process = pidOf(PROGRAM)
+            if process:
+                self._record.killed.add(process)
+                self._record.kills.append(time.monotonic())
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            await self._last("killed program", 0, 2)
+        else:
+            removing = self._balancer.send("remove", WOKEN)
+            await self._last("removed program", 0, 2)
+            await removing
+            self._balancer.addProgram()
 
     async def _remove(self) -> None:
         backend = self._random.choice([*self._backends.values()])

@@ -80,6 +80,8 @@ def _answer(connection: socket.socket, kind: str) -> None:
         if kind == "hung":
             time.sleep(HOLDING)
             return
+        if kind == "named" and reading.readline(108)[:6] != b"PROXY ":
+            return  # no client of such a backend gets anything without a header
         if kind == "speak":
             connection.sendall(f"hello {me} 0 0\n".encode())
         while line := reading.readline(100):
@@ -115,8 +117,8 @@ def backend(kind: str, port: int) -> None:
     """
     Run a backend for ever: C{echo} (several requests on a connection), C{close}
     (it closes after its answer), C{speak} (it speaks first), C{half} (it ends its
-    half after its answer), C{slow}, C{hung} (it never reads) or C{reset} (it
-    resets in the middle of its answer).
+    half after its answer), C{named} (it wants a PROXY header), C{slow}, C{hung} (it
+    never reads) or C{reset} (it resets in the middle of its answer).
     """
 
     def refuse(number: int, frame: object) -> None:
@@ -149,14 +151,12 @@ def _control(balancer: Any, descriptor: int) -> None:
     from twisted.protocols.basic import LineReceiver
     from twisted.python.failure import Failure
 
-    from iawlb.core.policies import POLICIES
-
     reactor: Any = chosen
 
     def state() -> dict[str, object]:
         return {
             "sessions": len(balancer.sessions),
-            "waiting": balancer.waiting,
+            "waiting": balancer.waiting + balancer.pool("default").door.delayed,
             "destinations": {
                 each.name: [each.active, each.connecting, each.state]
                 for each in balancer.destinations
@@ -167,8 +167,7 @@ def _control(balancer: Any, descriptor: int) -> None:
 
     def configure(changes: dict[str, Any]) -> None:
         pool = balancer.pool("default")
-        new = replace(pool.settings, **changes)
-        pool.configure(new, POLICIES[new.policy]())
+        pool.configure(replace(pool.settings, **changes))
 
     def do(what: str, *arguments: Any) -> Deferred[Any]:
         if what == "state":
@@ -178,6 +177,9 @@ def _control(balancer: Any, descriptor: int) -> None:
         if what == "pool":
             method, *others = arguments
             return maybeDeferred(getattr(balancer.pool("default"), method), *others)
+        if what == "addProgram":
+            address, own = arguments
+            return maybeDeferred(balancer.add, address, **own)
         return maybeDeferred(getattr(balancer, what), *arguments)
 
     class Control(LineReceiver):

@@ -36,15 +36,26 @@ SETTINGS = {
     "connectTimeout": "1s",
     "halfClosedTimeout": "3s",
     "drainTimeout": "5s",
+    "maxPerSource": 200,
 }
 
+OFTEN = "check-interval=400ms check-fast=200ms check-down=300ms check-timeout=700ms"
+
 GOOD = {
-    "echo-1": ("echo", "slots=40"),
+    "echo-1": ("echo", f"slots=40 health-check=tcp slow-start=1s {OFTEN}"),
     "echo-2": ("echo", "slots=6"),
-    "speak": ("speak", "slots=30 weight=2"),
+    "speak": (
+        "speak",
+        f"slots=30 weight=2 health-check=send check-expect=hello {OFTEN}",
+    ),
     "close": ("close", ""),
     "half": ("half", "slots=20"),
     "slow": ("slow", "slots=20"),
+    "spare": ("echo", "slots=20 backup=yes"),
+    "named": (
+        "named",
+        f"slots=20 send-proxy=v1 eject-after=5 health-check=tcp {OFTEN}",
+    ),
 }
 """
 Backends that serve well while nothing is done to them: kind and settings.
@@ -52,7 +63,7 @@ Backends that serve well while nothing is done to them: kind and settings.
 
 EVIL = {
     "hung": ("hung", "slots=2"),
-    "reset": ("reset", "slots=3"),
+    "reset": ("reset", "slots=3 end-on-down=yes"),
     "refuse": ("refuse", ""),
     "backlog": ("backlog", "slots=2"),
 }
@@ -92,6 +103,12 @@ def freePort() -> int:
     raise SystemExit("no free port")
 
 
+PROGRAM = freePort()
+"""
+The port of that destination.
+"""
+
+
 def spawn(
     command: Sequence[str], limit: int = 0, **options: Any
 ) -> subprocess.Popen[bytes]:
@@ -121,6 +138,24 @@ def unlessGone(process: subprocess.Popen[bytes], number: int) -> None:
     """
     if process.poll() is None:
         process.send_signal(number)
+
+
+WOKEN = "woken"
+"""
+The destination that the balancer starts when it is needed.
+"""
+
+
+def pidOf(port: int) -> int:
+    """
+    Return the process number of the program that serves on a port; 0 for none.
+    """
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = each.read_bytes().split(b"\0")
+            if words[1:5] == [str(PEERS).encode(), b"backend", b"echo", b"%d" % port]:
+                return int(each.parent.name)
+    return 0
 
 
 @dataclass
@@ -270,6 +305,18 @@ class Balancer:
         for each in self._answers.values():
             if not each.done():
                 each.set_exception(Gone("\n".join(["it ended:", *self._lines])))
+
+    def addProgram(self) -> asyncio.Future[dict[str, Any]]:
+        """
+        Add the destination that is started when it is needed.
+        """
+        port = str(PROGRAM)
+        own = {
+            "command": [sys.executable, str(PEERS), "backend", "echo", port],
+            "idleTimeout": 1.0,
+            "slots": 10,
+        }
+        return self.send("addProgram", f"tcp:127.0.0.1:{port} name={WOKEN}", own)
 
     # What is done to it.
 
