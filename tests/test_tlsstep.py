@@ -5,12 +5,16 @@ ends.
 
 from __future__ import annotations
 
+import hmac
 import tempfile
 import weakref
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.x509 import NameOID
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
@@ -28,6 +32,7 @@ from iawlb.relay.side import Side, SideOwner
 from iawlb.relay.tlstransport import MOST_UNREAD, SMALL, TlsTransport
 from iawlb.service import LoadBalancer
 from tests.doubles import MemoryListener, Rig, Wire, accept, logged
+from tests.hellos import body, message, record
 from tests.pem import Issued
 
 OWN = Issued("own", hosts=["localhost"])
@@ -49,8 +54,11 @@ class Client:
         alpn: tuple[bytes, ...] = (),
         version: int | None = None,
         certificate: Issued | None = None,
+        cipher: str | None = None,
     ) -> None:
         context = SSL.Context(SSL.TLS_METHOD)
+        if cipher is not None:
+            context.set_cipher_list(cipher.encode())
         if version is not None:
             context.set_max_proto_version(version)
         if certificate is not None:
@@ -580,15 +588,58 @@ class EndTests(Case):
         self.backend.receive(data)
         self.assertEqual(client.read(), data)
 
+    def renegotiations(self, client: Client) -> Callable[[], bytes]:
+        """
+        Return a function that makes a record of TLS 1.2 in which a client asks for a
+        renegotiation. OpenSSL's own clients ask only once.
+        """
+        tls = client.tls
+        seed = b"key expansion" + tls.server_random() + tls.client_random()
+        block, last = b"", seed
+        while len(block) < 36:
+            last = hmac.digest(tls.master_key(), last, "sha256")
+            block += hmac.digest(tls.master_key(), last + seed, "sha256")
+        key, salt = AESGCM(block[:16]), block[32:36]
+        hello = message(body())
+        numbers = count(1)
+
+        def make() -> bytes:
+            number = next(numbers).to_bytes(8, "big")
+            front = number + b"\x16\x03\x03" + len(hello).to_bytes(2, "big")
+            sealed = key.encrypt(salt + number, hello, front)
+            return record(number + sealed, version=0x0303)
+
+        return make
+
     def test_unread(self) -> None:
         """
-        A client that makes OpenSSL write and reads nothing is cut off.
+        A client that makes OpenSSL answer and reads nothing is cut off, before its
+        unread answers are more than a few records; one that reads, or that only has
+        much of its destination's to read, is not.
         """
-        client = self.client()
-        wire: Any = client.wire
-        wire.dataBuffer = bytes(MOST_UNREAD + 1)
-        client.send(b"once more")
-        self.assertEqual(wire.closing, "abort")
+        for held, times in ((0, 5000), (1 << 20, 5000), (1 << 20, 1)):
+            self.listen()
+            # A cipher whose keys a test can make.
+            client = self.client(
+                version=SSL.TLS1_2_VERSION, cipher="ECDHE-ECDSA-AES128-GCM-SHA256"
+            )
+            wire: Any = client.wire
+            ask = self.renegotiations(client)
+            answered = len(wire.written)
+            wire.dataBuffer = bytes(held)
+            for _ in range(times):
+                wire.receive(ask())
+                if wire.closing:
+                    break
+            answered = len(wire.written) - answered
+            self.assertGreater(answered, 20)
+            if held and times > 1:
+                self.assertEqual(wire.closing, "abort")
+                self.assertLess(answered, MOST_UNREAD + 100)
+            else:
+                self.assertIsNone(wire.closing)
+            if not held:
+                self.assertGreater(answered, MOST_UNREAD + 100)
 
     def test_withoutHalves(self) -> None:
         """

@@ -39,10 +39,11 @@ ADDED = 64
 The most bytes by which encryption makes a record longer.
 """
 
-MOST_UNREAD = 20 * 1024 * 1024
+MOST_UNREAD = 64 * 1024
 """
-The most bytes that may wait to be written, in bytes; a peer for which there are more is
-cut off. Relayed bytes are held back long before.
+The most bytes that may wait to be written which OpenSSL itself answers to a peer, as to
+one that asks for a renegotiation again and again; a peer for which there are more is
+cut off. Relayed bytes do not count: they are held back.
 """
 
 
@@ -79,6 +80,8 @@ class TlsTransport(Protocol):
         # decrypted.
         self._over = False
         self._why: Failure | None = None
+        # How many bytes OpenSSL has answered that may still wait to be written.
+        self._unread = 0
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -146,9 +149,12 @@ class TlsTransport(Protocol):
             self._above.dataReceived(found[0] if len(found) == 1 else b"".join(found))
         if self._over:
             return
-        self._flush()
-        if unwritten(self.transport) > MOST_UNREAD:
-            # The peer makes OpenSSL answer (by asking for new keys) and reads nothing.
+        answered = self._flush()
+        if answered:
+            waiting = unwritten(self.transport) > answered
+            self._unread = answered + (self._unread if waiting else 0)
+        if self._unread > MOST_UNREAD:
+            # The peer makes OpenSSL answer, and reads nothing.
             self.abortConnection()
         elif ended:
             self._peerEnded = True
@@ -273,20 +279,23 @@ class TlsTransport(Protocol):
         below.unregisterProducer()  # a paused producer would hold back the end
         below.loseConnection()
 
-    def _flush(self, most: int = SMALL) -> None:
+    def _flush(self, most: int = SMALL) -> int:
         """
         Send what OpenSSL has to say.
 
         @param most: The most bytes to take at a time.
+        @return: How many bytes there were.
         """
+        number = 0
         try:
             while True:
                 data = self._tls.bio_read(most)
+                number += len(data)
                 self.transport.write(data)
                 if len(data) < most:
-                    return
+                    return number
         except SSL.WantReadError:
-            pass
+            return number
 
     def _endWriting(self) -> None:
         """
