@@ -557,6 +557,45 @@ async def test_turns() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_turnsOfDestination() -> None:
+    """
+    A destination is not down because the program that checks it has not had its turn
+    within the time of a check.
+    """
+    async with stage() as on:
+        serving = await server(on)
+        pool = on.balancer._pool
+        busy = Turns(1)
+        busy.take(lambda: None)
+        pool.checks._turns = busy
+        one = on.balancer.add(
+            f"127.0.0.1:{serving.number}",
+            name="a",
+            healthCheck="command",
+            checkCommand="true",
+            **{**QUICK, "checkTimeout": "20ms", "fall": 1},
+        )
+        await waited(busy, 3)
+        assert one.state == "up"
+        assert one.checks == 0
+        busy.give()
+        await until(lambda: one.checked is not None and one.checked.passed)
+
+
+async def waited(turns: Turns, number: int) -> None:
+    """
+    Wait until so many programs have waited for their turn, one after the other.
+    """
+    seen: set[object] = set()
+
+    def count() -> bool:
+        seen.update(turns._waiting)
+        return len(seen) >= number
+
+    await until(count)
+
+
+@pytest_twisted.ensureDeferred
 async def test_commandOfDestination() -> None:
     """
     A program learns which destination it is to check. When its time is over, it is

@@ -1518,6 +1518,8 @@ class RecurringTests(SynchronousTestCase):
         found: list[Any] = []
 
         class Slow:
+            waits = False
+
             def start(self, onDone: Any) -> None:
                 self.onDone = onDone
 
@@ -1553,6 +1555,7 @@ class RecurringTests(SynchronousTestCase):
 
         class Broken:
             cancelled = 0
+            waits = False
 
             def start(self, onDone: Any) -> None:
                 raise ValueError("broken")
@@ -1589,6 +1592,8 @@ class Instant:
     """
     A check that is answered at once.
     """
+
+    waits = False
 
     def start(self, onDone: Callable[[Verdict], None]) -> None:
         """

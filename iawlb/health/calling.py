@@ -23,6 +23,8 @@ class CallingCheck:
     if it raises, it fails. Text is read as the words of an agent.
     """
 
+    waits = False
+
     def __init__(
         self, function: Callable[[Destination], Any], destination: Destination
     ) -> None:

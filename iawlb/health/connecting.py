@@ -33,6 +33,7 @@ class ConnectingCheck(SideOwner):
     """
 
     log = Logger()
+    waits = False
 
     def __init__(
         self,

@@ -94,6 +94,7 @@ class CommandCheck(ProcessProtocol):
     """
 
     transport: IProcessTransport | None
+    waits = True
 
     def __init__(
         self,
@@ -122,6 +123,7 @@ class CommandCheck(ProcessProtocol):
         self._turns.take(self._begin)
 
     def _begin(self) -> None:
+        self.waits = False
         words = [*_launcher(), *self._command]
         try:
             self._reactor.spawnProcess(

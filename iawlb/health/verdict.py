@@ -18,7 +18,7 @@ class Verdict(NamedTuple):
     What a check finds.
 
     @ivar passed: Whether the destination is well; L{None} if that is not known, since
-        this machine is short of what a check needs.
+        this machine is short of what a check needs, or has too many checks under way.
     @ivar why: What the check has seen, for people.
     @ivar says: The words of an agent, if the destination has sent such; else L{None}.
     @ivar farewell: Bytes to send before the connection is closed.
@@ -33,7 +33,12 @@ class Verdict(NamedTuple):
 class Check(Protocol):
     """
     One check of a destination, under way.
+
+    @ivar waits: Whether the check waits for its turn on this machine, so that nothing
+        is known of the destination yet.
     """
+
+    waits: bool
 
     def start(self, onDone: Callable[[Verdict], None]) -> None:
         """

@@ -130,8 +130,9 @@ class Recurring:
             self._done(Verdict(False, f"cannot check: {error}"))
 
     def _over(self, check: Check) -> None:
+        limit, passed = f"{self._timeout():g} s", None if check.waits else False
         check.cancel()
-        self._answered(check, Verdict(False, f"no answer in {self._timeout():g} s"))
+        self._answered(check, Verdict(passed, f"no answer in {limit}"))
 
     def _answered(self, check: Check, verdict: Verdict) -> None:
         if self._check is check:
