@@ -594,11 +594,17 @@ class EndTests(Case):
         renegotiation. OpenSSL's own clients ask only once.
         """
         tls = client.tls
-        seed = b"key expansion" + tls.server_random() + tls.client_random()
+        secret, ours, theirs = (
+            tls.master_key(),
+            tls.client_random(),
+            tls.server_random(),
+        )
+        assert secret and ours and theirs
+        seed = b"key expansion" + theirs + ours
         block, last = b"", seed
         while len(block) < 36:
-            last = hmac.digest(tls.master_key(), last, "sha256")
-            block += hmac.digest(tls.master_key(), last + seed, "sha256")
+            last = hmac.digest(secret, last, "sha256")
+            block += hmac.digest(secret, last + seed, "sha256")
         key, salt = AESGCM(block[:16]), block[32:36]
         hello = message(body())
         numbers = count(1)
