@@ -205,6 +205,7 @@ class _Made:
         Give the socket a transport, and its protocol.
         """
         try:
+            # Ours does not ask for the address.
             protocol: Any = protocolFactory.buildProtocol(None)  # type: ignore[arg-type]
             transport = PlainConnection(self._handle, protocol, self._reactor)
             protocol.makeConnection(transport)

@@ -60,7 +60,8 @@ class PlainConnection(Connection):
                 sent = 0
             except OSError:
                 # The kernel reports a reset once, and then an end in order. So have the
-                # reactor close the connection, whatever it asks for next.
+                # reactor close the connection, whatever it asks for next: so this one
+                # connection gets a method of its own.
                 sent = 0
                 self.doRead = _wasReset  # type: ignore[method-assign]
             if sent == len(data):
