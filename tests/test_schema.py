@@ -98,6 +98,13 @@ class SchemaTests(SynchronousTestCase):
         Draft202012Validator.check_schema(schema())
         SCHEMA.validate(tomllib.loads(WHOLE))
 
+    def test_through(self) -> None:
+        """
+        A pool whose clients come through the listeners of another needs no C{listen}.
+        """
+        pool = {"through": "web", "server-names": ["api.example.org"]}
+        SCHEMA.validate({"pools": {"web": {"listen": 8443}, "api": pool}})
+
     def test_complete(self) -> None:
         """
         Each setting is in the schema, with its meaning, and with a default that fits;

@@ -84,8 +84,9 @@ def _pool() -> Schema:
                 },
                 **_settings(POOL),
             },
-            "listen",
         ),
+        # Clients come by its own listeners, or through those of another pool.
+        "anyOf": [{"required": ["listen"]}, {"required": ["through"]}],
     }
 
 
