@@ -379,9 +379,7 @@ class SettingsTests(Case):
         Without OpenSSL, the message says what to install.
         """
         with mock.patch.dict(sys.modules, {"iawlb.backend.tlsserver": None}):
-            self.refused(
-                "tcp:443", "pip install 'twisted[tls]'", certificate=[self.two]
-            )
+            self.refused("tcp:443", "pip install 'iawlb[tls]'", certificate=[self.two])
 
     def test_noTls(self) -> None:
         """
@@ -729,7 +727,7 @@ class RenewalTests(Case):
         A folder of many files is looked at less often, as it takes longer.
         """
         for number in range(FILES):
-            self.write(f"certs/more{number}.pem", b"")
+            self.write(f"certs/more{number}.pem", b"\n")
         made = self.both()[1:]
         self.replace(self.new.keyPem, self.new.pem)
         self.reactor.advance(2 * LOOK_EVERY - 0.01)
@@ -746,6 +744,27 @@ class RenewalTests(Case):
         self.replace(self.new.keyPem, self.new.pem)
         self.reactor.advance(-3600)
         self.expect(made, self.new.certificate)
+
+    def test_partOfSeveral(self) -> None:
+        """
+        While one file of a folder is empty, or is written by half, all its former
+        certificates stay in use, that of the bad file too, and the log says why.
+        """
+        other = Issued("other", hosts=["other.test"])
+        self.write("certs/a.pem", self.chain.leaf.keyPem, self.chain.leaf.pem)
+        whole = other.keyPem + other.pem
+        self.write("certs/b.pem", whole)
+        self.listen(f"tls:{self.folder / 'certs'}")
+        for half, why in (
+            (b"", "b.pem' is empty"),
+            (other.keyPem[:99], "b.pem' is cut off"),
+            (whole[: len(other.keyPem) + 99], "b.pem' is cut off"),
+        ):
+            self.write("certs/b.pem", half)
+            self.reactor.advance(LOOK_EVERY)
+            self.assertEqual(self.shown("other.test"), [other.certificate])
+            self.assertEqual(self.logs(), ["error"])
+            self.assertIn(why, self.lines[0])
 
     def test_broken(self) -> None:
         """

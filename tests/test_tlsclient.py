@@ -278,7 +278,7 @@ class OwnCertificateTests(Case):
         own = self.write(Issued("balancer", self.root), "own.pem")
         for settings, why in (
             ({"tlsCa": "/none"}, "cannot read '/none': No such file"),
-            ({"tlsCa": str(empty)}, "there is no certificate in"),
+            ({"tlsCa": str(empty)}, "is empty"),
             ({"tlsCertificate": "/none"}, "cannot read '/none': No such file"),
             ({"tlsCertificate": str(self.ca)}, "there is no private key in"),
             ({"tlsCertificate": str(own), "tlsKey": str(other)}, "do not belong to"),

@@ -28,6 +28,7 @@ from iawlb.backend.hints import quoted
 from iawlb.errors import InvalidSetting
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)
+_BEGUN = re.compile(rb"-----BEGIN [A-Z0-9 ]*(CERTIFICATE|PRIVATE KEY)-----")
 _CERTIFICATES = (b"CERTIFICATE", b"X509 CERTIFICATE")
 
 
@@ -78,8 +79,8 @@ def readFile(path: str) -> tuple[list[Certificate], list[Any]]:
     Read a PEM file.
 
     @return: The certificates and the private keys in the file, in order.
-    @raise InvalidSetting: The file cannot be read, or a certificate or key in it is
-        broken.
+    @raise InvalidSetting: The file cannot be read or is empty, or a certificate or key
+        in it is broken or cut off.
     """
     try:
         # A pipe would be waited for.
@@ -91,6 +92,14 @@ def readFile(path: str) -> tuple[list[Certificate], list[Any]]:
         raise InvalidSetting(
             f"{quoted(path)} is no file of certificates: it holds more than "
             f"{LARGEST >> 20} MiB, or is a pipe"
+        )
+    # A disk that is full, or a program that has just begun to write, leaves these. In
+    # a folder they would go unseen, and their names be without a certificate.
+    if not data:
+        raise InvalidSetting(f"{quoted(path)} is empty")
+    if _BEGUN.search(_BLOCK.sub(b"", data)):
+        raise InvalidSetting(
+            f"{quoted(path)} is cut off: a certificate or key in it has no end"
         )
     certificates, keys = [], []
     for match in _BLOCK.finditer(data):
