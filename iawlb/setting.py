@@ -107,6 +107,16 @@ def asOption(name: str) -> str:
     return re.sub("[A-Z]", lambda match: "-" + match[0].lower(), name)
 
 
+def byOption(error: InvalidSetting) -> str:
+    """
+    Return a message that begins with a setting's name in Python, such as C{tlsMin:},
+    with the name on the command line and in the file: C{tls-min:}.
+    """
+    name, colon, why = str(error).partition(":")
+    # Names have letters alone; anything else in front of a colon is not one.
+    return f"{asOption(name) if name.isalpha() else name}{colon}{why}"
+
+
 def _inPython(option: str) -> str:
     """
     Return the name in Python of a setting that is written as on the command line.

@@ -332,7 +332,7 @@ class ListenTests(_Case):
             with mock.patch.dict(sys.modules, {"iawlb.backend.tlsserver": None}):
                 self.refused(
                     lambda text=text: self.listened(text),  # type: ignore[misc]
-                    *("TLS is not installed", "pip install 'twisted[tls]'"),
+                    *("TLS is not installed", "pip install 'iawlb[tls]'"),
                 )
 
     def test_withoutModule(self) -> None:

@@ -168,7 +168,7 @@ class SettingsTests(SynchronousTestCase):
             InvalidSetting, DestinationSettings, healthCheck="command"
         )
         self.assertEqual(
-            str(error), "healthCheck: command needs a program: set checkCommand too"
+            str(error), "healthCheck: command needs a program: set check-command too"
         )
         DestinationSettings(healthCheck="command", checkCommand=("true",))
 

@@ -109,7 +109,7 @@ BAD = (
     ("8080 9001 --server-names a..b", "--server-names", "'a..b'"),
     ("8080 '9001 tls=maybe'", "destination", "tls: 'maybe'"),
     ("8080 '9001 tls=yes tls-ca=/none'", "destination", "cannot read '/none'"),
-    ("8080 '9001 tls=yes tls-ca=ca.pem'", "destination", "tlsCa: 'ca.pem'"),
+    ("8080 '9001 tls=yes tls-ca=ca.pem'", "destination", "tls-ca: 'ca.pem'"),
     ("8080 'tls:a.example:1 tls=yes'", "destination", "is over TLS without it"),
     ("8080 '/run/app tls=yes'", "destination", "tls-name"),
     ("65536 9001", "PORT", "'65536'"),
@@ -362,7 +362,7 @@ def test_withoutTls() -> None:
     assert (valid, zero) == ("iawlb: configuration is valid", "0")
     assert len(lines) == 5
     for line in lines:
-        assert "TLS is not installed: pip install 'twisted[tls]'" in line
+        assert "TLS is not installed: pip install 'iawlb[tls]'" in line
 
 
 def test_help(tmp_path: Path) -> None:

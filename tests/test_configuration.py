@@ -348,7 +348,7 @@ class MistakeTests(Case):
         Settings of checks that do not fit together are mistakes in the file.
         """
         for written, why in (
-            ("health-check = 'command'", "a: healthCheck: command needs a program"),
+            ("health-check = 'command'", "a.health-check: command needs a program"),
             ("health-check = 'htp'", "a.health-check: 'htp' is not a check"),
             ("agent = 9000", "a: '9000' is a port, and unix:/run/x has no host"),
         ):

@@ -105,16 +105,17 @@ class TlsTests(ReadingCase):
 
     def test_mistakes(self) -> None:
         """
-        What cannot be used is refused with its line.
+        What cannot be used is refused with its line, and by the name of the setting in
+        the file.
         """
         for destination, why in (
             ('"a:1", tls-ca = "/none"', "cannot read '/none': No such file"),
-            ('"a:1", tls-key = "/none"', "is the key of no certificate"),
+            ('"a:1", tls-key = "/none"', "a.tls-key: '/none' is the key of no cert"),
             ('"tls:a:1"', "is over TLS without it: write tcp:HOST:PORT"),
-            ('"/run/a"', "the address has no host"),
+            ('"/run/a"', "a: tls-name: the address has no host"),
         ):
             text = "[pools.web]\nlisten = 1\ntls = true\n[pools.web.destinations]\n"
             text += f"a = {{ address = {destination} }}"
             (mistake,) = self.mistakes(text)
-            self.assertIn("5: pools.web.destinations.a: ", mistake)
+            self.assertIn("5: pools.web.destinations.a", mistake)
             self.assertIn(why, mistake)

@@ -711,6 +711,9 @@ class OptionsTests(_Case):
             ((*good, "--demo=2", "--state=/x"), "--state does not go with --demo"),
             ((*good, "--demo=2", "--dest=9 name=demo-2"), "--demo: ", "'demo-2'"),
             ((*good, "--dest=9002 slots=x"), "--dest: slots: 'x'"),
+            ((*good, "--dest=9 send-proxy=3"), "--dest: send-proxy: '3'"),
+            ((*good, "--dest=/x tls=yes"), "--dest: tls-name: the address"),
+            ((*good, "--listen=/x tls-min=1"), "--listen: tls-min: '1'"),
             ((*good, "--dest=9002 name=9001"), "--dest: ", "'9001'"),
             ((*good, "--listen=8081 slots=1"), "--listen: ", "'slots'"),
         ):

@@ -127,7 +127,7 @@ def _reason(error: Exception, kind: str) -> str:
         return f"{said}; write {FORMS}"
     if isinstance(error, NameError | ImportError):
         if kind in ("ssl", "tls"):
-            return "TLS is not installed: pip install 'twisted[tls]'"
+            return "TLS is not installed: pip install 'iawlb[tls]'"
         return f"a module is not installed ({said})"
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot read {quoted(error.filename)}: {error.strerror}"

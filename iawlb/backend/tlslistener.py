@@ -47,7 +47,7 @@ def certificatesOf(
         from iawlb.backend.tlsserver import certificatesOf
     except ImportError:
         raise InvalidSetting(
-            f"{quoted(name)}: TLS is not installed: pip install 'twisted[tls]'"
+            f"{quoted(name)}: TLS is not installed: pip install 'iawlb[tls]'"
         ) from None
     return certificatesOf(reactor, name, settings)
 

@@ -25,7 +25,7 @@ from iawlb.config.section import Section
 from iawlb.config.wording import pathOf, readShown, written
 from iawlb.errors import InvalidSetting
 from iawlb.health.making import checkPlaces
-from iawlb.setting import splitSettings
+from iawlb.setting import byOption, splitSettings
 from iawlb.settings import (
     DestinationSettings,
     ListenerSettings,
@@ -136,7 +136,7 @@ class PoolReader:
             if "name" not in given:
                 own = replace(own, name=address)
         except InvalidSetting as error:
-            self._section.wrong(path, str(error))
+            self._wrongSetting(path, error)
             return None
         self._listeners.append(
             Written(str(path[1]), path, address, parsed.text, own.v6only)
@@ -194,7 +194,7 @@ class PoolReader:
             checkPlaces(parsed, read)
             tlsClientOf(self._reactor, read, parsed)
         except InvalidSetting as error:
-            self._section.wrong(path, str(error))
+            self._wrongSetting(path, error)
             return None
         return DestinationConfig(key, address, read, origin)
 
@@ -245,6 +245,18 @@ class PoolReader:
         if not isinstance(self._section.value(path), dict):
             return {}
         return self._section.settings(path, keys, "address")
+
+    def _wrongSetting(self, path: Path, error: InvalidSetting) -> None:
+        """
+        Note a mistake in the settings of a listener or a destination: at the setting
+        with whose name the message begins, if the file has it there.
+        """
+        name, _, why = byOption(error).partition(": ")
+        value = self._section.value(path)
+        if isinstance(value, dict) and name in value:
+            self._section.wrong((*path, name), why)
+        else:
+            self._section.wrong(path, byOption(error))
 
     def _note(self, path: Path, keys: Keys, given: dict[str, Given]) -> Origin:
         """

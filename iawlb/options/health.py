@@ -182,7 +182,7 @@ class DestinationHealth(_Both):
         super().__post_init__()
         if self.healthCheck == "command" and not self.checkCommand:
             raise InvalidSetting(
-                "healthCheck: command needs a program: set checkCommand too"
+                "healthCheck: command needs a program: set check-command too"
             )
 
     backup: bool = setting(

@@ -30,6 +30,7 @@ from iawlb.process.optiontable import FLAGS, OPTION_NAMES, helpText
 from iawlb.process.running import Running
 from iawlb.processsettings import ProcessSettings
 from iawlb.service import LoadBalancer
+from iawlb.setting import byOption
 from iawlb.settings import Settings
 from iawlb.validators import count
 
@@ -308,7 +309,7 @@ def _read(option: str, read: Callable[[Any], Any], value: Any) -> Any:
     try:
         return read(value)
     except InvalidSetting as error:
-        raise InvalidSetting(f"{option}: {error}") from None
+        raise InvalidSetting(f"{option}: {byOption(error)}") from None
 
 
 def checkFile(path: str) -> list[str]:
