@@ -130,6 +130,18 @@ class VerifyTests(Case):
         for host in ("localhost", "LOCALHOST.", "a.b.example", "::1"):
             self.assertEqual(self.fault(leaf, host), "")
 
+    def test_spelling(self) -> None:
+        """
+        A name in other letters than those of ASCII, and an address with the interface
+        behind which it is, are compared as certificates have them.
+        """
+        leaf = Issued(
+            "leaf", self.root, ["xn--bcher-kva.example"], addresses=["fe80::1"]
+        )
+        for host in ("b\xfccher.example", "B\xdcCHER.example.", "fe80::1%eth0"):
+            self.assertEqual(self.fault(leaf, host), "")
+            self.assertEqual(self.fault(leaf, "::1", tlsName="fe80::1%eth0"), "")
+
     def test_named(self) -> None:
         """
         A setting says another name than that of the address, also if it has none.

@@ -53,7 +53,7 @@ class TlsClient:
         @param host: The host of the destination's address; empty if it has none.
         @raise InvalidSetting: A file cannot be used, or there is no name to verify.
         """
-        self.name = settings.tlsName or host.lower().removesuffix(".")
+        self.name = _nameOf(settings.tlsName or host)
         self.isAddress = isIPAddress(self.name) or isIPv6Address(self.name)
         self.verify = settings.tlsVerify
         if self.verify and not self.name:
@@ -131,6 +131,17 @@ class TlsClient:
         own = self._settings
         files = (own.tlsCa, own.tlsCertificate, own.tlsKey)
         return _contextOf(*files, own.tlsVerify, own.tlsAlpn, self._files.state)
+
+
+def _nameOf(host: str) -> str:
+    """
+    Return a host as certificates have it: a name in ASCII, an address without the name
+    of this machine's interface.
+    """
+    name = host.lower().removesuffix(".")
+    if isIPv6Address(name):
+        return name.partition("%")[0]
+    return name if name.isascii() else name.encode("idna").decode("ascii")
 
 
 @lru_cache(maxsize=CONTEXTS)
