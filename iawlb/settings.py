@@ -14,26 +14,21 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from iawlb.errors import InvalidSetting
-from iawlb.options.admission import (
-    DestinationAdmission,
-    ListenerAdmission,
-    PoolAdmission,
-)
-from iawlb.options.affinity import DestinationAffinity, ListenerAffinity, PoolAffinity
+from iawlb.options.admission import ListenerAdmission, PoolAdmission
+from iawlb.options.affinity import PoolAffinity
 from iawlb.options.basics import DestinationBasics, ListenerBasics, PoolBasics
-from iawlb.options.bounds import DestinationBounds, ListenerBounds, PoolBounds
-from iawlb.options.health import DestinationHealth, ListenerHealth, PoolHealth
+from iawlb.options.bounds import PoolBounds
+from iawlb.options.health import DestinationHealth, PoolHealth
 from iawlb.options.proxy import DestinationProxy, ListenerProxy, PoolProxy
-from iawlb.options.routing import DestinationRouting, ListenerRouting, PoolRouting
+from iawlb.options.routing import PoolRouting
 from iawlb.options.tls import DestinationTls, ListenerTls, PoolTls
-from iawlb.options.wake import DestinationWake, ListenerWake, PoolWake
+from iawlb.options.wake import DestinationWake
 
 
 # The fields of the last base come first, in the help too.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(
     PoolHealth,
-    PoolWake,
     PoolAffinity,
     PoolBounds,
     PoolAdmission,
@@ -61,11 +56,7 @@ class Settings(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationSettings(
     DestinationWake,
-    DestinationAffinity,
     DestinationHealth,
-    DestinationBounds,
-    DestinationAdmission,
-    DestinationRouting,
     DestinationTls,
     DestinationProxy,
     DestinationBasics,
@@ -79,12 +70,7 @@ class DestinationSettings(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings(
-    ListenerWake,
-    ListenerAffinity,
-    ListenerHealth,
-    ListenerBounds,
     ListenerAdmission,
-    ListenerRouting,
     ListenerTls,
     ListenerProxy,
     ListenerBasics,

@@ -37,19 +37,19 @@ from iawlb.arguments import (
     ServerEndpoint,
     Size,
 )
-from iawlb.checkvalues import (
+from iawlb.checkvalidators import (
     check,
-    commandLine,
     escaped,
     expected,
     method,
     place,
     statuses,
 )
+from iawlb.commandvalidators import commandLine
 from iawlb.errors import InvalidSetting
 from iawlb.options.bounds import share
 from iawlb.settings import DestinationSettings, ListenerSettings, Settings
-from iawlb.tlsvalues import hostName, poolOrNone
+from iawlb.tlsvalidators import hostName, poolOrNone
 from tests.doubles import Recorder
 
 LONGEST = 200

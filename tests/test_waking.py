@@ -17,9 +17,10 @@ from twisted.logger import formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from iawlb.commandvalidators import MOST_WORDS, wordList
 from iawlb.core.outcome import Outcome
 from iawlb.errors import InvalidSetting
-from iawlb.options.wake import MOST_WORDS, commandLine, function
+from iawlb.options.wake import function
 from iawlb.settings import DestinationSettings, Settings, inherited
 from iawlb.workers.alarm import PER_TURN
 from iawlb.workers.wakingworker import WakingWorker
@@ -1043,10 +1044,10 @@ class OptionTests(SynchronousTestCase):
         """
         A command is a list of words; nothing else is one.
         """
-        self.assertEqual(commandLine(["a", "b c", ""]), ("a", "b c", ""))
+        self.assertEqual(wordList(["a", "b c", ""]), ("a", "b c", ""))
         nothing: Any
         for nothing in (None, "", [], ()):
-            self.assertEqual(commandLine(nothing), ())
+            self.assertEqual(wordList(nothing), ())
         self.assertIs(function(print), print)
         self.assertRaises(InvalidSetting, function, "print")
         for wrong, why in (
@@ -1057,7 +1058,7 @@ class OptionTests(SynchronousTestCase):
             (["a\0"], "is not a word of a command"),
             ([""], "its first word is empty"),
         ):
-            error = self.assertRaises(InvalidSetting, commandLine, wrong)
+            error = self.assertRaises(InvalidSetting, wordList, wrong)
             self.assertIn(why, str(error))
 
     def test_together(self) -> None:

@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from iawlb.checkvalues import covers
+from iawlb.checkvalidators import covers
 from iawlb.health.verdict import Verdict, quoted
 
 MOST = 16 * 1024

@@ -12,7 +12,7 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from iawlb.backend.address import placeOf
 from iawlb.backend.connector import DestinationConnector
 from iawlb.backend.places import Place
-from iawlb.checkvalues import Way, patternOf, unescaped, wayOf
+from iawlb.checkvalidators import Way, patternOf, unescaped, wayOf
 from iawlb.core.destination import Destination
 from iawlb.errors import InvalidSetting
 from iawlb.health.calling import CallingCheck

@@ -102,15 +102,6 @@ class PoolAdmission(Validated):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DestinationAdmission(Validated):
-    """
-    Of a destination.
-    """
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class ListenerAdmission(Validated):
     """
     Of a listener.

@@ -103,21 +103,3 @@ class PoolAffinity(Validated):
         "time in the queue after which any destination may serve a client whose own "
         "one is full; 0 is never",
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DestinationAffinity(Validated):
-    """
-    Of a destination.
-    """
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListenerAffinity(Validated):
-    """
-    Of a listener.
-    """
-
-    __slots__ = ()

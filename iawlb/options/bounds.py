@@ -90,21 +90,3 @@ class PoolBounds(Validated):
         "by how much that time is shortened at most, so that connections made together "
         "do not end together",
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DestinationBounds(Validated):
-    """
-    Of a destination.
-    """
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListenerBounds(Validated):
-    """
-    Of a listener.
-    """
-
-    __slots__ = ()

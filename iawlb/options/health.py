@@ -6,15 +6,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from iawlb.checkvalues import (
+from iawlb.checkvalidators import (
     check,
-    commandLine,
     escaped,
     expected,
     method,
     place,
     statuses,
 )
+from iawlb.commandvalidators import commandLine
 from iawlb.errors import InvalidSetting
 from iawlb.setting import Validated, setting
 from iawlb.validators import count, duration, filePath, flag, positiveDuration
@@ -192,12 +192,3 @@ class DestinationHealth(_Both):
         "",
         "it takes connections only while all that are no backups take none",
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListenerHealth(Validated):
-    """
-    Of a listener.
-    """
-
-    __slots__ = ()

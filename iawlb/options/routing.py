@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from iawlb.setting import Validated, setting
-from iawlb.tlsvalues import hostPattern, poolOrNone
+from iawlb.tlsvalidators import hostPattern, poolOrNone
 from iawlb.validators import listOf, protocolName
 
 ROUTING = "Clients of several pools at one listener"
@@ -54,21 +54,3 @@ class PoolRouting(Validated):
         ROUTING,
         "application protocols of the TLS clients that the pool takes (ALPN)",
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DestinationRouting(Validated):
-    """
-    Of a destination.
-    """
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListenerRouting(Validated):
-    """
-    Of a listener.
-    """
-
-    __slots__ = ()

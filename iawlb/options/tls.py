@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from iawlb.setting import Validated, setting
-from iawlb.tlsvalues import hostName, yesOrNo
+from iawlb.tlsvalidators import hostName, yesOrNo
 from iawlb.validators import filePath, flag, givenPath, listOf, oneOf, protocolName
 
 MOST_FILES = 1000

@@ -8,42 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from iawlb.commandvalidators import wordList
 from iawlb.errors import InvalidSetting
 from iawlb.setting import Validated, setting
 from iawlb.validators import duration, positiveDuration, shaped
-
-MOST_WORDS = 1000
-"""
-The number of words that a command may have.
-"""
-
-
-@shaped(
-    {
-        "type": "array",
-        "maxItems": MOST_WORDS,
-        "items": {"type": "string", "pattern": "^[^\\u0000]*$"},
-    },
-    {"const": ""},
-)
-def commandLine(value: object) -> tuple[str, ...]:
-    """
-    Read a command: a list of words, of which the first is the program. Nothing, as
-    L{None} or empty text, is no command.
-
-    @raise InvalidSetting: The value is something else.
-    """
-    if value in (None, "", (), []):
-        return ()
-    right = 'write a list of words, ["server", "--port", "9001"], in the file'
-    if not isinstance(value, list | tuple) or len(value) > MOST_WORDS:
-        raise InvalidSetting(f"{value!r} is not a command: {right}")
-    for each in value:
-        if not isinstance(each, str) or "\0" in each:
-            raise InvalidSetting(f"{each!r} is not a word of a command: {right}")
-    if not value[0]:
-        raise InvalidSetting("the command has no program: its first word is empty")
-    return tuple(value)
 
 
 @shaped({"const": ""})
@@ -63,15 +31,6 @@ def function(value: object) -> Callable[..., Any] | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolWake(Validated):
-    """
-    Of a pool.
-    """
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class DestinationWake(Validated):
     """
     Of a destination.
@@ -81,7 +40,7 @@ class DestinationWake(Validated):
 
     command: tuple[str, ...] = setting(
         "",
-        commandLine,
+        wordList,
         "WORDS",
         "",
         "the program that serves, as a list of words; it is started when a client "
@@ -90,7 +49,7 @@ class DestinationWake(Validated):
     )
     stopCommand: tuple[str, ...] = setting(
         "",
-        commandLine,
+        wordList,
         "WORDS",
         "",
         "a command that stops what command has started; command itself then has to "
@@ -166,12 +125,3 @@ class DestinationWake(Validated):
         Whether the destination has to be started before it serves.
         """
         return bool(self.command) or self.ensureRunning is not None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListenerWake(Validated):
-    """
-    Of a listener.
-    """
-
-    __slots__ = ()

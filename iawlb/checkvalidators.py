@@ -5,7 +5,6 @@ Validators for what checks ask of a destination, and what these values stand for
 from __future__ import annotations
 
 import re
-import shlex
 from typing import Any, NamedTuple
 
 from iawlb.errors import InvalidSetting
@@ -248,32 +247,6 @@ def patternOf(text: str) -> re.Pattern[bytes]:
         raise InvalidSetting(
             f"{wanted!r} is not a regular expression: {error}"
         ) from None
-
-
-@shaped(
-    {"type": "array", "items": {"type": "string"}, "maxItems": 100},
-    {"type": "string", "maxLength": LONGEST},
-)
-def commandLine(value: object) -> tuple[str, ...]:
-    """
-    Read a program with its arguments: a list, or text as a shell would split it. Empty
-    text, or an empty list, is none.
-
-    @raise InvalidSetting: The value is neither.
-    """
-    words: object = value
-    if isinstance(value, str):
-        try:
-            words = shlex.split(_text(value, "a command"))
-        except ValueError as error:
-            raise InvalidSetting(f"{value!r} is not a command: {error}") from None
-    if not isinstance(words, list | tuple) or len(words) > 100:
-        raise InvalidSetting(f"{value!r} is not a command: write ['program', 'word']")
-    if not all(isinstance(each, str) and "\0" not in each for each in words):
-        raise InvalidSetting(f"{value!r} is not a command: all must be text")
-    if words and not words[0]:
-        raise InvalidSetting(f"{value!r} is not a command: its program has no name")
-    return tuple(words)
 
 
 def _text(value: object, what: str) -> str:

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from iawlb.checkvalues import (
+from iawlb.checkvalidators import (
     Way,
     check,
-    commandLine,
     covers,
     escaped,
     expected,
@@ -25,6 +24,7 @@ from iawlb.checkvalues import (
     unescaped,
     wayOf,
 )
+from iawlb.commandvalidators import LONGEST, commandLine
 from iawlb.errors import InvalidSetting
 from iawlb.settings import DestinationSettings, Settings
 from tests.test_settings import repeatable
@@ -152,7 +152,8 @@ class ValueTests(SynchronousTestCase):
         self.assertEqual(commandLine("check -H 'a b'"), ("check", "-H", "a b"))
         self.assertEqual(commandLine(["check", ""]), ("check", ""))
         self.assertEqual(commandLine(""), ())
-        self.refused(commandLine, "'a", [""], ["a", 1], ["a\0"], None, 7, ["a"] * 101)
+        wrong: Any = ("'a", "a\nb", "a" * (LONGEST + 1), "''", "a\0b")
+        self.refused(commandLine, *wrong, [""], ["a", 1], ["a\0"], 7, ["a"] * 1001)
 
 
 class SettingsTests(SynchronousTestCase):

@@ -1,5 +1,5 @@
 """
-Tests for L{iawlb.tlsvalues}.
+Tests for L{iawlb.tlsvalidators}.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.errors import InvalidSetting
-from iawlb.tlsvalues import hostName, hostPattern
+from iawlb.tlsvalidators import hostName, hostPattern
 
 
 class ValuesTests(SynchronousTestCase):
