@@ -74,6 +74,7 @@ class Record:
     @ivar faults: The faults that last now.
     @ivar over: When each fault was last over.
     @ivar done: Faults so far.
+    @ivar limited: Until when limits delayed or refused clients.
     """
 
     began: float = field(default_factory=time.monotonic)
@@ -85,6 +86,7 @@ class Record:
     faults: Counter[str] = field(default_factory=Counter)
     over: dict[str, float] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
+    limited: float = 0.0
 
     def say(self, text: str) -> None:
         """
@@ -307,6 +309,8 @@ class Visit:
             killed = any(each >= self.started for each in self._record.kills)
         if killed:
             return KILLED
+        if not self.process and self._record.limited > self.started:
+            return TIMED_OUT
         aged = self._record.over.get(AGED, -LATELY)
         if self._record.faults[AGED] or now - aged < LATELY:
             return TIMED_OUT

@@ -250,7 +250,7 @@ class Faults:
             ),
             "connectTimeout": self._random.choice([0.7, 1.0]),
             "idleTimeout": self._random.choice([4.0, 5.0]),
-            "queueTimeout": self._random.choice([2.0, 3.0]),
+            "queueTimeout": self._random.choice([3.0, 4.0]),
             "queueSize": self._random.choice([50, 10_000]),
             "fairness": self._random.choice([False, True]),
             "sessionRate": self._random.choice(["0", "0", "60/s"]),
@@ -263,6 +263,8 @@ class Faults:
             "bandwidthOut": self._random.choice([0, 0, "2m"]),
             "takeSlot": self._random.choice(["accept", "accept", "first-byte"]),
         }
+        limits = (changes["sessionRate"], changes["maxPerSource"]) != ("0", 0)
+        self._record.limited = math.inf if limits else time.monotonic()
         self._balancer.send("configure", changes)
         await self._last("other settings", 0.5, 4)
 
