@@ -4,17 +4,21 @@ Tests for the steps before the queue, and the first bytes that these look at.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from unittest.mock import patch
 
 import pytest
 import pytest_twisted
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iawlb.core.outcome import Outcome
+from iawlb.frontend.heads import SELDOM, PlainHead
 from iawlb.frontend.stepmaker import StepMaker
 from iawlb.frontend.steps import Arriving, Step
 from iawlb.relay.fast import FastRelay
@@ -165,6 +169,50 @@ class MemoryTests(SynchronousTestCase):
         self.assertRaises(NotImplementedError, Step().begin, None)
         self.assertRaises(NotImplementedError, Step().sideReady, None, None)
         self.assertIsNone(Step().cancel(None))  # type: ignore[arg-type, func-returns-value]
+
+
+class SeldomTests(SynchronousTestCase):
+    """
+    Unix sockets, of which the kernel reports bytes again that were seen already.
+    """
+
+    def test_seldom(self) -> None:
+        """
+        A client that has sent a part and no more is looked at ever less often, but for
+        the rest at most half a second after it came; then often again.
+        """
+        client, own = socket.socketpair()
+        self.addCleanup(client.close)
+        self.addCleanup(own.close)
+        own.setblocking(False)
+        clock, ready, found = Clock(), set[PlainHead](), list[float]()
+        readers = mock.Mock(addReader=ready.add, removeReader=ready.discard)
+        plain: Any = mock.Mock(handle=own, fileno=own.fileno)
+        head = PlainHead(plain, readers, clock, lambda call: call())
+
+        def looks(seconds: float) -> list[float]:
+            """
+            Return when the socket is looked at.
+            """
+            times, start = [], clock.seconds()
+            while clock.seconds() < start + seconds:
+                if ready:
+                    times.append(clock.seconds() - start)
+                    head.doRead()
+                clock.advance(0.005)
+            return times
+
+        client.send(b"he")
+        for _ in range(2):
+            head.peek()
+            head.wait(lambda: found.append(clock.seconds()))
+            self.assertGreater(len(looks(0.1)), 3)
+            self.assertLess(len(looks(9.9)), 30)
+            client.send(b"l")
+            before = clock.seconds()
+            looks(1.0)
+            self.assertLess(found.pop() - before, SELDOM + 0.01)
+            self.assertEqual(found, [])
 
 
 @asynccontextmanager

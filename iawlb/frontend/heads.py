@@ -25,8 +25,14 @@ header of use.
 
 AGAIN = 0.01
 """
-How long to wait before a Unix socket is looked at again that reports bytes which were
-seen already, in seconds.
+How long to wait at first before a Unix socket is looked at again that reports bytes
+which were seen already, in seconds; each time twice as long, up to C{SELDOM}.
+"""
+
+SELDOM = 0.5
+"""
+The longest such wait: many clients that send half of what is waited for would take all
+processor time otherwise.
 """
 
 _ENDED = getattr(select, "POLLRDHUP", 0)
@@ -106,6 +112,7 @@ class PlainHead:
         self._marked = False
         self._reading = False
         self._timer: IDelayedCall | None = None
+        self._again = AGAIN
 
     def peek(self) -> bytes:
         """
@@ -209,9 +216,11 @@ class PlainHead:
         # A Unix socket cannot be told to report more bytes alone.
         self._reading = False
         self._readers.removeReader(self)
-        self._timer = self._clock.callLater(AGAIN, self._listen)
+        self._timer = self._clock.callLater(self._again, self._listen)
+        self._again = min(2 * self._again, SELDOM)
 
     def _fire(self) -> None:
+        self._again = AGAIN
         call = self._call
         self.cancel()
         if call is not None:
