@@ -8,6 +8,7 @@ import re
 from typing import Any, NamedTuple
 
 from iawlb.errors import InvalidSetting
+from iawlb.listvalidators import itemsOf
 from iawlb.validators import shaped
 
 WAYS = (
@@ -136,10 +137,9 @@ def statuses(value: object) -> tuple[str, ...]:
 
     @raise InvalidSetting: The value is none of these.
     """
-    words = value.split(",") if isinstance(value, str) else value
-    if isinstance(words, int) and not isinstance(words, bool):
-        words = [str(words)]
-    if isinstance(words, list | tuple) and 0 < len(words) <= 100:
+    one = isinstance(value, int) and not isinstance(value, bool)
+    words = [value] if one else itemsOf(value)
+    if words is not None and 0 < len(words) <= 100:
         found = tuple(str(each).strip() for each in words)
         if all(_WORD.fullmatch(each) for each in found):
             return found

@@ -1,5 +1,5 @@
 """
-Validators of networks, of lists of texts, and of rates.
+Validators of networks and of rates.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 
 from iawlb.errors import InvalidSetting
+from iawlb.listvalidators import textsOf
 from iawlb.networks import Networks, networkOf
 from iawlb.validators import shaped
 
@@ -16,31 +17,6 @@ The largest number of networks in one setting.
 """
 
 _TEXTS = {"type": "array", "items": {"type": "string"}, "maxItems": MOST_NETWORKS}
-
-
-def textsOf(value: object, what: str) -> list[str]:
-    """
-    Read a list of texts, or one text with commas between them. Nothing, as L{None} or
-    empty text, is an empty list.
-
-    @param what: What the texts are, for messages: C{networks}.
-    @raise InvalidSetting: The value is something else.
-    """
-    if value is None or value == "":
-        return []
-    if isinstance(value, str):
-        return [each.strip() for each in value.split(",")]
-    if isinstance(value, list | tuple):
-        for each in value:
-            if not isinstance(each, str):
-                raise InvalidSetting(
-                    f"{each!r} is not text: write each of the {what} in quotes"
-                )
-        return list(value)
-    raise InvalidSetting(
-        f"{value!r} is not a list of {what}: write them as text with commas, or as a "
-        "list of texts"
-    )
 
 
 @shaped({"type": "string"}, _TEXTS)

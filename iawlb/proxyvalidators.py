@@ -10,8 +10,9 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IAddress
 
 from iawlb.errors import InvalidSetting
+from iawlb.listvalidators import textsOf
 from iawlb.networks import Networks, packedAddress
-from iawlb.networkvalidators import networks, textsOf
+from iawlb.networkvalidators import networks
 from iawlb.validators import shaped
 
 TLV_WORDS = ("unique-id", "authority", "alpn", "ssl", "crc32c")

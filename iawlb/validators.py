@@ -336,37 +336,6 @@ def groupOf(value: object) -> int | None:
     raise InvalidSetting(f"there is no group {value!r} on this machine")
 
 
-def listOf(read: Validator, most: int, example: str) -> Validator:
-    """
-    Make a validator of lists: a list, or text with commas between the items. Empty text
-    is an empty list.
-
-    @param read: Reads an item.
-    @param most: The largest number of items.
-    @param example: How messages write an item.
-    @return: The validator, which returns a tuple.
-    """
-
-    @shaped(
-        {"type": "array", "maxItems": most, "items": shapeOf(read)},
-        {"type": "string"},
-    )
-    def readAll(value: object) -> tuple[Any, ...]:
-        items = value
-        if isinstance(value, str):
-            items = [each.strip() for each in value.split(",")] if value else []
-        if not isinstance(items, list | tuple):
-            raise InvalidSetting(
-                f"{value!r} is not a list: write {example}, or several with commas "
-                "between them"
-            )
-        if len(items) > most:
-            raise InvalidSetting(f"{len(items)} items are too many: at most {most}")
-        return tuple(read(each) for each in items)
-
-    return readAll
-
-
 @shaped({"type": "string", "pattern": "^/."})
 def givenPath(value: object) -> str:
     """

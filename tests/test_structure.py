@@ -45,6 +45,7 @@ ROOMS = [
     "clock",
     "networks",
     "validators",
+    "listvalidators",
     "tlsvalidators",
     "networkvalidators",
     "proxyvalidators",

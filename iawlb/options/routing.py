@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from iawlb.listvalidators import listOf
 from iawlb.setting import Validated, setting
 from iawlb.tlsvalidators import hostPattern, poolOrNone
-from iawlb.validators import listOf, protocolName
+from iawlb.validators import protocolName
 
 ROUTING = "Clients of several pools at one listener"
 

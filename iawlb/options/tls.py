@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from iawlb.listvalidators import listOf
 from iawlb.setting import Validated, setting
 from iawlb.tlsvalidators import hostName, yesOrNo
-from iawlb.validators import filePath, flag, givenPath, listOf, oneOf, protocolName
+from iawlb.validators import filePath, flag, givenPath, oneOf, protocolName
 
 MOST_FILES = 1000
 """
