@@ -70,7 +70,7 @@ class ConfigurationPageTests(SynchronousTestCase):
         SCHEMA.validate(document)
         self.assertEqual(sorted(document), sorted(SECTIONS))
         read = readConfiguration(str(EXAMPLE), {}, {})
-        self.assertEqual(list(read.pools), ["web", "db"])
+        self.assertEqual(list(read.pools), ["web", "sites", "api", "wiki", "db"])
         self.assertEqual(read.pools["db"].settings.idleTimeout, 0)
 
     def test_files(self) -> None:
