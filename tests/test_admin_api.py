@@ -262,16 +262,19 @@ class ReadingTests(ApiCase):
 
     def test_check(self) -> None:
         """
-        A destination shows what its last check has found, and how many sessions it
-        takes now.
+        A destination shows what its last check has found, how many sessions it takes
+        now, and the part of its weight that its agent leaves it.
         """
         one = self.web.add(Backend(), {"name": "d", "healthCheck": "tcp", "slots": 4})
         self.assertIsNone(self.get("/destinations/web/d")["check"])
         one.startSlots = 2
+        self.assertEqual(self.get("/destinations/web/d")["weightPercent"], 100)
+        one.percent = 50
         one.checked = Checked(False, "status 503", self.clock.seconds(), 0.25)
         found = self.get("/destinations/web/d")
         self.check("Destination", found)
         self.assertEqual((found["slots"], found["limit"]), (4, 2))
+        self.assertEqual((found["weight"], found["weightPercent"]), (1, 50))
         self.assertEqual(
             found["check"],
             {

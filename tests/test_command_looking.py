@@ -83,23 +83,25 @@ def test_listAnswerTimes(admin: FakeAdmin, run: Commands) -> None:
 def test_listChecks(admin: FakeAdmin, run: Commands) -> None:
     """
     The list says which check has failed of a destination that is up, and what takes
-    fewer connections than its slots for now.
+    fewer connections than its slots, or has a part of its weight, for now.
     """
     failed = {"passed": False, "why": "status 503\x1b", "at": "2026-11-25T12:03:09Z"}
     many: list[dict[str, Any]] = [
         {"check": {**failed, "passed": True}},
         {"check": failed, "slots": 4, "limit": 2},
         {"check": failed, "why": "refused", "slots": 4, "limit": 4},
+        {"weightPercent": 50},
     ]
     found = [
         {**DESTINATION_A, "why": None, "changed": [], "name": name, **each}
-        for name, each in zip("abc", many, strict=True)
+        for name, each in zip("abcd", many, strict=True)
     ]
     admin.answers["GET /pools"] = http([{**POOL, "destinations": found}], more=DATE)
-    assert run("list").lines[6:] == [
+    assert run("list").lines[7:] == [
         "web/b: a check failed 3.0s ago: status 503\\x1b",
         "web/b: takes 2 at a time for now",
         "web/c: refused",
+        "web/d: has 50% of its weight, as its agent says",
     ]
 
 

@@ -56,6 +56,7 @@ SCHEMAS: dict[str, Any] = {
         slots=_whole,
         limit=_whole,
         weight=_whole,
+        weightPercent=_whole,
         served=_whole,
         failures=_whole,
         check={

@@ -247,6 +247,7 @@ class Views:
             "slots": destination.slots,
             "limit": destination.limit,
             "weight": destination.settings.weight,
+            "weightPercent": destination.percent or 100,
             "served": destination.served,
             "failures": destination.failures,
             "check": self._check(destination),

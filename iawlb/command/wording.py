@@ -128,8 +128,8 @@ def _healthNotes(
     name: str, destination: dict[str, Any], now: datetime
 ) -> Iterator[str]:
     """
-    List a check that has failed while the destination is up, and slots that are fewer
-    than those that are set.
+    List a check that has failed while the destination is up, and slots and a weight
+    that are smaller than those that are set.
     """
     found = destination.get("check") or {"passed": True}
     if not found.get("passed") and not destination.get("why"):
@@ -138,6 +138,9 @@ def _healthNotes(
     limit = destination.get("limit")
     if limit and limit != destination.get("slots"):
         yield f"{name}: takes {number(limit)} at a time for now"
+    percent = destination.get("weightPercent", 100)
+    if percent != 100:
+        yield f"{name}: has {number(percent)}% of its weight, as its agent says"
 
 
 def statusLines(status: dict[str, Any], now: datetime) -> list[str]:
