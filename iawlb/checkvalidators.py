@@ -141,8 +141,13 @@ def statuses(value: object) -> tuple[str, ...]:
     words = [value] if one else itemsOf(value)
     if words is not None and 0 < len(words) <= 100:
         found = tuple(str(each).strip() for each in words)
-        if all(_WORD.fullmatch(each) for each in found):
-            return found
+        for each in found:
+            if not _WORD.fullmatch(each):
+                # The list may be long, and one item of it is wrong.
+                raise InvalidSetting(
+                    f"{each[:60]!r} is not a status, such as 200 or 2xx"
+                )
+        return found
     raise InvalidSetting(f"{value!r} are not statuses: write 200, or 2xx,3xx")
 
 

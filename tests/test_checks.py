@@ -856,7 +856,7 @@ class AgentTests(CheckCase):
         self.assertEqual(
             lines,
             [
-                f"agent of a does not answer: {REFUSED}; what it has said stays",
+                f"agent of a does not answer, and what it has said stays: {REFUSED}",
                 "agent of a answers again",
             ],
         )

@@ -101,6 +101,8 @@ class ValueTests(SynchronousTestCase):
         self.refused(
             statuses, "", "20", "600", "xx2", "2XX", [], None, ["2xx", 5], True
         )
+        error = self.assertRaises(InvalidSetting, statuses, ["200", "999"])
+        self.assertEqual(str(error), "'999' is not a status, such as 200 or 2xx")
         known = statuses("204,3xx")
         seen = [each for each in (200, 204, 299, 300, 399, 404) if covers(known, each)]
         self.assertEqual(seen, [204, 300, 399])

@@ -233,6 +233,11 @@ class ShownTests(SynchronousTestCase):
         self.assertEqual(shown(listener("8080")), "8080")
         own = replace(listener("/s"), settings=ListenerSettings(name="/s", mode=0o660))
         self.assertEqual(shown(own), "/s mode=660")
+        settings = ListenerSettings(certificate=("/a", "/b"), v6only=True)
+        self.assertEqual(
+            shown(replace(listener("8080"), settings=settings)),
+            "8080 v6only=yes certificate=/a,/b",
+        )
         change = Change(
             ("pools", "a", "listeners", "/s", "mode"), None, 0o660, "change"
         )

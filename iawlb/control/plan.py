@@ -93,7 +93,7 @@ def shown(value: Any) -> Any:
         kind = type(value.settings)
         values = [(each, getattr(value.settings, each.name)) for each in fields(kind)]
         own = [
-            f"{fileKey(each)}={_written(each.name, now)}"
+            f"{fileKey(each)}={_behind(each.name, now)}"
             for each, now in values
             if each.name != "name" and now != each.default
         ]
@@ -107,9 +107,20 @@ def shown(value: Any) -> Any:
 
 def _written(key: str, value: Any) -> Any:
     """
-    Return the value of a setting as a file has it: the mode of a socket is octal.
+    Return the value of a setting as people write it: the mode of a socket is octal.
     """
     return f"{value:o}" if key == "mode" and isinstance(value, int) else value
+
+
+def _behind(key: str, value: Any) -> Any:
+    """
+    Return the value of a setting as it is written behind an address.
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return _written(key, value)
 
 
 def plan(before: Configuration, after: Configuration) -> list[Change]:

@@ -141,7 +141,8 @@ class Agent:
             pass
         elif not answered:
             self.log.warn(
-                "agent of {destination} does not answer: {why}; what it has said stays",
+                "agent of {destination} does not answer, and what it has said stays: "
+                "{why}",
                 destination=self._destination.name,
                 why=printable(verdict.why)[:LONGEST_REASON],
             )
