@@ -202,6 +202,22 @@ class CheckTests(CheckCase):
             self.assertEqual(wire.closing, "abort")
             wire.lose()
 
+    def test_stoodStill(self) -> None:
+        """
+        When the balancer itself was stopped for a while, it does not take the silence
+        for the destination's: the check is made again.
+        """
+        rig = self.rig(healthCheck=HTTP, checkTimeout="300ms", fall=1)
+        (backend,) = rig.backends
+        self.next(rig, backend)
+        rig.clock.advance(40)
+        self.assertEqual((rig.states(), backend.wires[-1].closing), (["up"], "abort"))
+        self.next(rig, backend)
+        self.answer(backend)
+        self.assertEqual(rig.balancer.destinations[0].checksFailed, 0)
+        for wire in backend.wires[:-1]:
+            wire.lose()
+
     def test_silentConnect(self) -> None:
         """
         A connect that takes too long is given up, in the time of the check.
