@@ -129,6 +129,8 @@ class SecureWire(Wire):
     A transport with a TLS handshake that the test completes.
     """
 
+    negotiatedProtocol: bytes | None = None
+
     def __init__(self, protocol: Any) -> None:
         super().__init__(protocol)
         directlyProvides(self, INegotiated)

@@ -232,6 +232,7 @@ ROOMS = [
     "frontend.patience",
     "frontend.heads",
     "frontend.steps",
+    "frontend.hellostep",
     "frontend.servername",
     "frontend.stepped",
     "frontend.firstbyte",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -21,7 +20,8 @@ from iawlb.core.routes import (
 )
 from iawlb.core.text import printable
 from iawlb.errors import InvalidSetting
-from iawlb.frontend.steps import Arriving, Enterable, Step
+from iawlb.frontend.hellostep import HelloStep
+from iawlb.frontend.steps import Arriving, Enterable
 from iawlb.relay.plain import PlainClient
 from iawlb.settings import Settings
 from iawlb.tlshello.alert import (
@@ -31,7 +31,7 @@ from iawlb.tlshello.alert import (
     alert,
 )
 from iawlb.tlshello.fields import WrongHello
-from iawlb.tlshello.reader import HANDSHAKE, HelloReader
+from iawlb.tlshello.reader import HANDSHAKE
 
 SHOWN = 3
 """
@@ -178,14 +178,10 @@ def _routeOf(pool: RoutedPool) -> Route[RoutedPool]:
     return Route(pool, pool.settings.serverNames, pool.settings.protocols)
 
 
-class RouteStep(Step):
+class RouteStep(HelloStep):
     """
-    Finds the pool that takes a client. If the balancer does not end TLS, it looks at
-    the client's ClientHello, which is passed on to the destination as it is.
+    Finds the pool that takes a client.
     """
-
-    late = Outcome.HANDSHAKE_TIMEOUT
-    gone = Outcome.CLIENT_LEFT_HANDSHAKE
 
     def __init__(self, timeout: float, router: Router, routes: Routes) -> None:
         """
@@ -196,55 +192,24 @@ class RouteStep(Step):
         self._router = router
         self._routes = routes
 
-    def begin(self, arrival: Arriving) -> None:
+    def wrong(self, arrival: Arriving, data: bytes, error: WrongHello) -> None:
         """
-        Find the pool, if what the client asks for is known, or read its ClientHello.
+        Refuse the client; with an alert, if it speaks TLS.
         """
-        session = arrival.session
-        side: Any = session.side
-        info = session.info
-        if info is not None and info.tls is not None:
-            chosen = info.protocol
-            offered = info.protocols if chosen is None else (chosen,)
-            self._route(arrival, info.serverName, offered)
-        elif not isinstance(side, PlainClient) and side.secure:
-            self._route(arrival, *_asked(side.transport))
-        else:
-            self._look(arrival, HelloReader())
+        if data[0] == HANDSHAKE:
+            _say(arrival, DECODE_ERROR)
+        arrival.refuse(Outcome.WRONG_HELLO, str(error))
 
-    def _look(self, arrival: Arriving, reader: HelloReader) -> None:
-        """
-        Look at the bytes that have come.
-        """
-        head = arrival.head
-        data = head.peek()
-        try:
-            hello = reader.read(data)
-        except WrongHello as error:
-            if data[0] == HANDSHAKE:
-                _say(arrival, DECODE_ERROR)
-            arrival.refuse(Outcome.WRONG_HELLO, str(error))
-            return
-        if hello is not None:
-            info = arrival.session.learn()
-            info.serverName, info.protocols = hello.serverName, hello.protocols
-            self._route(arrival, hello.serverName, hello.protocols, True)
-        elif head.ended:
-            arrival.left()
-        else:
-            head.wait(partial(self._look, arrival, reader))
-
-    def _route(
+    def asked(
         self,
         arrival: Arriving,
         host: str | None,
         protocols: Sequence[str],
-        answer: bool = False,
+        passed: bool = False,
     ) -> None:
         """
-        Let a client enter the queue of the pool that takes it.
-
-        @param answer: Whether a client that no pool takes gets an alert.
+        Let a client enter the queue of the pool that takes it. If no pool does, and its
+        handshake has not been answered yet, it gets an alert.
         """
         name = None if host is None else host.lower().removesuffix(".")
         found = self._routes.find(name, protocols)
@@ -255,7 +220,7 @@ class RouteStep(Step):
                 arrival.proceed()
                 return
             found = NoRoute.NAME
-        if answer:
+        if passed:
             _say(
                 arrival,
                 UNRECOGNIZED_NAME if found is NoRoute.NAME else NO_APPLICATION_PROTOCOL,
@@ -272,18 +237,6 @@ def _missing(missed: NoRoute, host: str | None, protocols: Sequence[str]) -> str
         return f"no pool takes {what}"
     offered = ", ".join(printable(each) for each in protocols[:SHOWN]) or "none"
     return f"no pool takes {what} with any of its protocols ({offered})"
-
-
-def _asked(transport: Any) -> tuple[str | None, Sequence[str]]:
-    """
-    Return the name and the protocol of a connection whose TLS another endpoint ends.
-    """
-    name = transport.getHandle().get_servername()
-    protocol = transport.negotiatedProtocol
-    return (
-        None if name is None else name.decode("ascii", "backslashreplace"),
-        () if protocol is None else (protocol.decode("latin-1"),),
-    )
 
 
 def _say(arrival: Arriving, description: int) -> None:

@@ -5,62 +5,54 @@ the queue.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
-from iawlb.core.outcome import Outcome
-from iawlb.frontend.steps import Arriving, Step
-from iawlb.relay.plain import PlainClient
+from iawlb.frontend.hellostep import HelloStep
+from iawlb.frontend.steps import Arriving
 from iawlb.tlshello.fields import WrongHello
-from iawlb.tlshello.reader import HelloReader
 
 
-class ServerNameStep(Step):
+class ServerNameStep(HelloStep):
     """
-    Finds out the name that a client asks for (SNI). If the balancer does not end TLS,
-    this is in the client's ClientHello, which is passed on to the destination as it is.
-    A client that does not speak TLS, or not rightly, has no name; its destination may
-    deal with it.
+    Finds out the name that a client asks for (SNI). A client that does not speak TLS,
+    or not rightly, has no name; its destination may deal with it.
     """
-
-    late = Outcome.HANDSHAKE_TIMEOUT
-    gone = Outcome.CLIENT_LEFT_HANDSHAKE
 
     def begin(self, arrival: Arriving) -> None:
         """
-        Look for the name.
+        Look for the name, unless it is known.
         """
-        session = arrival.session
-        side: Any = session.side
-        info = session.info
-        if info is not None and (info.tls is not None or info.serverName is not None):
-            arrival.proceed()
-        elif not isinstance(side, PlainClient) and side.secure:
-            name = side.transport.getHandle().get_servername()
-            if name is not None:
-                session.learn().serverName = name.decode("ascii", "backslashreplace")
+        info = arrival.session.info
+        if info is not None and info.serverName is not None:
             arrival.proceed()
         else:
-            self._look(arrival, HelloReader())
+            super().begin(arrival)
 
-    def _look(self, arrival: Arriving, reader: HelloReader) -> None:
+    def asked(
+        self,
+        arrival: Arriving,
+        host: str | None,
+        protocols: Sequence[str],
+        passed: bool = False,
+    ) -> None:
         """
-        Look at the bytes that have come.
+        Note the name.
         """
-        head = arrival.head
-        data = head.peek()
-        try:
-            hello = reader.read(data)
-        except WrongHello:
-            arrival.proceed()
-            return
-        if hello is not None:
-            info = arrival.session.learn()
-            info.serverName, info.protocols = hello.serverName, hello.protocols
-            arrival.proceed()
-        elif not head.ended:
-            head.wait(partial(self._look, arrival, reader))
-        elif data:
+        if host is not None:
+            arrival.session.learn().serverName = host
+        arrival.proceed()
+
+    def wrong(self, arrival: Arriving, data: bytes, error: WrongHello) -> None:
+        """
+        Let the client enter the queue without a name.
+        """
+        arrival.proceed()
+
+    def cut(self, arrival: Arriving, data: bytes) -> None:
+        """
+        Let the client enter the queue without a name, unless it has sent nothing.
+        """
+        if data:
             arrival.proceed()
         else:
             arrival.left()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from iawlb.checkvalidators import covers
 from iawlb.health.verdict import Verdict, quoted
@@ -240,9 +240,3 @@ class AgentLine(_Answer):
     def _said(self, line: bytes) -> Verdict:
         text = line[:MOST].decode("ascii", "replace").strip()
         return Verdict(True, f"the agent says {quoted(line.strip())}", says=text)
-
-
-MakeDialogue = Callable[[], "Expect | Http | PostgreSql | Redis | AgentLine"]
-"""
-Makes the dialogue of a check.
-"""

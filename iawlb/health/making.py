@@ -4,7 +4,6 @@ Make the check that the settings of a destination ask for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -22,11 +21,6 @@ from iawlb.health.running import CommandCheck, Turns
 from iawlb.health.securely import Securely
 from iawlb.health.verdict import Check, Dialogue
 from iawlb.settings import DestinationSettings
-
-MakeCheck = Callable[[], Check]
-"""
-Makes a check, each time a new one.
-"""
 
 LONGEST_LOGIN = 1024
 """
