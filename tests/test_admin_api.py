@@ -22,6 +22,7 @@ from iawlb.admin.pagefiles import pageRoutes
 from iawlb.admin.parts import Parts
 from iawlb.admin.schemas import SCHEMAS
 from iawlb.balancer import Balancer
+from iawlb.config.keys import DESTINATION, remote
 from iawlb.control.overlay import Difference
 from iawlb.control.targets import findPool, findWorker
 from iawlb.core.standing import Checked
@@ -690,10 +691,8 @@ class ChangingTests(ApiCase):
                     "pool": "web",
                     "destinations": [
                         {
+                            **dict.fromkeys(["name", *remote(DESTINATION)]),
                             "address": "localhost:1",
-                            "name": None,
-                            "slots": None,
-                            "weight": None,
                         }
                     ],
                     "deployTimeout": 30,

@@ -382,7 +382,8 @@ def test_pausesReal(real: Real) -> None:
 
 def test_deploysReal(real: Real) -> None:
     """
-    A deploy replaces the destinations, and one that is not ready changes nothing.
+    A deploy replaces the destinations, and one that is not ready changes nothing. The
+    new ones may have any setting, and a mistake has the name that was written.
     """
     closed = freePort()
     ended = real(
@@ -396,6 +397,14 @@ def test_deploysReal(real: Real) -> None:
     assert ended.status == 0
     assert "web   b" in real("list").output
     assert "web   a" not in real("list").output
+    ended = real("deploy", "web", "--dest", f"localhost:{b} name=c backup=yes")
+    assert (ended.status, ended.errors) == (0, "")
+    (one,) = json.loads(real("list", "--json").output)[0]["destinations"]
+    assert one["name"] == "c"
+    ended = real("deploy", "web", "--dest", "/x tls=yes")
+    assert "destinations: [0] tls-name: the address has no host" in ended.errors
+    ended = real("add", "web", "/x tls=yes")
+    assert ended.errors.startswith("iawlb: tls-name: the address has no host")
 
 
 def test_reloadsReal(real: Real) -> None:

@@ -99,7 +99,7 @@ class Changing:
                         "array",
                         "the new destinations",
                         least=1,
-                        items=(_ADDRESS, _NAME, _SLOTS, _WEIGHT),
+                        items=(_ADDRESS, _NAME, _SLOTS, _WEIGHT, *_OWN),
                     ),
                     timeout("deployTimeout", 30, "longest wait until all are ready"),
                     _DRAIN_TIMEOUT,

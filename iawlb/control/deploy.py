@@ -22,7 +22,7 @@ from iawlb.control.errors import Conflict, InvalidSetting
 from iawlb.control.targets import nameOf
 from iawlb.control.waits import Waits
 from iawlb.pool import Pool
-from iawlb.setting import checkNames, splitSettings
+from iawlb.setting import byOption, checkNames, splitSettings
 from iawlb.settings import DestinationSettings
 from iawlb.validators import duration, flag, positiveDuration
 from iawlb.workers.worker import Worker
@@ -158,7 +158,9 @@ class Deploy:
                 own: Any = {**behind, **given, "name": name}
                 settings = replace(there.destination.settings, **own)
             except InvalidSetting as error:
-                raise InvalidSetting(f"destinations: [{index}] {error}") from None
+                raise InvalidSetting(
+                    f"destinations: [{index}] {byOption(error)}"
+                ) from None
             if there in new or there in kept:
                 raise InvalidSetting(
                     f"destinations: [{index}] {shown(name)} is given twice"

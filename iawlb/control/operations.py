@@ -31,6 +31,7 @@ from iawlb.control.targets import Target, findPool, findTarget, findWorker, name
 from iawlb.control.waits import Waits, apart
 from iawlb.core.condition import SERVING
 from iawlb.core.routes import ROUTED
+from iawlb.setting import byOption
 
 
 class Operations:
@@ -238,7 +239,10 @@ class Operations:
         values = readArguments(given, ADD, "add")
         pool = findPool(self.balancer, values.pop("pool"))
         address = values.pop("address")
-        destination = pool.add(address, ownSettings(values))
+        try:
+            destination = pool.add(address, ownSettings(values))
+        except InvalidSetting as error:
+            raise InvalidSetting(byOption(error)) from error
         return answer(pool=pool.name, name=destination.name)
 
     async def remove(self, *, by: str = "", **given: object) -> Answer:
