@@ -15,7 +15,7 @@ from typing import Any
 from unittest import mock
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.x509 import NameOID
+from cryptography.x509 import Name, NameOID
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
@@ -336,6 +336,23 @@ class HandshakeTests(Case):
         info = self.session.info
         assert info is not None and info.tls is not None
         self.assertEqual((info.tls.clientName, info.tls.verified), ("O=a client", True))
+
+    def test_unreadable(self) -> None:
+        """
+        A client is served whose certificate has been found right, though its subject
+        cannot be read, as the Teletex strings of old authorities.
+        """
+        self.listen({"clientCa": str(self.ca), "clientCertificate": "required"})
+        own = Issued("a client", CLIENTS)
+        with mock.patch.object(Name, "get_attributes_for_oid", side_effect=ValueError):
+            client = self.client(certificate=own)
+        info = self.session.info
+        assert info is not None and info.tls is not None
+        self.assertEqual(
+            (info.tls.clientName, info.tls.verified), ("(unreadable)", True)
+        )
+        client.send(b"hello")
+        self.assertEqual(self.backend.written, b"hello")
 
     def test_slow(self) -> None:
         """

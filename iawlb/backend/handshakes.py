@@ -4,12 +4,18 @@ What a TLS handshake with a client has told, or why it has failed.
 
 from __future__ import annotations
 
-from cryptography.x509 import NameOID
+from cryptography.x509 import Certificate, NameOID
 from OpenSSL import SSL
 from twisted.python.failure import Failure
 
 from iawlb.backend.openssl import reasonsOf
 from iawlb.core.clientinfo import ClientInfo, TlsInfo
+
+UNREADABLE = "(unreadable)"
+"""
+The name of a client whose certificate OpenSSL has found right, but whose subject cannot
+be read, since it is written in an old way (TeletexString) for instance.
+"""
 
 
 def describeHandshake(connection: SSL.Connection, info: ClientInfo) -> None:
@@ -26,16 +32,25 @@ def describeHandshake(connection: SSL.Connection, info: ClientInfo) -> None:
     chosen = connection.get_alpn_proto_negotiated()
     info.protocol = _text(chosen) if chosen else None
     client = connection.get_peer_certificate(as_cryptography=True)
-    clientName = None
-    if client is not None:
-        names = client.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        clientName = str(names[0].value) if names else client.subject.rfc4514_string()
+    clientName = None if client is None else _nameOf(client)
     info.tls = TlsInfo(
         connection.get_protocol_version_name(),
         connection.get_cipher_name() or "",
         clientName,
         client is not None,
     )
+
+
+def _nameOf(client: Certificate) -> str:
+    """
+    Return the common name in a client's certificate, or its whole subject if that has
+    none.
+    """
+    try:
+        names = client.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return str(names[0].value) if names else client.subject.rfc4514_string()
+    except (TypeError, ValueError):
+        return UNREADABLE
 
 
 def _text(said: bytes) -> str:
