@@ -354,6 +354,21 @@ class HandshakeTests(Case):
         client.send(b"hello")
         self.assertEqual(self.backend.written, b"hello")
 
+    def test_doneRaises(self) -> None:
+        """
+        If something raises when the handshake is done, the session ends as failed, with
+        one line in the log for all of a second, and the next client is served.
+        """
+        what = "iawlb.frontend.tlsstep.describeHandshake"
+        with mock.patch(what, side_effect=ZeroDivisionError):
+            for _ in range(3):
+                self.client().wire.lose()
+        self.assertEqual(set(self.rig.recorder.outcomes.values()), {Outcome.FAILED})
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.rig.advance(1)
+        self.client().send(b"hello")
+        self.assertEqual(self.backend.written, b"hello")
+
     def test_slow(self) -> None:
         """
         A client that does not finish its handshake in time is closed.

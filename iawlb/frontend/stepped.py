@@ -87,10 +87,11 @@ class SteppedArrival(Arrival):
         """
         Called when the client is connected: begin the first step.
         """
-        if self._step is None:
+        step = self._step
+        if step is None:
             self.proceed()
         else:
-            self._step.sideReady(self, side)
+            self._run(lambda: step.sideReady(self, side))
 
     def sideRead(self, side: Any, data: bytes) -> None:
         """
