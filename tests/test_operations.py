@@ -647,6 +647,27 @@ class SetTests(OperationsCase):
         self.assertTrue(self.desk.web.queue.policy.binds)
         self.assertEqual(self.desk.balancer.pools["db"].slots, 0)
 
+    def test_passedOn(self) -> None:
+        """
+        What a pool gets, its destinations get, too, but for those that have a value of
+        their own. If one of them cannot have it, nothing is changed.
+        """
+        desk = Desk()
+        pool = desk.balancer.addPool("p")
+        one = pool.add(Backend(), {"name": "one", "tlsName": "one.test"})
+        two = pool.add(Backend(), {"name": "two", "healthCheck": "tcp"})
+        values: dict[str, Any] = {"send-proxy": "v2", "health-check": "http:/h"}
+        self.successResultOf(desk.begin("set", target="p", values=values))
+        self.assertEqual(one.settings.sendProxy, "v2")
+        self.assertEqual(one.settings.healthCheck, "http:/h")
+        self.assertEqual(two.settings.sendProxy, "v2")
+        self.assertEqual(two.settings.healthCheck, "tcp")
+        values = {"tls": "yes"}
+        failure = self.failureResultOf(desk.begin("set", target="p", values=values))
+        self.assertIn("tls-name: the address has no host", failure.getErrorMessage())
+        self.assertFalse(one.settings.tls)
+        self.assertFalse(pool.settings.tls)
+
     def test_routes(self) -> None:
         """
         A pool can be given other clients of another one's listeners.

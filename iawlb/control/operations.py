@@ -4,7 +4,7 @@ What a user does to a running balancer: pause, resume, stop, drain, deploy and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,9 @@ from iawlb.control.targets import Target, findPool, findTarget, findWorker, name
 from iawlb.control.waits import Waits, apart
 from iawlb.core.condition import SERVING
 from iawlb.core.routes import ROUTED
+from iawlb.pool import Pool
 from iawlb.setting import byOption
+from iawlb.settings import DestinationSettings, inherited
 
 
 class Operations:
@@ -270,7 +272,8 @@ class Operations:
         self, *, target: object, values: Mapping[str, object], by: str = ""
     ) -> Answer:
         """
-        Change values of a pool or a destination.
+        Change values of a pool or a destination. What a pool gets is also for its
+        destinations, but for those that have a value of their own.
 
         @param target: A pool or a destination.
         @param values: Settings that can change while the balancer runs, by their names
@@ -285,6 +288,7 @@ class Operations:
             changed = {each.name: replace(each.settings, **new) for each in found.pools}
             if found.pools and ROUTED & new.keys():
                 found.pools[0].router.check(changed)
+            _passOn(found.pools, new)
             for pool in found.pools:
                 pool.configure(changed[pool.name])
         else:
@@ -305,6 +309,32 @@ class Operations:
                 cut(session)
                 return answer()
         raise NotFound(f"there is no session {shown(id)}")
+
+
+def _passOn(pools: Iterable[Pool], new: Mapping[str, Any]) -> None:
+    """
+    Give new values of pools to those of their destinations that have the former ones.
+
+    @raise InvalidSetting: A destination cannot have the values; none is changed.
+    """
+    undo: list[tuple[Pool, str, DestinationSettings]] = []
+    try:
+        for pool in pools:
+            former = inherited(pool.settings, DestinationSettings)
+            names = former.keys() & new.keys()
+            for worker in [*pool.workers.values()]:
+                own = worker.destination.settings
+                theirs: Any = {
+                    each: new[each]
+                    for each in names
+                    if getattr(own, each) == former[each]
+                }
+                pool.configureDestination(own.name, replace(own, **theirs))
+                undo.append((pool, own.name, own))
+    except InvalidSetting as error:
+        for pool, name, own in undo:
+            pool.configureDestination(name, own)
+        raise InvalidSetting(byOption(error)) from error
 
 
 def _resumed(target: Target) -> Undone:
