@@ -412,6 +412,7 @@ class MistakeTests(Case):
             ("listen = 'localhost'", "write 'localhost:8080'"),
             ("listen = 'unix:/a mode=660'", "{ address = 'unix:/a', mode = '660' }"),
             ("listen = '/a mode 660 x=1'", "holds settings"),
+            ("listen = '80 accept-proxy=all'", "'80', accept-proxy = 'all' }"),
             ("listen = '80 name : x'", "write name=x"),
             ("listen = { address = 80, mode = '660' }", "for Unix sockets"),
             ("listen = { address = '/a', mode = 660 }", "in octal, such as '660'"),

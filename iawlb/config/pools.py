@@ -25,7 +25,7 @@ from iawlb.config.section import Section
 from iawlb.config.wording import pathOf, readShown, written
 from iawlb.errors import InvalidSetting
 from iawlb.health.making import checkPlaces
-from iawlb.setting import byOption, splitSettings
+from iawlb.setting import asOption, byOption, splitSettings
 from iawlb.settings import (
     DestinationSettings,
     ListenerSettings,
@@ -229,7 +229,9 @@ class PoolReader:
             self._section.wrong(place, str(error))
             return None
         if behind:
-            pairs = "".join(f", {key} = {quoted(behind[key])}" for key in behind)
+            pairs = "".join(
+                f", {asOption(key)} = {quoted(text)}" for key, text in behind.items()
+            )
             self._section.wrong(
                 place,
                 f"{quoted(value)} holds settings: write "
