@@ -15,7 +15,7 @@ from iawlb.arguments import ClientEndpoint, checkAddress
 from iawlb.backend.address import checkCircle
 from iawlb.backend.connector import DestinationConnector
 from iawlb.backend.names import lookedUp
-from iawlb.backend.tlsextra import sameTls
+from iawlb.backend.tlsextra import checkSpoken, sameTls
 from iawlb.core.destination import Destination
 from iawlb.core.events import (
     DESTINATION_ADDED,
@@ -126,6 +126,7 @@ class Roster(WorkerPool):
                 checkCircle(address, each.address, each.settings.v6only)
             given = {"name": address, **behind}
         self._connectors.check(address)
+        asked = {*given, *settings}
         given = {
             **inherited(self.settings, DestinationSettings),
             **given,
@@ -133,6 +134,7 @@ class Roster(WorkerPool):
         }
         checkNames(given, DestinationSettings, "a destination")
         own = DestinationSettings(**given)
+        checkSpoken(asked, own.tls)
         if own.name in self.workers:
             raise InvalidSetting(
                 f"there is a destination {own.name!r} already; give one of them "

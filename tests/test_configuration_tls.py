@@ -103,6 +103,16 @@ class TlsTests(ReadingCase):
         self.assertEqual(own["b"].tlsAlpn, ("h2",))
         self.assertFalse(own["d"].tlsVerify)
 
+    def test_notSpoken(self) -> None:
+        """
+        What a destination has about TLS is a mistake if no TLS is spoken with it,
+        unless it says that itself: else its bytes would go in the clear by a slip.
+        """
+        text = "[pools.web]\nlisten = 1\n[pools.web.destinations]\n"
+        (mistake,) = self.mistakes(text + "a = { address = 'a:1', tls-ca = '/ca' }")
+        self.assertIn("4: pools.web.destinations.a.tls-ca: no TLS is spoken", mistake)
+        self.read(text + "a = { address = 'a:1', tls-ca = '/ca', tls = false }")
+
     def test_mistakes(self) -> None:
         """
         What cannot be used is refused with its line, and by the name of the setting in

@@ -712,6 +712,8 @@ class OptionsTests(_Case):
             ((*good, "--demo=2", "--dest=9 name=demo-2"), "--demo: ", "'demo-2'"),
             ((*good, "--dest=9002 slots=x"), "--dest: slots: 'x'"),
             ((*good, "--dest=9 send-proxy=3"), "--dest: send-proxy: '3'"),
+            ((*good, "--tls-ca=/ca"), "--tls-ca: no TLS is spoken"),
+            ((*good, "--dest=9 tls-ca=/ca"), "--dest: tls-ca: no TLS is spoken"),
             ((*good, "--dest=/x tls=yes"), "--dest: tls-name: the address"),
             ((*good, "--listen=/x tls-min=1"), "--listen: tls-min: '1'"),
             ((*good, "--dest=9002 name=9001"), "--dest: ", "'9001'"),

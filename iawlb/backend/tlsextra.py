@@ -5,6 +5,7 @@ be installed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,25 @@ def tlsClientOf(
         ) from None
     place = placeOf(text, listening=False)
     return TlsClient(clock, settings, "" if place is None else place.host)
+
+
+def checkSpoken(given: Collection[str], spoken: bool) -> None:
+    """
+    Refuse what was given about TLS with a destination while none is spoken: it would be
+    without effect, and the bytes would go in the clear.
+
+    @param given: The settings that were given, by their names in Python. Where C{tls}
+        is one of them, somebody has decided.
+    @param spoken: Whether TLS is spoken.
+    @raise InvalidSetting: One of them is about TLS.
+    """
+    if spoken or "tls" in given:
+        return
+    for each in fields(DestinationTls):
+        if each.name in given:
+            raise InvalidSetting(
+                f"{each.name}: no TLS is spoken with the destination: set tls, too"
+            )
 
 
 def sameTls(old: DestinationSettings, new: DestinationSettings) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from iawlb.backend.address import parseDestination, parseListen
 from iawlb.backend.hints import quoted
-from iawlb.backend.tlsextra import tlsClientOf
+from iawlb.backend.tlsextra import checkSpoken, tlsClientOf
 from iawlb.config.clashes import Written, findClashes
 from iawlb.config.keys import DESTINATION, LISTENER, MANY, Keys, meantBy
 from iawlb.config.lines import Path
@@ -191,6 +191,7 @@ class PoolReader:
         origin = self._note(path, DESTINATION, given)
         try:
             read = DestinationSettings(**own)
+            checkSpoken(given, read.tls)
             checkPlaces(parsed, read)
             tlsClientOf(self._reactor, read, parsed)
         except InvalidSetting as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.python import usage
 
+from iawlb.backend.tlsextra import checkSpoken
 from iawlb.balancer import Balancer
 from iawlb.config.environment import readGiven
 from iawlb.config.keys import processPath
@@ -282,6 +283,11 @@ class Options(usage.Options):
             _read(option, balancer.listen, address)
         for option, address in destinations:
             _read(option, balancer.add, address)
+        spoken = any(each.settings.tls for each in balancer.destinations)
+        try:
+            checkSpoken(found, spoken)
+        except InvalidSetting as error:
+            raise InvalidSetting(f"--{byOption(error)}") from None
         taken = {each.name for each in balancer.destinations}
         for name in taken.intersection(demoNames(self.demo)):
             raise usage.UsageError(
