@@ -654,7 +654,7 @@ class SetTests(OperationsCase):
         """
         desk = Desk()
         pool = desk.balancer.addPool("p")
-        one = pool.add(Backend(), {"name": "one", "tlsName": "one.test"})
+        one = pool.add(Backend(), {"name": "one", "tls": "no", "tlsName": "one.test"})
         two = pool.add(Backend(), {"name": "two", "healthCheck": "tcp"})
         values: dict[str, Any] = {"send-proxy": "v2", "health-check": "http:/h"}
         self.successResultOf(desk.begin("set", target="p", values=values))
