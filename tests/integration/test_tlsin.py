@@ -462,7 +462,7 @@ def test_renewedUnderLoad(files: Files, page: Web, balancer: Balancers) -> None:
             until(lambda n=number: front.text().count("do not belong") == n + 1)  # type: ignore[misc]
             half = new.keyPem[:100]
             key.write_bytes(half)
-            until(lambda n=number: front.text().count("no private key") == n + 1)  # type: ignore[misc]
+            until(lambda n=number: front.text().count("is cut off") == n + 1)  # type: ignore[misc]
             files.write("pair/key.pem", new.keyPem)
             until(lambda n=number: front.text().count("were read again") == n + 1)  # type: ignore[misc]
             serial = f"{new.certificate.serial_number:X}"
