@@ -34,8 +34,6 @@ class Frontend(ServerFactory):
     @ivar settings: The settings of the listener.
     @ivar certificates: Its certificates, if it ends TLS.
     @ivar guard: Returns whether a client may come in; L{None} if all may.
-    @ivar accepted: Called with an accepted socket, for which there is room, and the
-        client's address.
     @ivar arrive: Makes the arrival of a client that comes from now on.
     @ivar steps: What such a client has to do first, each with those that do it now.
     @ivar readers: The reactor or a poller, which reports when there are bytes on a
@@ -46,8 +44,7 @@ class Frontend(ServerFactory):
     noisy = False
     settings: ListenerSettings
     certificates: Certificates | None = None
-    guard: Callable[[IAddress | None], bool] | None
-    accepted: Callable[[socket.SocketType, IAddress], None]
+    guard: Callable[[IAddress | None], bool] | None = None
     arrive: Callable[[Frontend, IAddress | None], Arrival]
     steps: Iterable[Any] = ()
     readers: Any
@@ -71,7 +68,6 @@ class Frontend(ServerFactory):
         self.table = table
         self.context = context
         self.onHandshake = onHandshake
-        self.setGuard(None)
         self.arrive = Arrival
         name = origin.listener
         self.failures = FailureLog(clock, f"accepting a connection of {name}")
@@ -98,9 +94,9 @@ class Frontend(ServerFactory):
             return None
         return Side(self.arrive(self, addr), self.context)
 
-    def _begin(self, handle: socket.SocketType, addr: IAddress) -> None:
+    def accepted(self, handle: socket.SocketType, addr: IAddress) -> None:
         """
-        Begin the session of an accepted socket.
+        Begin the session of an accepted socket, for which there is room.
         """
         arrival = self.arrive(self, addr)
         client = PlainClient(handle, arrival, self.context.resets)
@@ -118,7 +114,9 @@ class Frontend(ServerFactory):
         nothing is asked for.
         """
         self.guard = guard
-        self.accepted = self._begin if guard is None else self._beginIfAdmitted
+        vars(self).pop("accepted", None)
+        if guard is not None:
+            vars(self)["accepted"] = self._acceptedIfAdmitted
 
     def admits(self, addr: IAddress | None) -> bool:
         """
@@ -126,13 +124,13 @@ class Frontend(ServerFactory):
         """
         return self.guard is None or self.guard(addr)
 
-    def _beginIfAdmitted(self, handle: socket.SocketType, addr: IAddress) -> None:
+    def _acceptedIfAdmitted(self, handle: socket.SocketType, addr: IAddress) -> None:
         """
         Begin the session of an accepted socket, or reset it if the client may not come
         in.
         """
         if self.admits(addr):
-            self._begin(handle, addr)
+            Frontend.accepted(self, handle, addr)
         else:
             resetNow(handle)
 
