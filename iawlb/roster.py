@@ -149,7 +149,7 @@ class Roster(WorkerPool):
             destination.paused = True
             destination.down = "not probed yet"
             destination.fresh = True
-        destination.inPercent = self._inPercent
+        destination.weighInPercent(self._inPercent)
         # Until it is known that it is needed.
         destination.standby = own.backup
         worker: Worker
@@ -372,7 +372,7 @@ class Roster(WorkerPool):
         every = self.destinations
         self._inPercent = any(each.percent is not None for each in every)
         for each in every:
-            each.inPercent = self._inPercent
+            each.weighInPercent(self._inPercent)
         # The shares of all have changed, also of those bound before.
         self.queue.setPolicy(self.queue.policy)
         self._rebinder.start()

@@ -413,6 +413,21 @@ class LimitTests(SynchronousTestCase):
         step.begin(arrival)
         self.assertIsNone(arrival.outcome)
 
+    def test_reloadDuringHeader(self) -> None:
+        """
+        A client that is on its way when the settings change counts once.
+        """
+        rig = Rig(1, acceptProxy="all", maxSessions=1)
+        wire = accept(rig.balancer.factory)
+        configure(rig, maxSessions=2)
+        wire.receive(b"PROXY TCP4 192.0.2.1 192.0.2.9 1 2\r\n")
+        turnstile = poolOf(rig).door.turnstile
+        assert turnstile is not None
+        self.assertEqual(turnstile.active, 1)
+        rig.backends[0].wires[0].lose()
+        wire.lose()
+        self.assertEqual(turnstile.active, 0)
+
     def test_otherPool(self) -> None:
         """
         A session that goes to another pool counts for the pool whose listener accepted

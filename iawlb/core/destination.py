@@ -198,16 +198,11 @@ class Destination(Condition):
         self._percent = percent
         self._weigh()
 
-    @property
-    def inPercent(self) -> bool:
+    def weighInPercent(self, inPercent: bool) -> None:
         """
-        Whether the weights of the pool's destinations are in percent, since one of them
-        has a part of its weight. So all weights are whole numbers.
+        Have all weights of the pool's destinations in percent, since one of them has a
+        part of its weight; or not. So all weights are whole numbers.
         """
-        return self._inPercent
-
-    @inPercent.setter
-    def inPercent(self, inPercent: bool) -> None:
         self._inPercent = inPercent
         self._weigh()
 
