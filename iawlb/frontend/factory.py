@@ -114,6 +114,8 @@ class Frontend(ServerFactory):
         nothing is asked for.
         """
         self.guard = guard
+        # A method of this one object: so without a guard, nothing asks whether there is
+        # one.
         vars(self).pop("accepted", None)
         if guard is not None:
             vars(self)["accepted"] = self._acceptedIfAdmitted

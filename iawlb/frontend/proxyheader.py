@@ -9,13 +9,8 @@ from iawlb.core.session import Session
 from iawlb.frontend.steps import Arriving, Step
 from iawlb.proxyprotocol.header import Header, WrongHeader
 from iawlb.proxyprotocol.reading import HeaderReader
-from iawlb.proxyprotocol.tlvs import ALPN, AUTHORITY, UNIQUE_ID
+from iawlb.proxyprotocol.tlvs import ALPN, AUTHORITY, LONGEST_NAME, UNIQUE_ID
 from iawlb.proxyvalidators import Trusted
-
-LONGEST_NAME = 255
-"""
-The most bytes that the name of a server, or of a protocol, has.
-"""
 
 
 class HeaderCounts:

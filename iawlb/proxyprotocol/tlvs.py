@@ -25,6 +25,12 @@ LONGEST_ID = 128
 The number of bytes that the unique id of a connection has at most.
 """
 
+LONGEST_NAME = 255
+"""
+The number of bytes that the name of a server, or of a protocol, has at most: HAProxy
+refuses a longer C{AUTHORITY}.
+"""
+
 MOST = 1000
 """
 The number of types and values that a header has at most, without those that only pad.

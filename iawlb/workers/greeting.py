@@ -26,6 +26,7 @@ from iawlb.proxyprotocol.tlvs import (
     AUTHORITY,
     BY_TLS,
     HAS_CERTIFICATE,
+    LONGEST_NAME,
     SSL,
     SSL_CIPHER,
     SSL_NAME,
@@ -50,11 +51,6 @@ _PROCESS = token_hex(6).encode()
 _NUMBERS = count(1)
 """
 What unique ids are made of: no two connections have the same, also after a restart.
-"""
-
-LONGEST_NAME = 255
-"""
-The most bytes of a name that a header says: HAProxy refuses more of C{AUTHORITY}.
 """
 
 Greeting = Callable[[Session], bytes]
