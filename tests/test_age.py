@@ -95,6 +95,30 @@ class AgeTests(SynchronousTestCase):
         self.assertEqual([each.ended for each in self.wires], [ends, ends])
         self.assertEqual([each.closing for each in self.wires], [closing, closing])
 
+    def test_besideOthers(self) -> None:
+        """
+        A session that waits for an answer, or whose half is closed, reaches its age in
+        time, whichever other time-outs are set.
+        """
+        for others in (
+            {"clientTimeout": 10, "idleTimeout": 100},
+            {"answerTimeout": 50, "idleTimeout": 100},
+            {"halfClosedTimeout": 50, "idleTimeout": 100},
+            {"clientTimeout": 10, "answerTimeout": 50, "halfClosedTimeout": 60},
+        ):
+            on = self.on(**others)
+            on.advance(1)
+            self.client.receive(b"question")
+            if "halfClosedTimeout" in others:
+                self.client.end()
+            on.advance(18.5)
+            self.assertFalse(self.client.ended)
+            on.advance(1.5)
+            self.assertTrue(self.client.ended)
+            for each in self.wires:
+                each.lose()
+            self.assertEqual(on.recorder.outcomes, {1: Outcome.TOO_OLD})
+
     def test_inOrder(self) -> None:
         """
         A session that has reached its age is ended in order: both sides get their end,

@@ -163,9 +163,18 @@ class Deadlines:
         limit, _ = self._limits.silence(relay)
         if limit:
             due = self._clock.seconds() + limit
-            bucket = session.bucket
-            if not isinstance(bucket, Bucket) or bucket.number * self._grain > due:
+            if self._dueOf(session) > due:
                 self._put(session, due, None)
+
+    def _dueOf(self, session: Session) -> float:
+        """
+        Return when a session that passes bytes is looked at next.
+        """
+        bucket = session.bucket
+        if isinstance(bucket, Bucket):
+            return bucket.number * self._grain
+        # Its age may be reached then, whatever other time-out applies.
+        return (session.connected or 0) + self._first if bucket is not None else inf
 
     def _put(self, session: Session, due: float, last: Last | None) -> None:
         """
