@@ -307,6 +307,11 @@ class DialogueTests(SynchronousTestCase):
                     break
             assert isinstance(found, Verdict), make
             self.assertLessEqual(len(dialogue._answer), MOST + 1024)
+        endless = AgentLine().received(b"up" * MOST)
+        assert isinstance(endless, Verdict)
+        self.assertEqual(
+            endless.why, f"a line of an agent is not in the first {MOST} bytes"
+        )
 
     @repeatable
     @given(

@@ -44,7 +44,7 @@ class _Answer(ABC):
         self._answer += data
         found = self._judge(self._answer[:MOST])
         if not found and len(self._answer) >= MOST:
-            return Verdict(False, f"no {self._name} in the first {MOST} bytes")
+            return Verdict(False, f"{self._name} is not in the first {MOST} bytes")
         return found
 
     @abstractmethod
