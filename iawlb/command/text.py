@@ -71,7 +71,7 @@ def size(count: Any) -> str:
             return f"{number:.1f}{unit}"
         if number < 999.5 or unit == "P":
             return f"{number:.0f}{unit}"
-    raise AssertionError  # pragma: no cover
+    raise AssertionError  # pragma: no cover  # the loop has returned
 
 
 def number(value: Any) -> str:
