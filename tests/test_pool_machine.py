@@ -5,6 +5,8 @@ memory.
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,6 +29,15 @@ SLOTS = {"a": 1, "b": 2, "c": 0}
 """
 The slots of each destination.
 """
+
+MACHINE = settings(
+    max_examples=80,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 class Checks(Recorder):
@@ -66,7 +77,9 @@ class PoolMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rig = Rig(0, policy=self.policy, queueTimeout=0, poolSlots=2)
+        self.rig = Rig(
+            0, policy=self.policy, queueTimeout=0, poolSlots=2, choose=self.choice()
+        )
         self.pool = self.rig.balancer.pools["default"]
         self.checks = Checks()
         self.checks.pool = self.pool
@@ -75,6 +88,12 @@ class PoolMachine(RuleBasedStateMachine):
         for name, backend in self.backends.items():
             self.rig.balancer.add(backend, name=name, slots=SLOTS[name])
         self.clients: list[Wire] = []
+
+    def choice(self) -> Any:
+        """
+        Return the function that chooses for each client, if there is one.
+        """
+        return None
 
     def wires(self) -> list[Wire]:
         """
@@ -93,9 +112,13 @@ class PoolMachine(RuleBasedStateMachine):
         Clients come.
         """
         for each in range(number):
-            self.clients.append(
-                accept(self.rig.balancer.factory, f"192.0.2.{host + each}")
-            )
+            self.arrive(f"192.0.2.{host + each}")
+
+    def arrive(self, host: str) -> None:
+        """
+        Let a client come.
+        """
+        self.clients.append(accept(self.rig.balancer.factory, host))
 
     @precondition(lambda self: bool(self.clients))
     @rule(data=st.data(), reset=st.booleans())
@@ -231,14 +254,4 @@ class AnyOrderTests(SynchronousTestCase):
         the end everybody is.
         """
         for machine in (PoolMachine, SourcePoolMachine):
-            run_state_machine_as_test(
-                machine,
-                settings=settings(
-                    max_examples=80,
-                    stateful_step_count=40,
-                    deadline=None,
-                    derandomize=True,
-                    database=None,
-                    suppress_health_check=list(HealthCheck),
-                ),
-            )
+            run_state_machine_as_test(machine, settings=MACHINE)
