@@ -265,6 +265,12 @@ def test_noProcess(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CannotStart, match=r"made by .*: Resource temporarily"):
         made.start(1)
     assert len(os.listdir("/proc/self/fd")) == len(before)
+    # Descriptors are short: there is one for the output, and none for the input.
+    fails = Mock(side_effect=OSError(24, "Too many open files"))
+    monkeypatch.setattr(os, "open", fails)
+    with pytest.raises(CannotStart, match=r"made by .*: Too many open files"):
+        made.start(1)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 class EndTests(SynchronousTestCase):

@@ -141,7 +141,9 @@ class Program(ProcessProtocol):
         try:
             folder = folderToStartIn()
             reads, writes = os.pipe()
-            handles += (reads, writes, os.open(os.devnull, os.O_RDONLY))
+            handles += reads, writes
+            # This may fail, too.
+            handles.append(os.open(os.devnull, os.O_RDONLY))
             os.set_blocking(reads, False)
             self._exited = self._isGroup = self._givesUp = False
             self._bound = bound
