@@ -266,8 +266,8 @@ def test_noProcess(monkeypatch: pytest.MonkeyPatch) -> None:
         made.start(1)
     assert len(os.listdir("/proc/self/fd")) == len(before)
     # Descriptors are short: there is one for the output, and none for the input.
-    fails = Mock(side_effect=OSError(24, "Too many open files"))
-    monkeypatch.setattr(os, "open", fails)
+    opened = [os.open(os.devnull, os.O_RDONLY), OSError(24, "Too many open files")]
+    monkeypatch.setattr(os, "open", Mock(side_effect=opened))
     with pytest.raises(CannotStart, match=r"made by .*: Too many open files"):
         made.start(1)
     assert len(os.listdir("/proc/self/fd")) == len(before)
