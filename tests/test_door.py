@@ -536,7 +536,7 @@ class RefusalTests(SynchronousTestCase):
         )
         self.clock.advance(INTERVAL)
         self.assertEqual(
-            self.written(), ["pool web: 999 more clients refused in the last minute"]
+            self.written(), ["pool web: more clients refused within a minute: 999"]
         )
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.refuse("192.0.2.1")
@@ -556,7 +556,7 @@ class RefusalTests(SynchronousTestCase):
         self.assertEqual(len(self.refusals._written), MOST_LINES)
         self.refusals.stop()
         self.assertEqual(
-            self.written(), ["pool web: 4900 more clients refused in the last minute"]
+            self.written(), ["pool web: more clients refused within a minute: 4900"]
         )
 
     def test_unix(self) -> None:

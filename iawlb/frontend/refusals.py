@@ -85,7 +85,7 @@ class Refusals:
         more, self._more = self._more, 0
         if more:
             self.log.warn(
-                "pool {pool}: {number} more clients refused in the last minute",
+                "pool {pool}: more clients refused within a minute: {number}",
                 pool=self._pool,
                 number=more,
             )
