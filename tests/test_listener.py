@@ -221,8 +221,12 @@ async def test_abstractName() -> None:
         number = os.dup(held.fileno())
         endpoint = AdoptedStreamServerEndpoint(reactor, number, socket.AF_UNIX)
         globalLogPublisher.addObserver(events)
+        # Nobody listens there, and nobody else can: another program at a port that was
+        # only free would be up for a moment, and the warning written twice.
+        reserved = socket.socket()
+        reserved.bind(("127.0.0.1", 0))
         async with stage(endpoint, whenDown="refuse") as on:
-            on.balancer.add(f"127.0.0.1:{freePort()}", name="down")
+            on.balancer.add(f"127.0.0.1:{reserved.getsockname()[1]}", name="down")
             clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]
             for before, client in enumerate(clients):
                 client.connect(name)
@@ -239,6 +243,7 @@ async def test_abstractName() -> None:
                 await until(lambda: select.select([client], [], [], 0)[0])  # noqa: B023
                 assert client.recv(10) == b"hello"
                 client.close()
+        reserved.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -48,10 +48,13 @@ def stop(*_):
     time.sleep(end)
     os._exit(0)
 def serve(client):
-    with client:
-        client.sendall(b"%d:" % os.getpid())
-        while data := client.recv(65536):
-            client.sendall(data)
+    try:
+        with client:
+            client.sendall(b"%d:" % os.getpid())
+            while data := client.recv(65536):
+                client.sendall(data)
+    except OSError:
+        pass  # a look whether it is ready, which has closed already
 print("begins as", os.getuid(), flush=True)
 time.sleep(begin)
 server = socket.create_server(("127.0.0.1", port), backlog=4096)
