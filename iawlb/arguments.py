@@ -35,13 +35,48 @@ The number of characters of a wrong argument that a message shows.
 """
 
 
-class PoolArguments(TypedDict, total=False):
+class InheritedArguments(TypedDict, total=False):
+    """
+    The settings that a pool has for all its destinations, and each destination may have
+    for itself.
+    """
+
+    slots: int
+    sendProxy: Literal["off", "v1", "v2"]
+    proxyTlvs: str | Sequence[str]
+    tls: bool
+    tlsCa: str
+    tlsName: str
+    tlsVerify: bool
+    tlsCertificate: str
+    tlsKey: str
+    tlsAlpn: str | Sequence[str]
+    healthCheck: str | Callable[..., Any]
+    checkAddress: str | int
+    checkInterval: Duration
+    checkFast: Duration
+    checkDown: Duration
+    checkTimeout: Duration
+    rise: int
+    fall: int
+    checkMethod: str
+    checkStatus: Iterable[str] | str
+    checkSend: str | bytes
+    checkExpect: str | bytes | re.Pattern[bytes]
+    checkCommand: Iterable[str] | str
+    checkPasswordFile: str
+    agent: str | int
+    ejectAfter: int
+    slowStart: Duration
+    endOnDown: bool
+
+
+class PoolArguments(InheritedArguments, total=False):
     """
     The settings that each pool may have. C{policy} is not among them: it is an
     argument of its own, since it can also be an object.
     """
 
-    slots: int
     poolSlots: int
     rest: Duration
     affinity: str | Callable[[Any], object]
@@ -69,8 +104,6 @@ class PoolArguments(TypedDict, total=False):
     overLimit: Literal["delay", "refuse"]
     fairness: bool
     clientTimeout: Duration
-    sendProxy: Literal["off", "v1", "v2"]
-    proxyTlvs: str | Sequence[str]
     maxAge: Duration
     maxAgeJitter: Share
     bandwidthIn: Size
@@ -83,31 +116,6 @@ class PoolArguments(TypedDict, total=False):
     userTimeout: Duration
     backoff: Duration
     backoffMax: Duration
-    tls: bool
-    tlsCa: str
-    tlsName: str
-    tlsVerify: bool
-    tlsCertificate: str
-    tlsKey: str
-    tlsAlpn: str | Sequence[str]
-    healthCheck: str | Callable[..., Any]
-    checkAddress: str | int
-    checkInterval: Duration
-    checkFast: Duration
-    checkDown: Duration
-    checkTimeout: Duration
-    rise: int
-    fall: int
-    checkMethod: str
-    checkStatus: Iterable[str] | str
-    checkSend: str | bytes
-    checkExpect: str | bytes | re.Pattern[bytes]
-    checkCommand: Iterable[str] | str
-    checkPasswordFile: str
-    agent: str | int
-    ejectAfter: int
-    slowStart: Duration
-    endOnDown: bool
     through: str
     serverNames: str | Sequence[str]
     protocols: str | Sequence[str]
@@ -133,23 +141,13 @@ class BalancerArguments(PoolArguments, GlobalArguments):
     """
 
 
-class DestinationArguments(TypedDict, total=False):
+class DestinationArguments(InheritedArguments, total=False):
     """
     The settings of a destination.
     """
 
     name: str
-    slots: int
     weight: int
-    sendProxy: Literal["off", "v1", "v2"]
-    proxyTlvs: str | Sequence[str]
-    tls: bool
-    tlsCa: str
-    tlsName: str
-    tlsVerify: bool
-    tlsCertificate: str
-    tlsKey: str
-    tlsAlpn: str | Sequence[str]
     command: Sequence[str]
     stopCommand: Sequence[str]
     ensureRunning: Callable[..., Any]
@@ -158,24 +156,6 @@ class DestinationArguments(TypedDict, total=False):
     wakeTimeout: Duration
     readyAfter: Duration
     stopTimeout: Duration
-    healthCheck: str | Callable[..., Any]
-    checkAddress: str | int
-    checkInterval: Duration
-    checkFast: Duration
-    checkDown: Duration
-    checkTimeout: Duration
-    rise: int
-    fall: int
-    checkMethod: str
-    checkStatus: Iterable[str] | str
-    checkSend: str | bytes
-    checkExpect: str | bytes | re.Pattern[bytes]
-    checkCommand: Iterable[str] | str
-    checkPasswordFile: str
-    agent: str | int
-    ejectAfter: int
-    slowStart: Duration
-    endOnDown: bool
     backup: bool
 
 
