@@ -133,14 +133,14 @@ def main() -> None:
         with loadServer(load) as port:
             bench = Bench(port)
             makes = {
-                name: own and greetingOf(DestinationSettings(**own))  # type: ignore[arg-type]
+                name: own and greetingOf(DestinationSettings(**own))  # type: ignore[arg-type]  # text
                 for name, own in KINDS.items()
             }
             times: dict[str, list[int]] = {name: [] for name in makes}
             times |= {"calls, none": [], "calls, v2": []}
             for _ in range(CONNECTIONS):
                 for name, make in makes.items():
-                    times[name].append(bench.run(make))  # type: ignore[arg-type]
+                    times[name].append(bench.run(make))  # type: ignore[arg-type]  # or {}
                 times["calls, none"].append(bench.calls(False))
                 times["calls, v2"].append(bench.calls(True))
     base = {"calls": quartiles(times["calls, none"]), "": quartiles(times["none"])}

@@ -4,11 +4,13 @@ The programs of a test: started in its folder, and none outlives it.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,7 @@ from tests.integration.programs import (
     Program,
     Web,
     freePort,
+    lacking,
     run,
 )
 
@@ -146,3 +149,24 @@ def serve() -> Iterator[Serve]:
             return peers.port
 
         yield served
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """
+    A browser.
+    """
+    path = shutil.which("chromium")
+    if path is None:
+        lacking("chromium is not installed")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        lacking("playwright is not installed")
+    with sync_playwright() as playwright:
+        # Its own sandbox needs what root, in a container, does not have.
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()

@@ -9,7 +9,6 @@ ones against a real balancer.
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import threading
 import time
@@ -23,7 +22,7 @@ import pytest
 from tests.integration import pageserver
 from tests.integration.conftest import Balancers, Serve
 from tests.integration.pageserver import PageServer, ago, destination, pool, status
-from tests.integration.programs import LIMIT, connect, freePort, lacking, readAll
+from tests.integration.programs import LIMIT, connect, freePort, readAll
 
 BIDI = "\u202eevil<img src=x onerror=alert(1)>\"'&"
 """
@@ -33,27 +32,6 @@ A name that would be a fault in a page that took it for anything but text.
 REFUSED = "Connection was refused by other side: 111: Connection refused."
 
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """
-    A browser.
-    """
-    path = shutil.which("chromium")
-    if path is None:
-        lacking("chromium is not installed")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        lacking("playwright is not installed")
-    with sync_playwright() as playwright:
-        # Its own sandbox needs what root, in a container, does not have.
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

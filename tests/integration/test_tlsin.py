@@ -9,13 +9,11 @@ import grp
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,6 @@ from tests.integration.programs import (
     echo,
     find,
     freePort,
-    lacking,
     readAll,
     run,
     until,
@@ -172,27 +169,6 @@ def test_sslyze(files: Files, balancer: Balancers, form: str, serve: Serve) -> N
     renegotiation = results["session_renegotiation"]
     assert not renegotiation["is_vulnerable_to_client_renegotiation_dos"]
     assert results["robot"]["robot_result"].startswith("NOT_VULNERABLE")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """
-    A browser.
-    """
-    path = shutil.which("chromium")
-    if path is None:
-        lacking("chromium is not installed")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        lacking("playwright is not installed")
-    with sync_playwright() as playwright:
-        # Its own sandbox needs what root, in a container, does not have.
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("form", ["own", "tls", "ssl", "alpn"])
